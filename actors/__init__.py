@@ -1,0 +1,1 @@
+"""Ray processes that hold state: hosts of emulated devices and the fleet that runs them."""

@@ -1,0 +1,1 @@
+"""Things that run to completion: data, training, fleet runs, reports."""

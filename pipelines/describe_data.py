@@ -1,0 +1,42 @@
+"""What a data set holds: its sizes, and what can be had without looking at a single frame."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hyperfleet.datasets import Corpus
+from hyperfleet.datasets.annotations import read_msrvtt_qa
+from hyperfleet.datasets.corpus import SPLITS
+from hyperfleet.datasets.question_baseline import question_only_accuracy
+from hyperfleet.nn.encoder_config import tiny
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DescribeConfig:
+    """Print the sizes of a data set, its skipped videos and its question-only baseline.
+
+    Attributes:
+        data: folder of the data set.
+    """
+
+    data: Path = Path("data/demo")
+
+
+def describe(config: DescribeConfig) -> None:
+    """Print the description."""
+    corpus = Corpus.open(config.data)
+    table = Table("split", "questions", "devices", "out of vocabulary", "skipped", title=str(config.data))
+    for name in SPLITS:
+        split = corpus.split(name, tiny().text_length)
+        table.add_row(
+            name, f"{len(split):,}", f"{len(split.device_ids):,}", f"{split.oov_share:.1%}", f"{split.num_skipped:,}"
+        )
+    console = Console()
+    console.print(table)
+    for video, reason in sorted(corpus.store.skipped.items())[:10]:
+        console.print(f"skipped {video}: {reason}")
+    train, test = (read_msrvtt_qa(config.data / f"{name}_qa.json") for name in ("train", "test"))
+    console.print(f"answers: {len(corpus.vocabulary.answers)}; classes: {corpus.vocabulary.num_classes}")
+    console.print(f"accuracy from the question alone: {question_only_accuracy(train, test):.1%}")

@@ -1,0 +1,278 @@
+"""Run a fleet of emulated devices against the generator and keep what each of them reported."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+import serve_apps
+from actors.device_host import HostSpec
+from actors.fleet import Fleet, FleetProgress
+from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, BundleConfig, load_device_model, read_config
+from hyperfleet.datasets import Corpus
+from hyperfleet.device.group import check_comparable
+from hyperfleet.emulation.events import join_events, write_events
+from hyperfleet.emulation.live_data import open_live_data
+from hyperfleet.emulation.population import choose_devices, portion
+from hyperfleet.errors import CheckpointError, ConfigError
+from hyperfleet.link.network import PAPER_NETWORKS, network
+from hyperfleet.link.served_model import ServedModel, served_model
+from hyperfleet.methods import method
+from hyperfleet.tracking.registry import ALIAS, NEWEST, STATIC_NAME, ResolvedBundle, resolve_bundle
+from pipelines.runtime import connect
+
+EVENTS_FILE = "events.parquet"
+NEWEST_STATIC = f"models:/{STATIC_NAME}@{ALIAS}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetConfig:
+    """A fleet run: which devices, with which models, over which networks.
+
+    Attributes:
+        devices: devices in the fleet, drawn so that held-out ones keep their share of the data set.
+        hosts: processes that host them; None means one a CPU of the cluster.
+        seed: draws devices, their networks and the anchor frames.
+        networks: networks that devices are on, each as often as the others.
+        samples_per_device: questions a device asks at most; None means all of its live stream.
+        data: a rendered data set (`hyperfleet data render`).
+        model: personalized model: models:/name@alias, models:/name/3 or a bundle folder.
+        static_model: Fine-tuning model that answers the same questions, named the same way.
+        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
+        generator_url: a generator that runs already; None starts one on the cluster for this run.
+        port: port for the generator that is started; 0 takes a free one.
+        replicas: replicas of it.
+        concurrent_requests: requests each host has under way at a time.
+        batch_size: samples a host encodes together.
+        devices_per_chunk: devices a host is given at a time; what is lost and redone when a host dies.
+        output: folder for the event table.
+    """
+
+    devices: int = 1000
+    hosts: int | None = None
+    seed: int = 0
+    networks: tuple[str, ...] = tuple(PAPER_NETWORKS)
+    samples_per_device: int | None = None
+    data: Path = Path("data/demo")
+    model: str = NEWEST
+    static_model: str = NEWEST_STATIC
+    tracking_uri: str | None = None
+    generator_url: str | None = None
+    port: int = 0
+    replicas: int = 1
+    concurrent_requests: int = 8
+    batch_size: int = 32
+    devices_per_chunk: int = 16
+    output: Path = Path("outputs/fleet")
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "replicas", "concurrent_requests", "batch_size", "devices_per_chunk"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"FleetConfig.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("hosts", "samples_per_device"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"FleetConfig.{name} must be at least 1, or left out, got {value}")
+        if not self.networks:
+            raise ConfigError(f"FleetConfig.networks is empty, expected some of {', '.join(PAPER_NETWORKS)}")
+        for name in self.networks:
+            network(name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetResult:
+    """What a fleet run left behind and what it took.
+
+    Attributes:
+        events: Parquet table, one row a question that a device answered (`hyperfleet.emulation.events`).
+        data: the data set, with the answer key for scoring.
+        model: what the generator served.
+        static_model: what answered beside it.
+        bundle: configuration of the personalized model.
+        num_devices: devices that took part.
+        num_requests: questions they answered.
+        fallbacks: for each reason how many questions were answered without a generated head.
+        empty_devices: devices that had no live question; counted in `num_devices`.
+        num_skipped: live questions of the data set left out because their video is broken.
+        num_hosts: processes that hosted the devices.
+        host_deaths: hosts that died and were replaced.
+        wall_s: time from the first request handed out to the last answer, start-up aside.
+        start_s: time to start generator and hosts.
+        encode_s: time spent encoding, summed over hosts.
+        host_cpu_s: CPU time of the hosts, start-up included.
+        host_peak_bytes: largest resident size of each host, summed.
+    """
+
+    events: Path
+    data: Path
+    model: ResolvedBundle
+    static_model: ResolvedBundle
+    bundle: BundleConfig
+    num_devices: int
+    num_requests: int
+    fallbacks: dict[str, int]
+    empty_devices: tuple[int, ...]
+    num_skipped: int
+    num_hosts: int
+    host_deaths: int
+    wall_s: float
+    start_s: float
+    encode_s: float
+    host_cpu_s: float
+    host_peak_bytes: int
+
+    @property
+    def requests_per_s(self) -> float:
+        """Questions answered in a second."""
+        return self.num_requests / self.wall_s
+
+
+def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResult:
+    """Let the devices ask for heads and answer their questions; scoring is another step.
+
+    Raises:
+        HyperFleetError: data, models or service cannot be used; raised before any host starts.
+        ServiceError: hosts die again and again.
+    """
+    started = time.perf_counter()
+    models = _open_models(config)
+    open_data = partial(open_live_data, config.data.absolute(), models.bundle.encoder.text_length)
+    data = open_data()
+    devices = choose_devices(data.seen, config.devices, config.seed)
+    connect()
+    with _generator(config, models.personal) as url:
+        spec = HostSpec(
+            open_data=open_data,
+            generator_url=url,
+            task=_check_service(url, models).task,
+            seed=config.seed,
+            networks=config.networks,
+            samples_per_device=config.samples_per_device,
+            batch_size=config.batch_size,
+            max_concurrent_requests=config.concurrent_requests,
+        )
+        weights = [load_device_model(each.local_dir) for each in (models.personal, models.static)]
+        check_comparable(*weights)
+        with Fleet(spec, personal=weights[0], static=weights[1], num_hosts=config.hosts) as fleet:
+            running = time.perf_counter()
+            with _progress_bar(len(devices), console) as on_progress:
+                results = fleet.run(portion(devices, config.devices_per_chunk), on_progress)
+            wall_s = time.perf_counter() - running
+            num_hosts = len(fleet.host_pids)
+            usage = fleet.stop()
+    events = join_events([result.events for result in results])
+    return FleetResult(
+        events=write_events(config.output / EVENTS_FILE, events),
+        data=config.data,
+        model=models.personal,
+        static_model=models.static,
+        bundle=models.bundle,
+        num_devices=len(devices),
+        num_requests=events.num_rows,
+        fallbacks=dict(Counter(reason for reason in events["fallback"].to_pylist() if reason)),
+        empty_devices=tuple(device for result in results for device in result.empty_devices),
+        num_skipped=data.num_skipped,
+        num_hosts=num_hosts,
+        host_deaths=fleet.host_deaths,
+        wall_s=wall_s,
+        start_s=running - started,
+        encode_s=sum(result.encode_s for result in results),
+        host_cpu_s=sum(each.cpu_s for each in usage),
+        host_peak_bytes=sum(each.peak_rss_bytes for each in usage),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Models:
+    """Where the models of a run are; `bundle` is the configuration of the personalized one."""
+
+    personal: ResolvedBundle
+    static: ResolvedBundle
+    bundle: BundleConfig
+
+
+def _open_models(config: FleetConfig) -> _Models:
+    """Find the models of a run and make sure that they and the data set fit together."""
+    corpus = Corpus.open(config.data)
+    personal, static = (
+        resolve_bundle(name, config.tracking_uri) for name in (config.model, config.static_model)
+    )
+    for resolved in (personal, static):
+        for name, file in ((TOKENIZER_FILE, corpus.tokenizer_file), (ANSWERS_FILE, corpus.answers_file)):
+            if (resolved.local_dir / name).read_bytes() != file.read_bytes():
+                raise CheckpointError(
+                    f"{resolved.uri} was trained on another data set than {config.data}: {name} differs from "
+                    f"{file}; name the data set it was trained on, or train on this one"
+                )
+    bundle = read_config(personal.local_dir)
+    if not method(bundle.method).personalizes:
+        raise CheckpointError(
+            f"{personal.uri} was trained with {bundle.method!r}, which has no generator; name a model of a "
+            "method that personalizes as `model` and this one as `static_model`"
+        )
+    return _Models(personal=personal, static=static, bundle=bundle)
+
+
+@contextmanager
+def _generator(config: FleetConfig, personal: ResolvedBundle) -> Iterator[str]:
+    """Yield the URL of the generator, one started for this run unless the configuration names one."""
+    if config.generator_url is not None:
+        yield config.generator_url.rstrip("/")
+        return
+    args = serve_apps.GeneratorArgs(
+        model=personal.uri, tracking_uri=config.tracking_uri, replicas=config.replicas
+    )
+    url = serve_apps.start(args, config.port)
+    try:
+        yield url
+    finally:
+        serve_apps.stop()
+
+
+def _check_service(url: str, models: _Models) -> ServedModel:
+    served = served_model(url)
+    expected = models.personal.version, models.bundle.num_classes
+    if (served.version, served.layout.num_classes) != expected:
+        raise CheckpointError(
+            f"{url} serves version {served.version} of {served.name!r}, {served.layout.num_classes} classes; "
+            f"the devices hold version {expected[0]} of {models.personal.name!r}, {expected[1]} classes; "
+            "an encoder and a generator work together only if they were trained together: serve "
+            f"{models.personal.uri}, or give the fleet the model that is served"
+        )
+    return served
+
+
+@contextmanager
+def _progress_bar(num_devices: int, console: Console | None) -> Iterator[Callable[[FleetProgress], None]]:
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    started = time.perf_counter()
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("devices", total=num_devices, note="first answers are on their way")
+
+        def show(state: FleetProgress) -> None:
+            rate = state.requests_done / (time.perf_counter() - started)
+            deaths = f", {state.host_deaths} hosts replaced" if state.host_deaths else ""
+            note = f"{state.requests_done:,} requests, {rate:.0f}/s{deaths}"
+            progress.update(bar, completed=state.devices_done, note=note)
+
+        yield show

@@ -1,0 +1,246 @@
+"""Rendering a FleetQA data set: videos, annotations and clip store, on all cores.
+
+Every step leaves whole files or none, and dataset.json says which configuration they belong to: a
+finished data set is kept as it is, an interrupted one is taken up where it stopped. On a cluster of
+several machines the folder must be one that all of them see.
+"""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import ray
+from ray.exceptions import RayTaskError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from hyperfleet.datasets.clip_store import ClipStore, StoredClip, decode_clip, write_clips
+from hyperfleet.datasets.corpus import SPLITS, STORE_FILE, TOKENIZER_FILE, VOCABULARY_FILE
+from hyperfleet.datasets.fleetqa.files import VIDEOS_DIR, write_annotations
+from hyperfleet.datasets.fleetqa.plan import plan_clips
+from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
+from hyperfleet.datasets.fleetqa.writer import render_clip
+from hyperfleet.errors import ConfigError, DataError
+from pipelines.runtime import connect
+
+DATASET_FILE = "dataset.json"
+FORMAT = 1
+
+# Large enough that starting a task costs nothing beside it, small enough for the bar to move.
+CLIPS_PER_TASK = 32
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def render(
+    config: FleetQAConfig, out_dir: Path, *, workers: int | None = None, show_progress: bool = True
+) -> Path:
+    """Render a data set into `out_dir` and return that folder, which `Corpus.open` reads.
+
+    A finished data set of the same configuration is kept. `workers` is the number of clips drawn at
+    once (default: all cores Ray has); 0 draws them in this process, without Ray.
+
+    Raises:
+        ConfigError: `workers` is negative.
+        DataError: `out_dir` holds something else or cannot be written, or no video could be decoded.
+    """
+    if workers is not None and workers < 0:
+        raise ConfigError(
+            f"workers must be >= 0, got {workers}; 0 renders in this process, None on all cores"
+        )
+    out_dir = out_dir.resolve()
+    try:
+        if not _take_up(out_dir, config):
+            _render(config, out_dir, workers, show_progress)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the data set to {out_dir}: {error}; make room there or choose another folder, "
+            "and run "
+            "the same command again: what is rendered already is kept"
+        ) from error
+    return out_dir
+
+
+def _render(config: FleetQAConfig, out_dir: Path, workers: int | None, show_progress: bool) -> None:
+    videos_dir = out_dir / VIDEOS_DIR
+    videos_dir.mkdir(parents=True, exist_ok=True)
+    plans = plan_clips(config)
+    with _progress_bar(show_progress) as progress:
+        draw = partial(render_clip, config, videos_dir)
+        truths = list(_spread(draw, plans, workers, progress, "rendering videos"))
+        write_annotations(out_dir, config, truths)
+        store = build_clip_store(
+            out_dir / STORE_FILE,
+            [(plan.video_id, videos_dir / f"{plan.video_id}.mp4") for plan in plans],
+            short_side=config.store_short_side,
+            quality=config.store_quality,
+            workers=workers,
+            progress=progress,
+        )
+    _report_skipped(store, len(plans))
+    _write_state(out_dir, config, finished=True)
+
+
+def build_clip_store(
+    path: Path,
+    videos: Sequence[tuple[str, Path]],
+    *,
+    short_side: int,
+    quality: int,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> ClipStore:
+    """Decode (video id, file) pairs once into a clip store whose pictures have `short_side` pixels a side.
+
+    A missing or broken video is left out; `ClipStore.skipped` tells which and why.
+
+    Raises:
+        DataError: not a single video could be decoded.
+    """
+    decode = partial(_decode, short_side=short_side, quality=quality)
+    clips = _spread(decode, videos, workers, progress or _progress_bar(False), "decoding videos")
+    write_clips(path, clips, frame_side=short_side)
+    return ClipStore(path)
+
+
+def _decode(video: tuple[str, Path], *, short_side: int, quality: int) -> StoredClip:
+    video_id, path = video
+    return decode_clip(video_id, path, short_side=short_side, quality=quality)
+
+
+def _spread(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None,
+    progress: Progress,
+    description: str,
+) -> Iterator[Result]:
+    """Apply `function` to all items and yield the results in their order."""
+    bar = progress.add_task(description, total=len(items))
+    results = map(function, items) if workers == 0 else _spread_on_ray(function, items, workers)
+    for result in results:
+        progress.advance(bar)
+        yield result
+
+
+def _spread_on_ray(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
+) -> Iterator[Result]:
+    connect()
+    limit = 2 * (workers or _num_cores())
+    task: Any = ray.remote(_apply_to_chunk)
+    shared = ray.put(function)
+    running: deque[ray.ObjectRef[list[Result]]] = deque()
+    for start in range(0, len(items), CLIPS_PER_TASK):
+        running.append(task.remote(shared, items[start : start + CLIPS_PER_TASK]))
+        # Waiting for the oldest bounds what lies in memory and keeps the order.
+        if len(running) >= limit:
+            yield from _result(running.popleft())
+    while running:
+        yield from _result(running.popleft())
+
+
+def _result(chunk: "ray.ObjectRef[list[Result]]") -> list[Result]:
+    try:
+        return ray.get(chunk)
+    except RayTaskError as error:
+        # What went wrong, instead of where in Ray it surfaced.
+        raise error.cause from error
+
+
+def _num_cores() -> int:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources["CPU"]))
+
+
+def _apply_to_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    # Each core has a worker of its own already.
+    cv2.setNumThreads(1)
+    return [function(item) for item in items]
+
+
+def _progress_bar(show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not show,
+    )
+
+
+def _report_skipped(store: ClipStore, num_videos: int) -> None:
+    if store.skipped:
+        reason = next(iter(store.skipped.values()))
+        Console(stderr=True).print(
+            f"{len(store.skipped)} of {num_videos} videos could not be decoded and are left out; the "
+            f"first: {reason}. "
+            f"To render them again delete them and {store.path}, then run the same command.",
+            style="yellow",
+        )
+
+
+def _take_up(out_dir: Path, config: FleetQAConfig) -> bool:
+    """Claim a folder for a configuration; tell whether its data set is finished already."""
+    state_path = out_dir / DATASET_FILE
+    if not state_path.is_file():
+        if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+            raise DataError(
+                f"{out_dir} holds something that is no FleetQA data set (no {DATASET_FILE}); choose "
+                "another folder"
+            )
+        out_dir.mkdir(parents=True, exist_ok=True)
+        _write_state(out_dir, config, finished=False)
+        return False
+    try:
+        state = json.loads(state_path.read_text(encoding="utf-8"))
+        found = {"format": state["format"], **state["config"]}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{state_path} is broken ({error!r}); delete {out_dir} and render again") from error
+    wanted = {"format": FORMAT, **_plain(config)}
+    differences = [
+        f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} now"
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise DataError(
+            f"{out_dir} holds a data set of another configuration: {'; '.join(differences)}; choose "
+            "another folder, "
+            "or delete this one to render it anew"
+        )
+    return bool(state.get("finished")) and all((out_dir / name).is_file() for name in _files())
+
+
+def _files() -> Iterable[str]:
+    annotations = (f"{name}_qa.json" for name in SPLITS)
+    truth = ("device_map.csv", "devices.json", "scenes.json")
+    return *annotations, VOCABULARY_FILE, TOKENIZER_FILE, STORE_FILE, *truth
+
+
+def _plain(config: FleetQAConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def _write_state(out_dir: Path, config: FleetQAConfig, *, finished: bool) -> None:
+    state = {"format": FORMAT, "finished": finished, "config": _plain(config)}
+    partial_path = out_dir / f"{DATASET_FILE}.partial"
+    partial_path.write_text(json.dumps(state, indent=2), encoding="utf-8")
+    os.replace(partial_path, out_dir / DATASET_FILE)

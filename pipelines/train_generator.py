@@ -1,0 +1,299 @@
+"""Train one method with Ray Train, record it in MLflow and register its model."""
+
+import dataclasses
+import os
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from actors.progress_board import TrainProgress, start_progress_board
+from hyperfleet.bundle import BundleConfig, build_model, read_config
+from hyperfleet.cloud.batches import BatchSource
+from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
+from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
+from hyperfleet.datasets import Corpus
+from hyperfleet.errors import ConfigError, HyperFleetError, unknown_name
+from hyperfleet.methods import VideoQAModel, method
+from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+from hyperfleet.seeding import torch_generator
+from hyperfleet.tasks import OPEN_ENDED_QA
+from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
+from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run
+from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, register_bundle
+from pipelines.runtime import connect
+
+BEST, WARM = "best", "warm"
+PROGRESS_INTERVAL_S = 0.5
+# Ray Train's controller looks at its workers this often, and `report` waits for it.
+HEALTH_CHECK_INTERVAL_S = "0.2"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRunConfig:
+    """A training run: what to train, from which data, where its results go.
+
+    Attributes:
+        data: a rendered data set (`hyperfleet data render`).
+        output: folder for checkpoints and bundles; the same folder resumes an interrupted run.
+        train: method, encoder, seed and schedule.
+        num_workers: Ray Train workers, one core or one GPU each.
+        use_gpu: give each worker a GPU.
+        warm_start: a bundle whose device model replaces the first stage.
+        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
+        max_failures: how often Ray Train restarts the workers after one died.
+    """
+
+    data: Path = Path("data/demo")
+    output: Path = Path("outputs/train")
+    train: TrainConfig = field(default_factory=TrainConfig)
+    num_workers: int = 1
+    use_gpu: bool = False
+    warm_start: Path | None = None
+    tracking_uri: str | None = None
+    max_failures: int = 2
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise ConfigError(f"TrainRunConfig.num_workers must be at least 1, got {self.num_workers}")
+        if self.train.encoder not in ENCODERS:
+            raise unknown_name("encoder", self.train.encoder, ENCODERS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What a run left behind; `warm` is the model after the first stage, None where it was given."""
+
+    run_id: str
+    bundle: Path
+    warm: Path | None
+    model_version: str
+    metrics: dict[str, float]
+    wall_s: float
+
+
+def train(config: TrainRunConfig) -> TrainResult:
+    """Run the training and register what it made.
+
+    Raises:
+        HyperFleetError: data, warm start, tracking store or configuration cannot be used; raised
+            before any worker starts.
+    """
+    started = time.perf_counter()
+    Corpus.open(config.data)
+    if config.warm_start is not None:
+        read_config(config.warm_start)
+    uri = absolute_uri(config.tracking_uri) if config.tracking_uri else default_tracking_uri()
+    experiment = prepare_store(uri)
+    config = dataclasses.replace(
+        config,
+        data=config.data.absolute(),
+        output=config.output.absolute(),
+        warm_start=config.warm_start.absolute() if config.warm_start else None,
+        tracking_uri=uri,
+    )
+    config.output.mkdir(parents=True, exist_ok=True)
+    tracker = _open_or_continue(config, experiment, uri)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", HEALTH_CHECK_INTERVAL_S)
+    connect()
+    try:
+        metrics = _fit(config, tracker)
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    bundle = config.output / BEST
+    name = GENERATOR_NAME if method(config.train.method).personalizes else STATIC_NAME
+    version = register_bundle(bundle, tracker.run_id, tracking_uri=uri, name=name)
+    tracker.finish()
+    warm = config.output / WARM
+    return TrainResult(
+        run_id=tracker.run_id,
+        bundle=bundle,
+        warm=warm if warm.exists() else config.warm_start,
+        model_version=version,
+        metrics=metrics,
+        wall_s=time.perf_counter() - started,
+    )
+
+
+def _open_or_continue(config: TrainRunConfig, experiment: str, uri: str) -> MlflowTracker:
+    # A run that was interrupted goes on in the same MLflow run: its id lies beside its checkpoints.
+    marker = config.output / "run_id"
+    if marker.exists():
+        return MlflowTracker(run_id=marker.read_text().strip(), tracking_uri=uri)
+    tracker = open_run(experiment, tracking_uri=uri, run_name=f"{config.train.method}-{config.train.seed}")
+    parameters = {**dataclasses.asdict(config), **dataclasses.asdict(config.train)}
+    del parameters["train"]
+    tracker.log_params({**parameters, "weights_origin": "random"})
+    marker.write_text(tracker.run_id + "\n")
+    return tracker
+
+
+def _fit(config: TrainRunConfig, tracker: MlflowTracker) -> dict[str, float]:
+    board = start_progress_board()
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"config": config, "tracker": tracker, "board": board},
+        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=config.use_gpu),
+        run_config=RunConfig(
+            name="checkpoints",
+            storage_path=str(config.output),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+        ),
+    )
+    outcome: dict[str, Any] = {}
+
+    def fit() -> None:
+        try:
+            outcome["result"] = trainer.fit()
+        except BaseException as error:  # handed to the caller's thread, which raises it
+            outcome["error"] = error
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    _show_progress(config, board, thread)
+    if "error" in outcome:
+        raise _readable(outcome["error"])
+    return {k: float(v) for k, v in (outcome["result"].metrics or {}).items() if isinstance(v, int | float)}
+
+
+def _readable(error: BaseException) -> BaseException:
+    """Return our own error out of what Ray Train wrapped around it, or the error itself."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in [*failures.values(), error.__cause__]:
+        cause = getattr(failure, "cause", failure)
+        if isinstance(cause, HyperFleetError):
+            return cause
+    return error
+
+
+def _show_progress(config: TrainRunConfig, board: Any, thread: threading.Thread) -> None:
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns) as progress:
+        bar = progress.add_task(f"train {config.train.method}", total=None, note="starting workers")
+        while thread.is_alive():
+            thread.join(PROGRESS_INTERVAL_S)
+            state: TrainProgress = ray.get(board.read.remote())
+            progress.update(bar, completed=state.step, total=state.num_steps or None, note=state.note)
+
+
+def build_trainer(config: TrainRunConfig, *, rank: int = 0, world_size: int = 1) -> tuple[Trainer, BundleFiles]:
+    """Open the data and build model and trainer; needs no Ray."""
+    corpus = Corpus.open(config.data)
+    encoder = ENCODERS[config.train.encoder](corpus.tokenizer.vocab_size)
+    # One seed for all workers: they must start from the same weights.
+    torch.manual_seed(torch_generator(config.train.seed, "weights").initial_seed())
+    model: VideoQAModel = build_model(
+        BundleConfig(
+            task=OPEN_ENDED_QA,
+            method=config.train.method,
+            seed=config.train.seed,
+            num_classes=corpus.vocabulary.num_classes,
+            encoder=encoder,
+            generator=HeadGeneratorConfig() if method(config.train.method).personalizes else None,
+        )
+    )
+
+    def source(split: str) -> BatchSource:
+        return BatchSource(
+            store=corpus.store,
+            split=corpus.split(split, encoder.text_length),
+            num_frames=encoder.num_frames,
+            image_size=encoder.image_size,
+            random_crop=encoder.random_crop,
+        )
+
+    trainer = Trainer(
+        config=config.train,
+        model=model,
+        train=source("train"),
+        validation=source("val"),
+        rank=rank,
+        world_size=world_size,
+    )
+    return trainer, BundleFiles(tokenizer=corpus.tokenizer_file, answers=corpus.answers_file)
+
+
+def starting_point(config: TrainRunConfig, trainer: Trainer, checkpoint: Path | None) -> tuple[Position, Any]:
+    """Return where `trainer` starts: at a checkpoint, after a warm start, or at the beginning."""
+    if checkpoint is not None:
+        return resume(checkpoint, trainer)
+    if config.warm_start is not None:
+        return warm_start(config.warm_start, trainer), None
+    return Position(), None
+
+
+def keep_bundles(config: TrainRunConfig, trainer: Trainer, files: BundleFiles, result: EpochResult) -> None:
+    """Write the best model so far, and the one that ends the first stage, into the output folder."""
+    if result.is_best:
+        _replace(config.output / BEST, trainer, files)
+    if result.ends_stage and result.stage == WARM:
+        _replace(config.output / WARM, trainer, files)
+
+
+def _replace(folder: Path, trainer: Trainer, files: BundleFiles) -> None:
+    # A run killed while it writes must not leave a half-written model under the final name.
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_trained(partial, trainer, files)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _worker(loop: dict[str, Any]) -> None:
+    config: TrainRunConfig = loop["config"]
+    tracker: MlflowTracker = loop["tracker"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    if not config.use_gpu:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world_size))
+    trainer, files = build_trainer(config, rank=rank, world_size=world_size)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        start, restore = starting_point(config, trainer, None)
+    else:
+        with checkpoint.as_directory() as folder:
+            start, restore = starting_point(config, trainer, Path(folder))
+    device: torch.device = get_device()  # type: ignore[assignment]
+    trainer.torch_device = device
+    trainer.model.to(device)
+    trainer.wrap = prepare_model
+    num_steps = trainer.num_steps(start)
+    posted = 0.0
+
+    def on_step(position: Position, _: int) -> None:
+        nonlocal posted
+        if rank == 0 and time.monotonic() - posted > PROGRESS_INTERVAL_S:
+            posted = time.monotonic()
+            stage = config.train.stages()[position.stage].name
+            note = f"stage {stage}, epoch {position.epoch + 1}"
+            loop["board"].post.remote(TrainProgress(step=position.step, num_steps=num_steps, note=note))
+
+    for result in trainer.run(start=start, restore=restore, on_step=on_step):
+        with tempfile.TemporaryDirectory() as folder:
+            saved = None
+            if rank == 0:
+                keep_bundles(config, trainer, files, result)
+                save_checkpoint(Path(folder), trainer, result.position, files)
+                named = {f"{result.stage}/{name}": value for name, value in result.metrics.items()}
+                tracker.log_metrics(named, step=result.position.step)
+                saved = Checkpoint.from_directory(folder)
+            ray.train.report(result.metrics, checkpoint=saved)

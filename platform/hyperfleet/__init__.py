@@ -1,0 +1,1 @@
+"""HyperFleet: personalized heads, generated in the cloud, for a fleet of devices."""

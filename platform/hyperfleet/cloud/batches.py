@@ -1,0 +1,118 @@
+"""From a split of questions and a store of frames to batches of tensors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from hyperfleet.datasets.sampling import (
+    central_crop,
+    crop_at,
+    inference_frames,
+    random_corners,
+    training_frames,
+)
+from hyperfleet.errors import EmptyStreamError
+
+
+@runtime_checkable
+class FrameStore(Protocol):
+    """Where decoded frames come from; `hyperfleet.datasets.ClipStore` is one."""
+
+    num_stored_frames: int
+
+    def frames(
+        self, rows: Int[np.ndarray, " clip"], frame_index: Int[np.ndarray, "clip frame"]
+    ) -> UInt8[np.ndarray, "clip frame height width 3"]:
+        """Return the chosen frames of the chosen clips."""
+        ...
+
+
+@runtime_checkable
+class LabelledSplit(Protocol):
+    """Questions with their answers; `hyperfleet.datasets.QASplit` is one."""
+
+    clip_row: np.ndarray
+    token_ids: np.ndarray
+    token_mask: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchSource:
+    """Batches of one split for an encoder of `num_frames` frames of `image_size` pixels.
+
+    Raises:
+        EmptyStreamError: the split holds no sample.
+    """
+
+    store: FrameStore
+    split: LabelledSplit
+    num_frames: int
+    image_size: int
+    random_crop: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self) == 0:
+            raise EmptyStreamError(
+                "the split holds no question, expected at least one; check the annotation files and "
+                "render the data set with more history clips"
+            )
+
+    def __len__(self) -> int:
+        return len(self.split.label)
+
+    def num_batches(self, batch_size: int) -> int:
+        """Return the whole batches in one pass; a split smaller than one batch is one batch."""
+        return max(1, len(self) // batch_size)
+
+    def shuffled(self, rng: np.random.Generator, batch_size: int) -> Iterator[Int[np.ndarray, " sample"]]:
+        """Yield the samples of each batch of one pass in random order; the incomplete rest is left out."""
+        order = rng.permutation(len(self))
+        for start in range(0, self.num_batches(batch_size) * batch_size, batch_size):
+            yield order[start : start + batch_size]
+
+    def labels(self, samples: Int[np.ndarray, " sample"]) -> Tensor:
+        """Return the labels of `samples`; -1 is an answer out of the vocabulary."""
+        return torch.from_numpy(self.split.label[samples].astype(np.int64))
+
+    def _questions(self, samples: Int[np.ndarray, " sample"]) -> dict[str, Tensor]:
+        return {
+            "token_ids": torch.from_numpy(self.split.token_ids[samples].astype(np.int64)),
+            "token_mask": torch.from_numpy(self.split.token_mask[samples]),
+            "labels": self.labels(samples),
+        }
+
+    def batch(
+        self, samples: Int[np.ndarray, " sample"], rng: np.random.Generator, share: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        """Return a training batch: a random frame of each segment and, if asked for, a random crop a clip.
+
+        `share` is the part of `samples` that this worker computes. Draws are made for all of them, so
+        that what a sample looks like does not depend on the number of workers.
+        """
+        index = training_frames(rng, len(samples), self.store.num_stored_frames, self.num_frames)
+        crop_rng = rng.spawn(1)[0]
+        own = samples[share]
+        stored = self.store.frames(self.split.clip_row[own], index[share])
+        if self.random_crop:
+            corners = random_corners(crop_rng, len(samples), stored.shape[2:4], self.image_size)
+            frames = crop_at(stored, corners[share], self.image_size)
+        else:
+            frames = central_crop(stored, self.image_size)
+        return {"frames": torch.from_numpy(np.ascontiguousarray(frames)), **self._questions(own)}
+
+    def in_order(self, samples: Int[np.ndarray, " sample"], batch_size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield `samples` in order as inference sees them: middle frames, central crops."""
+        index = inference_frames(self.store.num_stored_frames, self.num_frames)
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            # Questions of one clip stand together: decode its frames once and repeat them.
+            rows, place = np.unique(self.split.clip_row[part], return_inverse=True)
+            frames = self.store.frames(rows, np.broadcast_to(index, (len(rows), self.num_frames)))
+            frames = central_crop(frames, self.image_size)[place]
+            yield {"frames": torch.from_numpy(frames), **self._questions(part)}

@@ -1,0 +1,101 @@
+"""A training run on disk: the model's bundle, the optimiser's state and how far the run is."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch.optim import AdamW
+
+from hyperfleet.bundle import load_model, save_bundle
+from hyperfleet.cloud.optimisation import optimiser_tensors, parameter_names, restore_optimiser
+from hyperfleet.cloud.training import Position, Trainer, bundle_config
+from hyperfleet.errors import CheckpointError
+from hyperfleet.tasks import OPEN_ENDED_QA
+
+OPTIMISER_FILE, PROGRESS_FILE = "optimiser.safetensors", "progress.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleFiles:
+    """Files that every bundle of a data set copies: the tokenizer and the answers."""
+
+    tokenizer: Path
+    answers: Path
+
+
+def save_trained(folder: Path, trainer: Trainer, files: BundleFiles) -> Path:
+    """Write the trainer's model as a bundle."""
+    config = bundle_config(trainer.config, trainer.model, OPEN_ENDED_QA)
+    return save_bundle(
+        folder, config, trainer.model, tokenizer_file=files.tokenizer, answers_file=files.answers
+    )
+
+
+def save_checkpoint(folder: Path, trainer: Trainer, position: Position, files: BundleFiles) -> Path:
+    """Write all that `resume` needs to go on as if nothing had happened."""
+    assert trainer.optimiser is not None
+    save_trained(folder, trainer, files)
+    names = parameter_names(trainer.model, trainer.optimiser)
+    safetensors.torch.save_file(optimiser_tensors(trainer.optimiser, names), folder / OPTIMISER_FILE)
+    progress = {
+        "position": dataclasses.asdict(position),
+        "best_accuracy": trainer.best_accuracy,
+        "train": dataclasses.asdict(trainer.config),
+    }
+    (folder / PROGRESS_FILE).write_text(json.dumps(progress, indent=2) + "\n")
+    return folder
+
+
+def resume(folder: Path, trainer: Trainer) -> tuple[Position, Callable[[AdamW], None]]:
+    """Put the checkpoint's weights into the trainer; return where to start and how to restore the optimiser.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it belongs to another configuration, or it is incomplete.
+    """
+    path = folder / PROGRESS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint in {folder}: {PROGRESS_FILE} is missing; start the run anew")
+    progress = json.loads(path.read_text())
+    expected = json.loads(json.dumps(dataclasses.asdict(trainer.config)))
+    if progress["train"] != expected:
+        changed = sorted(k for k in expected if progress["train"].get(k) != expected[k])
+        raise CheckpointError(
+            f"{folder} was written by a run with other settings of {changed}: "
+            f"{[progress['train'].get(k) for k in changed]}, expected {[expected[k] for k in changed]}; "
+            "give the new run another output folder"
+        )
+    _, model = load_model(folder)
+    trainer.model.load_state_dict(model.state_dict())
+    trainer.best_accuracy = progress["best_accuracy"]
+    tensors = safetensors.torch.load_file(folder / OPTIMISER_FILE)
+
+    def restore(optimiser: AdamW) -> None:
+        restore_optimiser(optimiser, parameter_names(trainer.model, optimiser), tensors)
+
+    return Position(**progress["position"]), restore
+
+
+def warm_start(folder: Path, trainer: Trainer) -> Position:
+    """Start from a model whose first stage was trained elsewhere with the same settings.
+
+    Returns:
+        The position after the first stage.
+
+    Raises:
+        CheckpointError: the bundle in `folder` has another encoder or other answers.
+    """
+    config, model = load_model(folder)
+    device = trainer.model.device
+    if config.encoder != device.encoder.config or config.num_classes != device.layout.num_classes:
+        raise CheckpointError(
+            f"{folder} holds encoder {config.encoder.name!r} with {config.num_classes} classes, this run has "
+            f"{device.encoder.config.name!r} with {device.layout.num_classes}; warm-start from a model "
+            "of the same encoder and data set"
+        )
+    with torch.no_grad():
+        device.load_state_dict(model.device.state_dict())
+    return Position(stage=1)

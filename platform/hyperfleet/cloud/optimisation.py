@@ -1,0 +1,68 @@
+"""Optimiser and learning rate of All-in-One: AdamW, linear warm-up, polynomial decay of power 1."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+BETAS = (0.9, 0.98)
+
+
+def adamw(parameters: Iterable[tuple[str, nn.Parameter]], *, learning_rate: float, weight_decay: float) -> AdamW:
+    """AdamW over named parameters; biases, norms and other vectors are not decayed."""
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for _, parameter in parameters:
+        (decayed if parameter.ndim >= 2 else kept).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=BETAS)
+
+
+def warm_up_then_decay(
+    optimiser: AdamW, *, num_steps: int, warm_up_fraction: float, first_step: int = 0
+) -> LambdaLR:
+    """Rise linearly for `warm_up_fraction` of `num_steps`, then fall linearly to zero.
+
+    `first_step` is where a resumed run goes on.
+    """
+    warm_up = max(1, round(warm_up_fraction * num_steps))
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return max(0.0, (num_steps - step) / max(1, num_steps - warm_up))
+
+    for group in optimiser.param_groups:
+        group["initial_lr"] = group["lr"]
+    return LambdaLR(optimiser, factor, last_epoch=first_step - 1)
+
+
+def optimiser_tensors(optimiser: AdamW, names: list[str]) -> dict[str, Tensor]:
+    """Return the optimiser's state as named tensors; `names` are its parameters' in group order."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, parameter in zip(names, parameters, strict=True)
+        for key, value in optimiser.state[parameter].items()
+    }
+
+
+def restore_optimiser(optimiser: AdamW, names: list[str], tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` returned."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for name, parameter in zip(names, parameters, strict=True):
+        state = {
+            key: tensors[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in tensors
+        }
+        optimiser.state[parameter] = {
+            key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+        }
+
+
+def parameter_names(model: nn.Module, optimiser: AdamW) -> list[str]:
+    """Return the names of the optimiser's parameters in group order."""
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [name_of[id(p)] for group in optimiser.param_groups for p in group["params"]]
+

@@ -1,0 +1,144 @@
+"""What a FleetQA data set is made of, and the named sizes it comes in."""
+
+from dataclasses import dataclass
+
+from hyperfleet.datasets.clip_store import MIN_JPEG_QUALITY
+from hyperfleet.errors import ConfigError, unknown_name
+
+MAX_OBJECTS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetQAConfig:
+    """Everything a rendered data set depends on; two equal configurations give equal data sets.
+
+    `shift` scales all that sets a camera apart (0: every camera is neutral). `label_alpha` is the
+    Dirichlet concentration of what a device gets to see (None: uniform, no label skew). Shift 0 with
+    uniform priors is the control in which nothing can be gained by personalization. `cue=False`
+    leaves the maker's mark out of the picture.
+
+    `object_weights[i]` is the share of clips with i + 1 objects. `letter_share` of the clips carry a
+    letter; in live clips `reserved_letter_share` of those are letters that no history clip shows, so
+    their answers lie outside the vocabulary. `hue_share` of the cameras rotate hue.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+
+    seed: int = 0
+    num_seen_devices: int = 800
+    num_held_out_devices: int = 200
+    history_clips: int = 3
+    live_clips: int = 2
+    val_share: float = 0.07
+    shift: float = 1.0
+    hue_share: float = 0.6
+    label_alpha: float | None = 0.5
+    cue: bool = True
+    drift: bool = True
+    object_weights: tuple[float, ...] = (0.7, 0.3)
+    letter_share: float = 0.5
+    reserved_letter_share: float = 0.75
+    questions_per_clip: int = 7
+    min_seconds: float = 2.5
+    max_seconds: float = 2.5
+    fps_choices: tuple[int, ...] = (10, 12)
+    store_short_side: int = 76
+    store_quality: int = 92
+    max_answers: int = 1500
+    tokenizer_vocab_size: int = 512
+
+    def __post_init__(self) -> None:
+        self._check_counts()
+        self._check_shares()
+        if self.label_alpha is not None and not self.label_alpha > 0:
+            raise ConfigError(f"label_alpha must be > 0, got {self.label_alpha}; use None for uniform priors")
+        if not 0 <= self.shift <= 3:
+            raise ConfigError(
+                f"shift must lie in 0..3, got {self.shift}; 0 makes every camera neutral, 1 is usual"
+            )
+        if not 1 <= self.min_seconds <= self.max_seconds <= 60:
+            raise ConfigError(
+                "a clip lasts 1 to 60 seconds with min_seconds <= max_seconds, got "
+                f"{self.min_seconds} and {self.max_seconds}"
+            )
+        if not self.fps_choices or not all(5 <= fps <= 60 for fps in self.fps_choices):
+            raise ConfigError(f"fps_choices must name frame rates of 5..60, got {self.fps_choices}")
+
+    def _check_counts(self) -> None:
+        bounds = {
+            "seed": (0, 2**63 - 1),
+            "num_seen_devices": (1, 1_000_000),
+            "num_held_out_devices": (0, 1_000_000),
+            "history_clips": (1, 10_000),
+            "live_clips": (1, 10_000),
+            "questions_per_clip": (3, 12),
+            "store_short_side": (16, 1080),
+            "store_quality": (MIN_JPEG_QUALITY, 100),
+            "max_answers": (1, 100_000),
+            "tokenizer_vocab_size": (64, 100_000),
+        }
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+
+    def _check_shares(self) -> None:
+        for name in ("val_share", "hue_share", "letter_share", "reserved_letter_share"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {value}")
+        weights = self.object_weights
+        if not 1 <= len(weights) <= MAX_OBJECTS or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+            raise ConfigError(
+                f"object_weights must be 1 to {MAX_OBJECTS} shares that sum to 1 (clips with one, two, three "
+                f"objects), got {weights}"
+            )
+        if self.num_val_clips >= self.num_seen_devices * self.history_clips:
+            raise ConfigError(
+                f"no clip is left to train on: {self.num_seen_devices} seen devices x "
+                f"{self.history_clips} history "
+                f"clips, {self.num_val_clips} of them for validation; lower val_share or add devices"
+            )
+
+    @property
+    def num_devices(self) -> int:
+        """Seen and held-out devices together; held-out ones have the highest numbers."""
+        return self.num_seen_devices + self.num_held_out_devices
+
+    @property
+    def num_val_clips(self) -> int:
+        """Number of history clips kept for validation, at least one."""
+        return max(1, round(self.val_share * self.num_seen_devices * self.history_clips))
+
+    @property
+    def num_clips(self) -> int:
+        """Number of video files."""
+        return self.num_seen_devices * self.history_clips + self.num_devices * self.live_clips
+
+
+SCALES = {
+    "smoke": FleetQAConfig(num_seen_devices=12, num_held_out_devices=4),
+    "demo": FleetQAConfig(),
+    "full": FleetQAConfig(
+        num_seen_devices=2000,
+        num_held_out_devices=500,
+        history_clips=8,
+        live_clips=4,
+        object_weights=(0.4, 0.4, 0.2),
+        questions_per_clip=10,
+        max_seconds=4.0,
+        fps_choices=(10, 12, 15, 25, 30),
+    ),
+}
+
+
+def scale(name: str) -> FleetQAConfig:
+    """Return the configuration of a named size: smoke (seconds), demo (minutes), full.
+
+    Raises:
+        UnknownNameError: no such size.
+    """
+    if name not in SCALES:
+        raise unknown_name("FleetQA scale", name, SCALES)
+    return SCALES[name]

@@ -1,0 +1,106 @@
+"""Mobile networks of the papers: how long a message takes on the link of a device.
+
+Link time is computed from the size of the message, never slept: a fleet of thousands of devices
+runs as fast as the machine allows and still reports what its users would have waited.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from hyperfleet.errors import ConfigError, unknown_name
+from hyperfleet.seeding import numpy_generator
+
+# The papers write "MB/s" and divide KiB by 1024: only this unit gives back the cells they print.
+BYTES_PER_MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkProfile:
+    """Speed of a link in each direction, in MiB/s.
+
+    Raises:
+        ConfigError: a speed that is not above zero.
+    """
+
+    name: str
+    label: str
+    uplink_mib_per_s: float
+    downlink_mib_per_s: float
+
+    def __post_init__(self) -> None:
+        for direction in ("uplink_mib_per_s", "downlink_mib_per_s"):
+            speed = getattr(self, direction)
+            if not 0 < speed < float("inf"):
+                raise ConfigError(
+                    f"NetworkProfile.{direction} must be finite and > 0, got {speed}; "
+                    "a device that is offline has no link at all"
+                )
+
+    def uplink_s(self, num_bytes: int) -> float:
+        """Return the seconds that `num_bytes` take from the device to the cloud."""
+        return transfer_s(num_bytes, self.uplink_mib_per_s)
+
+    def downlink_s(self, num_bytes: int) -> float:
+        """Return the seconds that `num_bytes` take from the cloud to the device."""
+        return transfer_s(num_bytes, self.downlink_mib_per_s)
+
+
+def transfer_s(num_bytes: int, mib_per_s: float) -> float:
+    """Return the seconds that `num_bytes` take at `mib_per_s`: size over bandwidth, as the papers count.
+
+    Raises:
+        ConfigError: a negative size or a speed that is not above zero.
+    """
+    if num_bytes < 0 or not mib_per_s > 0:
+        raise ConfigError(
+            f"a transfer needs num_bytes >= 0 and a speed > 0, got {num_bytes} bytes at {mib_per_s} MiB/s"
+        )
+    return num_bytes / BYTES_PER_MIB / mib_per_s
+
+
+def _symmetric(name: str, label: str, mib_per_s: float) -> NetworkProfile:
+    return NetworkProfile(name=name, label=label, uplink_mib_per_s=mib_per_s, downlink_mib_per_s=mib_per_s)
+
+
+# CDC-MMPG, Tab. 6, and StableSynthNet, Tab. 5; one figure for both directions, as printed there.
+PAPER_NETWORKS: Mapping[str, NetworkProfile] = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            _symmetric("4g-5", "4G (5MB/s)", 5.0),
+            _symmetric("4g-15", "4G (15MB/s)", 15.0),
+            _symmetric("5g-50", "5G (50MB/s)", 50.0),
+            _symmetric("5g-100", "5G (100MB/s)", 100.0),
+        )
+    }
+)
+
+
+def network(name: str) -> NetworkProfile:
+    """Return the profile called `name`.
+
+    Raises:
+        UnknownNameError: no network has that name; the message lists those that exist.
+    """
+    if name not in PAPER_NETWORKS:
+        raise unknown_name("network", name, PAPER_NETWORKS)
+    return PAPER_NETWORKS[name]
+
+
+def assign_network(seed: int, device_id: int, names: Sequence[str]) -> NetworkProfile:
+    """Draw the network of a device, each of `names` alike; a name given twice is drawn twice as often.
+
+    The draw depends on `seed` and `device_id` alone, so a device keeps its network whichever host
+    it runs on and however many devices there are.
+
+    Raises:
+        ConfigError: no name at all.
+        UnknownNameError: a name that no network has.
+    """
+    if not names:
+        raise ConfigError(
+            f"a fleet needs at least one network, got none; choose of {', '.join(PAPER_NETWORKS)}"
+        )
+    profiles = [network(name) for name in names]
+    return profiles[int(numpy_generator(seed, "network", device_id).integers(len(profiles)))]

@@ -1,0 +1,21 @@
+"""Methods: how a static or a generated head is trained. One file a method, all of them listed here."""
+
+from hyperfleet.errors import unknown_name
+from hyperfleet.methods.base import Method as Method
+from hyperfleet.methods.base import Stage as Stage
+from hyperfleet.methods.base import VideoQAModel as VideoQAModel
+from hyperfleet.methods.cdc_mmpg import CdcMmpg as CdcMmpg
+from hyperfleet.methods.fine_tuning import FineTuning as FineTuning
+
+METHODS: dict[str, Method] = {"fine_tuning": FineTuning(), "cdc_mmpg": CdcMmpg()}
+
+
+def method(name: str) -> Method:
+    """Return the method called `name`.
+
+    Raises:
+        UnknownNameError: there is none; the message lists those that exist.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[name]

@@ -1,0 +1,141 @@
+"""All-in-One encoder: DeiT blocks over text and image tokens of every frame, joined by token rolling."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertEmbeddings
+
+from hyperfleet.messages import FEATURE_DIM
+from hyperfleet.nn.encoder_config import EncoderConfig
+from hyperfleet.nn.token_rolling import roll_tokens
+from hyperfleet.seeding import torch_generator
+
+TEXT_TYPE, IMAGE_TYPE = 0, 1
+_INIT_STD = 0.02
+
+
+def first_token_block(
+    block: Block, tokens: Float[Tensor, "frame token dim"], attn_mask: Bool[Tensor, "frame 1 1 token"]
+) -> Float[Tensor, "frame 1 dim"]:
+    """Return `block(tokens)[:, :1]` without computing the other tokens' outputs.
+
+    After the last block only the text class token is read. Keys and values are still needed of every
+    token, but queries, projection and MLP of one only: a fifth of the block's work.
+    """
+    attention = block.attn
+    dim = tokens.shape[-1]
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    normed = block.norm1(tokens)
+    query = functional.linear(normed[:, :1], weight[:dim], bias[:dim])
+    key, value = functional.linear(normed, weight[dim:], bias[dim:]).chunk(2, dim=-1)
+    heads = [x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value)]
+    mixed = functional.scaled_dot_product_attention(*heads, attn_mask=attn_mask).transpose(1, 2).flatten(2)
+    first = tokens[:, :1] + block.drop_path1(block.ls1(attention.proj_drop(attention.proj(mixed))))
+    output: Tensor = first + block.drop_path2(block.ls2(block.mlp(block.norm2(first))))
+    return output
+
+
+class AllInOneEncoder(nn.Module):
+    """Fuse the frames of a clip with a question into one feature a frame (equations 2-4 of CDC-MMPG).
+
+    Module names follow the released All-in-One checkpoints (`text_embeddings`,
+    `token_type_embeddings`, `transformer`), so that their weights load by name; the pooler belongs
+    to `DeviceModel`.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_embeddings = BertEmbeddings(
+            BertConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=FEATURE_DIM,
+                num_attention_heads=config.num_heads,
+                max_position_embeddings=config.text_length,
+                hidden_dropout_prob=config.dropout,
+            )
+        )
+        self.token_type_embeddings = nn.Embedding(2, FEATURE_DIM)
+        self.transformer = VisionTransformer(
+            img_size=config.image_size,
+            patch_size=config.patch_size,
+            embed_dim=FEATURE_DIM,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            mlp_ratio=config.mlp_ratio,
+            drop_path_rate=config.drop_path,
+            pos_drop_rate=config.dropout,
+            proj_drop_rate=config.dropout,
+            num_classes=0,
+            global_pool="",
+        )
+        # timm has no temporal embedding; it starts at zero, as in All-in-One.
+        self.transformer.temporal_embed = nn.Parameter(torch.zeros(1, config.num_frames, FEATURE_DIM))
+        for embedding in (
+            self.text_embeddings.word_embeddings,
+            self.text_embeddings.position_embeddings,
+            self.text_embeddings.token_type_embeddings,
+            self.token_type_embeddings,
+        ):
+            nn.init.normal_(embedding.weight, std=_INIT_STD)
+        order = torch.stack(
+            [
+                torch.randperm(config.num_patches, generator=torch_generator(0, "patch order", frame))
+                for frame in range(config.num_frames)
+            ]
+        )
+        self.register_buffer("inference_patch_order", order, persistent=False)
+
+    def _image_tokens(
+        self, frames: Float[Tensor, "clip frame 3 height width"]
+    ) -> Float[Tensor, "clip frame token dim"]:
+        num_clips, num_frames = frames.shape[:2]
+        vit = self.transformer
+        patches = vit.patch_embed(frames.flatten(0, 1)) + vit.pos_embed[:, 1:]
+        patches = patches.unflatten(0, (num_clips, num_frames)) + vit.temporal_embed[:, :num_frames, None]
+        if self.config.shuffle_patches:
+            if self.training:
+                shape = (num_clips, num_frames, self.config.num_patches)
+                order = torch.rand(shape, device=patches.device).argsort(dim=-1)
+            else:
+                order = self.inference_patch_order[:num_frames].expand(num_clips, -1, -1)
+            patches = patches.gather(2, order[..., None].expand(-1, -1, -1, FEATURE_DIM))
+        class_token = (vit.cls_token + vit.pos_embed[:, :1]).expand(num_clips, num_frames, -1, -1)
+        tokens = vit.pos_drop(torch.cat([class_token, patches], dim=2))
+        return tokens + self.token_type_embeddings.weight[IMAGE_TYPE]
+
+    def forward(
+        self,
+        frames: Float[Tensor, "clip frame 3 height width"],
+        token_ids: Int[Tensor, "clip word"],
+        token_mask: Bool[Tensor, "clip word"],
+    ) -> Float[Tensor, "clip frame 192"]:
+        """Return F_m: the final text class token of each frame, after the last layer norm.
+
+        `frames` are normalised pixels. Rolling mixes neighbouring frames, so a frame's feature is no
+        single-frame computation: the device computes all of them and uploads one.
+        """
+        num_clips, num_frames = frames.shape[:2]
+        num_words = token_ids.shape[1]
+        text = self.text_embeddings(token_ids) + self.token_type_embeddings.weight[TEXT_TYPE]
+        text = text[:, None].expand(-1, num_frames, -1, -1)
+        image = self._image_tokens(frames)
+        num_image = image.shape[2]
+        # One key mask a frame: padded words are hidden, image tokens are always seen.
+        keys = torch.cat([token_mask, token_mask.new_ones(num_clips, num_image)], dim=1)
+        attn_mask = keys[:, None, :].expand(-1, num_frames, -1).flatten(0, 1)[:, None, None, :]
+        tokens = torch.cat([text, image], dim=2)
+        last = len(self.transformer.blocks) - 1
+        for depth, block in enumerate(self.transformer.blocks):
+            rolled = roll_tokens(tokens[:, :, num_words:])
+            tokens = torch.cat([tokens[:, :, :num_words], rolled], dim=2).flatten(0, 1)
+            if depth < last:
+                tokens = block(tokens, attn_mask=attn_mask)
+            else:
+                tokens = first_token_block(block, tokens, attn_mask)
+            tokens = tokens.unflatten(0, (num_clips, num_frames))
+        features: Tensor = self.transformer.norm(tokens[:, :, 0])
+        return features

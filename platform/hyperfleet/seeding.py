@@ -1,0 +1,26 @@
+"""Random generators derived from one root seed and the name of what is drawn.
+
+Two draws with different names are independent; the same name gives the same draw on any
+machine, in any order and in any process, which is what makes a fleet repeatable however
+its devices are spread over hosts.
+"""
+
+import zlib
+
+import numpy as np
+import torch
+
+
+def _entropy(root_seed: int, stream: tuple[int | str, ...]) -> list[int]:
+    return [root_seed, *(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in stream)]
+
+
+def numpy_generator(root_seed: int, *stream: int | str) -> np.random.Generator:
+    """Return the NumPy generator of `stream`, e.g. `numpy_generator(0, "camera", device_id)`."""
+    return np.random.default_rng(_entropy(root_seed, stream))
+
+
+def torch_generator(root_seed: int, *stream: int | str) -> torch.Generator:
+    """Return the (CPU) torch generator of `stream`."""
+    seed = np.random.SeedSequence(_entropy(root_seed, stream)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed) & 0x7FFF_FFFF_FFFF_FFFF)

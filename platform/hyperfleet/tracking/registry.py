@@ -1,0 +1,232 @@
+"""Generators in the MLflow model registry: plain files, no pickle, no code.
+
+A registered version points at a bundle folder among the artifacts of the run that trained it. The
+folder's name carries a digest of its files, so a version never changes and a damaged copy is noticed.
+"""
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import mlflow.artifacts
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from hyperfleet.errors import CheckpointError, ConfigError, ModelNotRegisteredError, ServiceError
+from hyperfleet.tracking.mlflow_store import (
+    absolute_uri,
+    connect,
+    default_tracking_uri,
+    quiet_mlflow,
+    sqlite_file,
+)
+
+GENERATOR_NAME = "hyperfleet-generator"
+STATIC_NAME = "hyperfleet-static"
+ALIAS = "champion"
+NEWEST = f"models:/{GENERATOR_NAME}@{ALIAS}"
+BUNDLE_FILES = ("answers.json", "config.json", "model.safetensors", "tokenizer.json")
+LOCAL = "local"
+REMEDY = (
+    "train one with `hyperfleet train`, name a bundle folder instead, "
+    "or point MLFLOW_TRACKING_URI at another store"
+)
+
+_MODEL_URI = re.compile(r"models:/(?P<name>[\w. -]+)(?:/(?P<version>\d+)|@(?P<alias>[\w. -]+))")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedBundle:
+    """A bundle folder on this machine and where it comes from.
+
+    Attributes:
+        uri: names exactly this version wherever it is resolved again, unlike an alias.
+        name: registered name, or "local" for a folder that was given by path.
+        version: registered version, or "local-" and the start of the folder's digest.
+        run_id: the run that trained it, "" for a local folder.
+        local_dir: folder with the files of `BUNDLE_FILES`.
+    """
+
+    uri: str
+    name: str
+    version: str
+    run_id: str
+    local_dir: Path
+
+
+def register_bundle(
+    bundle_dir: Path,
+    run_id: str,
+    *,
+    tracking_uri: str,
+    alias: str = ALIAS,
+    name: str = GENERATOR_NAME,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Log the bundle's files with the run and register them as a new version that `alias` names.
+
+    Returns:
+        The new version, "1" for the first.
+
+    Raises:
+        CheckpointError: the folder lacks a file of a bundle.
+        ServiceError: the store refuses or cannot be reached.
+    """
+    artifact_path = f"generator/{bundle_digest(bundle_dir)}"
+    client = connect(absolute_uri(tracking_uri))
+    try:
+        with quiet_mlflow():
+            for file in BUNDLE_FILES:
+                client.log_artifact(run_id, str(bundle_dir / file), artifact_path)
+            if not client.search_registered_models(f"name = '{name}'"):
+                client.create_registered_model(name, description="Parameter generators of HyperFleet")
+            created = client.create_model_version(
+                name, f"runs:/{run_id}/{artifact_path}", run_id, tags=dict(tags or {})
+            )
+            version = str(created.version)
+            client.set_registered_model_alias(name, alias, version)
+    except MlflowException as error:
+        raise ServiceError(f"{bundle_dir} cannot be registered in {client.tracking_uri}: {error}") from error
+    return version
+
+
+def resolve_bundle(model: str = NEWEST, tracking_uri: str | None = None) -> ResolvedBundle:
+    """Find the files of a generator.
+
+    Args:
+        model: "models:/name@alias", "models:/name/3", or the path of a bundle folder.
+        tracking_uri: the store to look in; None means `default_tracking_uri()`.
+
+    Raises:
+        ModelNotRegisteredError: there is no such model, or no such folder.
+        ConfigError: `model` has none of the three forms.
+        CheckpointError: the files are gone, incomplete or not the ones that were registered.
+        ServiceError: the store cannot be reached.
+    """
+    if not model.startswith("models:"):
+        return _resolve_folder(Path(model))
+    wanted = _MODEL_URI.fullmatch(model)
+    if wanted is None:
+        raise ConfigError(
+            f"{model!r} names no model; expected models:/<name>@<alias>, models:/<name>/<version number> "
+            "or the path of a bundle folder"
+        )
+    uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        raise ModelNotRegisteredError(f"no generator {model}: the store {uri} does not exist yet; {REMEDY}")
+    client = connect(uri)
+    try:
+        found = _find(client, model, wanted)
+        local_dir = _fetch(client, found)
+    except MlflowException as error:
+        raise ServiceError(f"the registry {uri} failed while looking for {model}: {error}") from error
+    return ResolvedBundle(
+        uri=f"models:/{found.name}/{found.version}",
+        name=found.name,
+        version=str(found.version),
+        run_id=str(found.run_id),
+        local_dir=local_dir,
+    )
+
+
+def bundle_digest(bundle_dir: Path) -> str:
+    """Return the first 16 hex digits of a SHA-256 over the bundle's files.
+
+    Raises:
+        CheckpointError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for name in BUNDLE_FILES:
+        try:
+            with (bundle_dir / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise CheckpointError(
+                f"{bundle_dir} is no complete bundle: {name} cannot be read ({error.strerror}); "
+                f"expected the files {', '.join(BUNDLE_FILES)}, as `hyperfleet train` writes them"
+            ) from error
+    return digest.hexdigest()[:16]
+
+
+def _resolve_folder(folder: Path) -> ResolvedBundle:
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        raise ModelNotRegisteredError(
+            f"no generator at {folder}: no such folder; a registered model is named {NEWEST} or "
+            f"models:/{GENERATOR_NAME}/<version>; {REMEDY}"
+        )
+    version = f"{LOCAL}-{bundle_digest(folder)}"
+    return ResolvedBundle(uri=str(folder), name=LOCAL, version=version, run_id="", local_dir=folder)
+
+
+def _find(client: MlflowClient, model: str, wanted: re.Match[str]) -> ModelVersion:
+    name = wanted["name"]
+    if not client.search_registered_models(f"name = '{name}'"):
+        names = [each.name for each in client.search_registered_models()]
+        held = f"it holds {', '.join(names)}" if names else "it holds no model at all"
+        raise ModelNotRegisteredError(f"no generator {model} in {client.tracking_uri}: {held}; {REMEDY}")
+    versions = {str(each.version): each for each in client.search_model_versions(f"name = '{name}'")}
+    aliases = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    version = wanted["version"] or aliases.get(wanted["alias"])
+    if version not in versions:
+        held = ", ".join(sorted(versions, key=int)) or "none"
+        named = ", ".join(f"{alias} -> {target}" for alias, target in aliases.items()) or "none"
+        raise ModelNotRegisteredError(
+            f"no generator {model} in {client.tracking_uri}: versions there are {held} "
+            f"and aliases {named}; {REMEDY}"
+        )
+    return versions[version]
+
+
+def _fetch(client: MlflowClient, found: ModelVersion) -> Path:
+    prefix, source = f"runs:/{found.run_id}/", found.source or ""
+    if not found.run_id or not source.startswith(prefix):
+        raise CheckpointError(
+            f"version {found.version} of {found.name} was not registered by hyperfleet (source {source!r}); "
+            "choose another version"
+        )
+    artifact_path = source.removeprefix(prefix)
+    artifact_uri = f"{client.get_run(found.run_id).info.artifact_uri}/{artifact_path}"
+    location = urlparse(artifact_uri)
+    expected = artifact_path.rsplit("/", maxsplit=1)[-1]
+    if location.scheme in {"", "file"}:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri, tracking_uri=client.tracking_uri))
+        _check_digest(folder, expected)
+        return folder
+    return _download(artifact_uri, client.tracking_uri, expected)
+
+
+def _download(artifact_uri: str, tracking_uri: str, expected: str) -> Path:
+    cache = Path(tempfile.gettempdir()) / "hyperfleet-bundles"
+    folder = cache / expected
+    if folder.exists():
+        _check_digest(folder, expected)
+        return folder
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as partial:
+        mlflow.artifacts.download_artifacts(artifact_uri, dst_path=partial, tracking_uri=tracking_uri)
+        fetched = Path(partial) / expected
+        _check_digest(fetched, expected)
+        try:
+            fetched.rename(folder)
+        except OSError:
+            # Another process on this machine was faster; its files have the same digest.
+            shutil.rmtree(fetched)
+    return folder
+
+
+def _check_digest(folder: Path, expected: str) -> None:
+    got = bundle_digest(folder)
+    if got != expected:
+        raise CheckpointError(
+            f"the files in {folder} are not the ones that were registered: digest {got}, "
+            f"expected {expected}; delete the folder if it is a download, "
+            "else choose another version or train again"
+        )

@@ -1,0 +1,41 @@
+"""Making sure of a TCP port before Serve does.
+
+Serve does not notice a port in use: its proxy binds with SO_REUSEPORT, so that two services can share
+one and answer each other's requests, or it retries for ever.
+"""
+
+import http.client
+import socket
+import urllib.request
+
+from hyperfleet.errors import ServiceError
+
+PROBE_TIMEOUT_S = 2.0
+
+
+def free_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0, after making sure that nobody listens there.
+
+    Raises:
+        ServiceError: the port is in use or no port of this machine.
+    """
+    try:
+        with socket.socket() as probe:
+            # Connections of an earlier service that are still closing do not count as use.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            return int(probe.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        raise ServiceError(
+            f"the generator cannot listen on {host}:{port}: {error}; "
+            "stop what listens there or choose another port"
+        ) from error
+
+
+def is_serve_proxy(host: str, port: int) -> bool:
+    """Tell whether a Serve proxy listens there, to which `serve run` may add an application."""
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/-/healthz", timeout=PROBE_TIMEOUT_S) as reply:
+            return bool(reply.read() == b"success")
+    except (OSError, http.client.HTTPException):
+        return False

@@ -1,0 +1,108 @@
+"""What others rely on: errors that travel, messages that tell nothing more, the commands.
+
+A failure here is a decision to take, not a number to update: see docs/decisions/0003.
+"""
+
+import dataclasses
+import inspect
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hyperfleet.errors
+from hyperfleet import messages
+from hyperfleet.errors import HyperFleetError
+
+ROOT = Path(__file__).parents[2]
+
+ERRORS = [
+    error
+    for _, error in inspect.getmembers(hyperfleet.errors, inspect.isclass)
+    if issubclass(error, HyperFleetError)
+]
+
+MESSAGE_FIELDS = {
+    "HeadRequest": ["features"],
+    "HeadReply": ["weight", "bias", "model_version"],
+    "DeviceReport": [
+        "device_id",
+        "example_id",
+        "network",
+        "model_version",
+        "answer",
+        "static_answer",
+        "uplink_bytes",
+        "downlink_bytes",
+        "uplink_s",
+        "queue_s",
+        "generate_s",
+        "downlink_s",
+        "apply_s",
+        "fallback",
+    ],
+}
+
+COMMANDS = {
+    (): ["compare", "data", "demo", "fleet", "train"],
+    ("data",): ["describe", "render"],
+}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_every_error_survives_a_trip_between_processes(error: type[HyperFleetError]) -> None:
+    sent = error("num_frames must be > 0, got 0; choose 3")
+    received = pickle.loads(pickle.dumps(sent))
+    assert type(received) is error
+    assert str(received) == str(sent)
+    assert received.args == sent.args
+
+
+def test_every_error_stands_in_the_tree_of_its_module() -> None:
+    tree = inspect.getdoc(hyperfleet.errors) or ""
+    assert [error.__name__ for error in ERRORS if error.__name__ not in tree] == []
+
+
+def test_all_public_errors_are_defined_in_one_place() -> None:
+    pattern = re.compile(r"^class (?!_)\w*(Error|Exception)\b", re.MULTILINE)
+    files = [
+        path
+        for folder in ("platform/hyperfleet", "actors", "pipelines", "serve_apps")
+        for path in (ROOT / folder).rglob("*.py")
+        if pattern.search(path.read_text())
+    ]
+    assert [str(path.relative_to(ROOT)) for path in files] == ["platform/hyperfleet/errors.py"]
+
+
+def test_messages_carry_these_fields_and_no_others() -> None:
+    fields = {
+        name: [field.name for field in dataclasses.fields(getattr(messages, name))] for name in MESSAGE_FIELDS
+    }
+    assert fields == MESSAGE_FIELDS
+
+
+def test_no_message_can_be_changed_on_its_way() -> None:
+    for name in MESSAGE_FIELDS:
+        assert getattr(messages, name).__dataclass_params__.frozen, name
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_command_line_offers_these_commands_and_no_others(command: tuple[str, ...]) -> None:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipelines.cli import main; main()", *command, "--help"],
+        env={**env, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    usage = done.stdout.split("\n\n")[0]
+    groups = re.findall(r"\{([a-z_,: -]+)\}", usage)  # options may have choices too; commands come last
+    assert groups, done.stdout
+    assert sorted(groups[-1].split(",")) == COMMANDS[command]

@@ -1,0 +1,226 @@
+"""One real Serve application on a registered model, asked over real HTTP."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+import torch
+
+import serve_apps
+from hyperfleet import bundle
+from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.errors import ModelNotRegisteredError, ServiceError
+from hyperfleet.messages import FEATURE_BYTES, HeadLayout, HeadReply, HeadRequest
+from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+from hyperfleet.tasks import OPEN_ENDED_QA
+from hyperfleet.tracking.mlflow_store import prepare_store
+from hyperfleet.tracking.mlflow_tracker import open_run
+from hyperfleet.tracking.registry import register_bundle
+from pipelines.runtime import connect, disconnect
+from serve_apps.parameter_generator import pin_model
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+LAYOUT = HeadLayout(num_classes=11)
+MAX_FEATURES = 40
+GENERATE = f"/v1/generate/{OPEN_ENDED_QA}"
+OCTETS = "application/octet-stream"
+
+
+@pytest.fixture(scope="module")
+def bundle_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    torch.manual_seed(0)
+    config = bundle.BundleConfig(
+        task=OPEN_ENDED_QA,
+        method="cdc_mmpg",
+        seed=0,
+        num_classes=LAYOUT.num_classes,
+        encoder=ENCODERS["tiny"](vocab_size=40),
+        generator=HeadGeneratorConfig(offset_init=1.0),
+    )
+    empty = folder / "empty.json"
+    empty.write_text("{}")
+    model = bundle.build_model(config).requires_grad_(False)
+    return bundle.save_bundle(folder / "bundle", config, model, tokenizer_file=empty, answers_file=empty)
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(bundle_dir):
+    uri = f"sqlite:///{bundle_dir.parent}/mlflow.db"
+    run = open_run(prepare_store(uri), tracking_uri=uri)
+    register_bundle(bundle_dir, run.run_id, tracking_uri=uri)
+    return uri
+
+
+@pytest.fixture(scope="module")
+def url(tracking_uri):
+    connect(num_cpus=2)
+    args = serve_apps.GeneratorArgs(tracking_uri=tracking_uri, max_features=MAX_FEATURES)
+    yield serve_apps.start(args, port=0)
+    serve_apps.stop()
+    disconnect()
+
+
+@pytest.fixture(scope="module")
+def direct(bundle_dir):
+    return ParameterGenerator.from_bundle(bundle_dir)
+
+
+def features(num, seed=0):
+    return np.random.default_rng(seed).standard_normal((num, 192), dtype=np.float32)
+
+
+def ask(url, body=None, content_type=OCTETS):
+    """Return status, headers and body; errors are answers too."""
+    request = urllib.request.Request(
+        url, data=body, headers={"Content-Type": content_type} if body is not None else {}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, reply.headers, reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def assert_heads(direct, anchors, body):
+    reply = HeadReply.from_bytes(body, expected=LAYOUT, num_heads=len(anchors), model_version="1")
+    weight, bias = direct.generate(anchors)
+    # A head computed among others differs from one computed alone in the last bits.
+    np.testing.assert_allclose(reply.weight, weight, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(reply.bias, bias, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("num", [1, 3, MAX_FEATURES])
+def test_heads_over_http_are_the_generators_heads(url, direct, num):
+    anchors = features(num)
+    status, headers, body = ask(url + GENERATE, HeadRequest(features=anchors).to_bytes())
+    assert (status, headers["Content-Type"], headers["X-Model-Version"]) == (
+        200,
+        "application/x-safetensors",
+        "1",
+    )
+    assert_heads(direct, anchors, body)
+    entries = dict(entry.split(";dur=") for entry in headers["Server-Timing"].split(", "))
+    assert list(entries) == ["queue", "generate"]
+    assert all(float(milliseconds) > 0 for milliseconds in entries.values())
+
+
+def test_concurrent_requests_get_their_own_heads(url, direct):
+    anchors = [features(1 + seed % 3, seed) for seed in range(60)]
+
+    async def ask_all():
+        async with aiohttp.ClientSession(headers={"Content-Type": OCTETS}) as session:
+
+            async def one(features):
+                async with session.post(url + GENERATE, data=features.tobytes()) as reply:
+                    return await reply.read()
+
+            return await asyncio.gather(*map(one, anchors))
+
+    for own, body in zip(anchors, asyncio.run(ask_all()), strict=True):
+        assert_heads(direct, own, body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "content_type", "status", "said"),
+    [
+        ("/v1/generate/chess", bytes(768), OCTETS, 404, f"serves '{OPEN_ENDED_QA}'"),
+        ("/nothing", None, OCTETS, 404, "Not Found"),
+        (GENERATE, None, OCTETS, 405, "Method Not Allowed"),
+        (
+            GENERATE,
+            bytes(FEATURE_BYTES * (MAX_FEATURES + 1)),
+            OCTETS,
+            413,
+            f"at most {MAX_FEATURES} features",
+        ),
+        (GENERATE, b"{}", "application/json", 415, "got 'application/json'"),
+        (GENERATE, b"", OCTETS, 422, "got 0 bytes"),
+        (GENERATE, bytes(767), OCTETS, 422, "got 767 bytes"),
+        (GENERATE, np.full(192, np.nan, np.float32).tobytes(), OCTETS, 422, "got 192 NaN"),
+    ],
+)
+def test_bad_requests_are_told_what_is_wrong(url, path, body, content_type, status, said):
+    got, headers, answer = ask(url + path, body, content_type)
+    problem = json.loads(answer)
+    assert (got, headers["Content-Type"]) == (status, "application/problem+json")
+    assert (problem["status"], problem["instance"]) == (status, path)
+    assert said in problem["detail"]
+
+
+def test_a_body_without_a_length_is_limited_too(url):
+    async def send(num):
+        async def chunks():
+            for _ in range(num):
+                yield bytes(FEATURE_BYTES)
+
+        headers = {"Content-Type": OCTETS}
+        async with aiohttp.request("POST", url + GENERATE, data=chunks(), headers=headers) as reply:
+            return reply.status
+
+    assert asyncio.run(send(MAX_FEATURES)) == 200
+    assert asyncio.run(send(MAX_FEATURES + 1)) == 413
+
+
+def test_the_service_describes_itself(url, tracking_uri, bundle_dir):
+    assert json.loads(ask(url + "/healthz")[2]) == {"status": "ok"}
+    model = json.loads(ask(url + "/v1/model")[2])
+    expected = {"version": "1", "task": OPEN_ENDED_QA, "num_classes": 11, "head_bytes": LAYOUT.num_bytes}
+    assert expected.items() <= model.items()
+    operation = json.loads(ask(url + "/openapi.json")[2])["paths"]["/v1/generate/{task}"]["post"]
+    assert list(operation["requestBody"]["content"]) == [OCTETS]
+    assert list(operation["responses"]["200"]["content"]) == ["application/x-safetensors"]
+    assert {"404", "413", "415", "422"} < operation["responses"].keys()
+    assert ask(url + "/docs")[0] == 200
+
+    # A deployment stays with the version it was built for; the next one gets the new champion.
+    register_bundle(bundle_dir, model["run_id"], tracking_uri=tracking_uri)
+    pinned = pin_model(serve_apps.GeneratorArgs(tracking_uri=tracking_uri))
+    assert pinned.model == "models:/hyperfleet-generator/2"
+    assert json.loads(ask(url + "/v1/model")[2])["version"] == "1"
+
+
+def test_a_second_service_and_a_port_in_use_are_refused(url, tmp_path):
+    with pytest.raises(ServiceError, match=r"running on this cluster already"):
+        serve_apps.start(port=0)
+    with pytest.raises(ServiceError, match="cannot listen on"):
+        serve_apps.ports.free_port("127.0.0.1", int(url.rsplit(":", 1)[1]))
+    with pytest.raises(ModelNotRegisteredError):
+        serve_apps.generator(serve_apps.GeneratorArgs(model=str(tmp_path / "none")))
+
+
+def test_serve_run_ends_with_one_clear_line(tmp_path):
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
+    }
+
+    def serve_run(*arguments):
+        command = [Path(sys.executable).with_name("serve"), "run", "serve_apps:generator", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert "Traceback" not in done.stderr + done.stdout
+        return done.returncode, done.stderr + done.stdout
+
+    with ThreadPoolExecutor() as pool:
+        no_model, misspelt = pool.map(lambda each: serve_run(*each), [(), ("max_batchsize=3",)])
+    assert no_model[0] == misspelt[0] == 1
+    assert "ModelNotRegisteredError: no generator models:/hyperfleet-generator@champion" in no_model[1]
+    assert "train one with `hyperfleet train`" in no_model[1]
+    assert (
+        "max_batchsize: Extra inputs are not permitted; the arguments of this application are model"
+        in misspelt[1]
+    )

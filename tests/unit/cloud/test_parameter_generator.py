@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+
+from hyperfleet import bundle
+from hyperfleet.cloud.generator import CHUNK_ROWS, ParameterGenerator
+from hyperfleet.errors import CheckpointError, ConfigError, FeatureError, ServiceError
+from hyperfleet.messages import HeadLayout
+from hyperfleet.nn import ENCODERS, HeadGenerator, HeadGeneratorConfig
+from hyperfleet.tasks import OPEN_ENDED_QA
+
+NUM_CLASSES = 7
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(0)
+    config = HeadGeneratorConfig(offset_init=1.0)
+    return HeadGenerator(config, HeadLayout(num_classes=NUM_CLASSES)).requires_grad_(False).eval()
+
+
+def features(num):
+    return np.random.default_rng(num).standard_normal((num, 192), dtype=np.float32)
+
+
+@pytest.mark.parametrize("num", [1, 5, CHUNK_ROWS, 2 * CHUNK_ROWS + 3])
+def test_heads_are_the_modules_heads(module, num):
+    anchors = features(num)
+    weight, bias = ParameterGenerator(module).generate(anchors)
+    flat = module(torch.from_numpy(anchors)).numpy()
+    assert weight.shape == (num, NUM_CLASSES, 96)
+    assert weight.dtype == bias.dtype == np.float32
+    np.testing.assert_allclose(weight.reshape(num, -1), flat[:, : 96 * NUM_CLASSES], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(bias, flat[:, 96 * NUM_CLASSES :], rtol=0, atol=1e-6)
+
+
+def test_a_head_depends_on_its_own_feature_alone(module):
+    generator, anchors = ParameterGenerator(module), features(CHUNK_ROWS + 9)
+    together, _ = generator.generate(anchors)
+    alone = np.concatenate([generator.generate(anchor[None])[0] for anchor in anchors])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+
+
+def test_the_callers_torch_settings_stay(module):
+    before = torch.get_num_threads()
+    ParameterGenerator(module, num_threads=before + 1).generate(features(1))
+    assert torch.get_num_threads() == before
+    assert torch.is_grad_enabled()
+
+
+def test_features_out_of_a_request_body_can_be_used(module):
+    read_only = np.frombuffer(features(2).tobytes(), dtype="<f4").reshape(2, 192)
+    assert ParameterGenerator(module).generate(read_only)[1].shape == (2, NUM_CLASSES)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((1, 191), np.float32), np.zeros((0, 192), np.float32), np.full((1, 192), np.nan, np.float32)],
+)
+def test_bad_features_are_refused(module, bad):
+    with pytest.raises(FeatureError):
+        ParameterGenerator(module).generate(bad)
+    with pytest.raises(ConfigError, match="num_threads"):
+        ParameterGenerator(module, num_threads=0)
+
+
+def test_unusable_heads_are_noticed():
+    broken = HeadGenerator(HeadGeneratorConfig(), HeadLayout(num_classes=NUM_CLASSES))
+    ParameterGenerator(broken).check()
+    with torch.no_grad():
+        broken.f_h.weight[0, 0] = torch.nan
+    with pytest.raises(ServiceError, match="NaN or infinite"):
+        ParameterGenerator(broken).check()
+
+
+def test_the_generator_comes_out_of_a_bundle(tmp_path):
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}")
+    for method in ("cdc_mmpg", "fine_tuning"):
+        config = bundle.BundleConfig(
+            task=OPEN_ENDED_QA,
+            method=method,
+            seed=0,
+            num_classes=NUM_CLASSES,
+            encoder=ENCODERS["tiny"](vocab_size=40),
+            generator=HeadGeneratorConfig() if method == "cdc_mmpg" else None,
+        )
+        model = bundle.build_model(config).requires_grad_(False)
+        bundle.save_bundle(tmp_path / method, config, model, tokenizer_file=empty, answers_file=empty)
+    generator = ParameterGenerator.from_bundle(tmp_path / "cdc_mmpg")
+    assert generator.layout == HeadLayout(num_classes=NUM_CLASSES)
+    # The static head is the base of what is generated, so the heads start near it.
+    base = bundle.load_device_model(tmp_path / "cdc_mmpg").head.weight.detach().numpy()
+    assert np.abs(generator.generate(features(3))[0] - base).max() < 0.5
+    with pytest.raises(CheckpointError, match="no generator"):
+        ParameterGenerator.from_bundle(tmp_path / "fine_tuning")
