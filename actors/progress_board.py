@@ -1,6 +1,7 @@
 """Where a training worker leaves how far it is, and the driver's progress bar reads it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -29,6 +30,9 @@ class ProgressBoard:
         return self._progress
 
 
-def start_progress_board() -> "ray.actor.ActorHandle[ProgressBoard]":
-    """Start a board; it takes no core."""
-    return ray.remote(num_cpus=0)(ProgressBoard).remote()
+RemoteProgressBoard: Any = ray.remote(num_cpus=0)(ProgressBoard)
+
+
+def start_progress_board() -> Any:
+    """Start a board and return its handle; it takes no core."""
+    return RemoteProgressBoard.remote()

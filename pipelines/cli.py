@@ -52,18 +52,28 @@ class DataCommand:
 
 
 Command = (
-    Annotated[DemoConfig, subcommand("demo", description="Render, train, serve, run the fleet, show the result.")]
+    Annotated[
+        DemoConfig, subcommand("demo", description="Render, train, serve, run the fleet, show the result.")
+    ]
     | Annotated[DataCommand, subcommand("data")]
-    | Annotated[TrainRunConfig, subcommand("train", description="Train one method with Ray Train and register it.")]
-    | Annotated[FleetConfig, subcommand("fleet", description="Let a fleet of devices ask for heads and answer.")]
-    | Annotated[CompareConfig, subcommand("compare", description="Static against personalized over several seeds.")]
+    | Annotated[
+        TrainRunConfig, subcommand("train", description="Train one method with Ray Train and register it.")
+    ]
+    | Annotated[
+        FleetConfig, subcommand("fleet", description="Let a fleet of devices ask for heads and answer.")
+    ]
+    | Annotated[
+        CompareConfig, subcommand("compare", description="Static against personalized over several seeds.")
+    ]
 )
 
 
 def main() -> None:
     """Run one command; errors that HyperFleet raises on purpose are printed without a stack trace."""
     try:
-        command = tyro.cli(Command, prog="hyperfleet", description="Personalized heads for a fleet of devices.")  # type: ignore[arg-type]
+        command = tyro.cli(
+            Command, prog="hyperfleet", description="Personalized heads for a fleet of devices."
+        )
         _run(command)
     except HyperFleetError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: ", error, sep="", highlight=False)
@@ -86,7 +96,9 @@ def _run(command: object) -> None:
             describe(config)
         case TrainRunConfig():
             result = train(command)
-            console.print(f"model version {result.model_version}: {result.bundle} (MLflow run {result.run_id})")
+            console.print(
+                f"model version {result.model_version}: {result.bundle} (MLflow run {result.run_id})"
+            )
         case FleetConfig():
             console.print(f"report: {show_fleet(run_fleet(command), console=console)}")
         case CompareConfig():

@@ -113,4 +113,4 @@ def score_pair(data: Path, static: TrainResult, personal: TrainResult, seed: int
         networks=Networks(seed=seed, names=tuple(PAPER_NETWORKS)),
     )
     roster = Roster(device_id=corpus.device_map.device_id, seen=corpus.device_map.seen)
-    return score(run.events, AnswerKey(*live.answer_key()), roster)
+    return score(run.events, AnswerKey(example_id=live.example_id, label=live.label), roster)

@@ -47,8 +47,8 @@ class DemoConfig:
         known = scale_named(self.scale)
         if self.devices is not None and not 1 <= self.devices <= known.num_devices:
             raise ConfigError(
-                f"DemoConfig.devices must be 1 to {known.num_devices} at scale {self.scale!r}, got {self.devices}; "
-                "choose a larger scale for more"
+                f"DemoConfig.devices must be 1 to {known.num_devices} at scale {self.scale!r}, "
+                f"got {self.devices}; choose a larger scale for more"
             )
 
     @property

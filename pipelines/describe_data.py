@@ -31,7 +31,11 @@ def describe(config: DescribeConfig) -> None:
     for name in SPLITS:
         split = corpus.split(name, tiny().text_length)
         table.add_row(
-            name, f"{len(split):,}", f"{len(split.device_ids):,}", f"{split.oov_share:.1%}", f"{split.num_skipped:,}"
+            name,
+            f"{len(split):,}",
+            f"{len(split.device_ids):,}",
+            f"{split.oov_share:.1%}",
+            f"{split.num_skipped:,}",
         )
     console = Console()
     console.print(table)

@@ -26,6 +26,7 @@ PROBE_TIMEOUT_S = 10.0
 
 # Defaults that keep a terminal readable; a value already in the environment wins.
 QUIET_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a run tells nobody outside about itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else every driver prints a FutureWarning
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else workers' prints appear twice
     "RAY_USAGE_STATS_ENABLED": "0",

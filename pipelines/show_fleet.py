@@ -46,7 +46,9 @@ def show_fleet(
     frames = example_frames(result.data)
     report = write_report(folder / REPORT_FILE, fleet_score, facts, tables, frames)
     facts.save(folder / "facts.json")
-    tracker.log_params({"model": result.model.uri, "static_model": result.static_model.uri, "seed": facts.seed})
+    tracker.log_params(
+        {"model": result.model.uri, "static_model": result.static_model.uri, "seed": facts.seed}
+    )
     tracker.log_metrics({**fleet_score.as_metrics(), "requests_per_s": result.requests_per_s}, step=0)
     tracker.log_artifacts(folder, "fleet")
     tracker.finish()
@@ -65,7 +67,7 @@ def score_fleet(result: FleetResult) -> FleetScore:
         seen=corpus.device_map.seen[chosen],
     )
     skipped = dict.fromkeys(result.empty_devices, "empty stream")
-    return score(events, AnswerKey(*live.answer_key()), roster, skipped=skipped)
+    return score(events, AnswerKey(example_id=live.example_id, label=live.label), roster, skipped=skipped)
 
 
 def _facts(result: FleetResult, run_id: str, uri: str, steps: tuple[StepFact, ...]) -> RunFacts:
@@ -99,7 +101,7 @@ def _facts(result: FleetResult, run_id: str, uri: str, steps: tuple[StepFact, ..
         ),
         notes=tuple(notes),
         link_note=(
-            "Uplink and downlink are computed from the bytes sent and the network's rate, not slept; queueing, "
-            "generation and application are measured under the load of the fleet."
+            "Uplink and downlink are computed from the bytes sent and the network's rate, not slept; "
+            "queueing, generation and application are measured under the load of the fleet."
         ),
     )

@@ -15,7 +15,14 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from actors.progress_board import TrainProgress, start_progress_board
 from hyperfleet.bundle import BundleConfig, build_model, read_config
@@ -195,7 +202,9 @@ def _show_progress(config: TrainRunConfig, board: Any, thread: threading.Thread)
             progress.update(bar, completed=state.step, total=state.num_steps or None, note=state.note)
 
 
-def build_trainer(config: TrainRunConfig, *, rank: int = 0, world_size: int = 1) -> tuple[Trainer, BundleFiles]:
+def build_trainer(
+    config: TrainRunConfig, *, rank: int = 0, world_size: int = 1
+) -> tuple[Trainer, BundleFiles]:
     """Open the data and build model and trainer; needs no Ray."""
     corpus = Corpus.open(config.data)
     encoder = ENCODERS[config.train.encoder](corpus.tokenizer.vocab_size)
@@ -272,7 +281,7 @@ def _worker(loop: dict[str, Any]) -> None:
     else:
         with checkpoint.as_directory() as folder:
             start, restore = starting_point(config, trainer, Path(folder))
-    device: torch.device = get_device()  # type: ignore[assignment]
+    device: torch.device = get_device()
     trainer.torch_device = device
     trainer.model.to(device)
     trainer.wrap = prepare_model

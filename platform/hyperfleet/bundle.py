@@ -1,9 +1,9 @@
 """A trained model on disk: one folder that devices and cloud each load their part of.
 
-    config.json         what was trained: task, method, encoder, generator
-    model.safetensors   weights, keys `device.*` and `generator.*`
-    tokenizer.json      the question tokenizer (Hugging Face tokenizers)
-    answers.json        the answers in label order
+config.json         what was trained: task, method, encoder, generator
+model.safetensors   weights, keys `device.*` and `generator.*`
+tokenizer.json      the question tokenizer (Hugging Face tokenizers)
+answers.json        the answers in label order
 """
 
 import dataclasses
@@ -125,7 +125,9 @@ def read_config(folder: Path) -> BundleConfig:
     """
     path = Path(folder) / CONFIG_FILE
     if not path.is_file():
-        raise CheckpointError(f"no model in {folder}: {CONFIG_FILE} is missing; `hyperfleet train` writes one")
+        raise CheckpointError(
+            f"no model in {folder}: {CONFIG_FILE} is missing; `hyperfleet train` writes one"
+        )
     return BundleConfig.from_json(path.read_text())
 
 
@@ -140,7 +142,9 @@ def _part(folder: Path, part: str) -> dict[str, Tensor]:
                 if name.startswith(prefix)
             }
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {error}; train the model again") from error
+        raise CheckpointError(
+            f"{path} cannot be read as safetensors: {error}; train the model again"
+        ) from error
 
 
 def load_device_model(folder: Path) -> DeviceModel:

@@ -10,7 +10,7 @@
     |-- HeadLayoutError           a head whose tensors do not fit the device (also ValueError)
     |-- CheckpointError           a checkpoint of another model, or an incomplete one (also ValueError)
     |-- ModelNotRegisteredError   the registry holds no such generator (also LookupError)
-    `-- ServiceError              the generator cannot be started or reached
+    `-- ServiceError              the generator or the tracking store cannot be started or reached
 
 Each message says what was wrong, what was got, what was expected and what to do.
 The classes take the message alone, so they survive pickling between processes.
@@ -60,7 +60,7 @@ class ModelNotRegisteredError(HyperFleetError, LookupError):
 
 
 class ServiceError(HyperFleetError):
-    """The parameter generator cannot be started or reached."""
+    """The parameter generator or the tracking store cannot be started or reached."""
 
 
 def unknown_name(kind: str, got: object, valid: Iterable[object]) -> UnknownNameError:

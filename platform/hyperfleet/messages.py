@@ -76,7 +76,9 @@ class HeadRequest:
             raise FeatureError(f"features must be float32, got {features.dtype}; cast them before sending")
         if not np.isfinite(features).all():
             bad = int((~np.isfinite(features)).sum())
-            raise FeatureError(f"features must be finite, got {bad} NaN or infinite values of {features.size}")
+            raise FeatureError(
+                f"features must be finite, got {bad} NaN or infinite values of {features.size}"
+            )
 
     def to_bytes(self) -> bytes:
         """Encode as little-endian float32, 768 bytes a feature."""
@@ -91,8 +93,8 @@ class HeadRequest:
         """
         if len(body) == 0 or len(body) % FEATURE_BYTES:
             raise FeatureError(
-                f"a request body is n x {FEATURE_BYTES} bytes ({FEATURE_DIM} little-endian float32 a feature), "
-                f"got {len(body)} bytes"
+                f"a request body is n x {FEATURE_BYTES} bytes ({FEATURE_DIM} little-endian float32 a "
+                f"feature), got {len(body)} bytes"
             )
         return cls(features=np.frombuffer(body, dtype="<f4").reshape(-1, FEATURE_DIM))
 
@@ -120,7 +122,9 @@ class HeadReply:
         return safetensors.numpy.save(tensors, metadata={"model_version": self.model_version})
 
     @classmethod
-    def from_bytes(cls, body: bytes, *, expected: HeadLayout, num_heads: int, model_version: str) -> "HeadReply":
+    def from_bytes(
+        cls, body: bytes, *, expected: HeadLayout, num_heads: int, model_version: str
+    ) -> "HeadReply":
         """Decode a reply and check it against the head the device can hold.
 
         Raises:
@@ -129,7 +133,9 @@ class HeadReply:
         try:
             tensors = safetensors.numpy.load(body)
         except safetensors.SafetensorError as error:
-            raise HeadLayoutError(f"the reply of {len(body)} bytes is no safetensors file: {error}") from error
+            raise HeadLayoutError(
+                f"the reply of {len(body)} bytes is no safetensors file: {error}"
+            ) from error
         shapes = {
             "weight": (num_heads, expected.num_classes, expected.hidden),
             "bias": (num_heads, expected.num_classes),

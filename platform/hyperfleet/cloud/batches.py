@@ -23,7 +23,10 @@ from hyperfleet.errors import EmptyStreamError
 class FrameStore(Protocol):
     """Where decoded frames come from; `hyperfleet.datasets.ClipStore` is one."""
 
-    num_stored_frames: int
+    @property
+    def num_stored_frames(self) -> int:
+        """Frames kept of each clip."""
+        ...
 
     def frames(
         self, rows: Int[np.ndarray, " clip"], frame_index: Int[np.ndarray, "clip frame"]
@@ -36,10 +39,25 @@ class FrameStore(Protocol):
 class LabelledSplit(Protocol):
     """Questions with their answers; `hyperfleet.datasets.QASplit` is one."""
 
-    clip_row: np.ndarray
-    token_ids: np.ndarray
-    token_mask: np.ndarray
-    label: np.ndarray
+    @property
+    def clip_row(self) -> np.ndarray:
+        """Row of the clip store, for each question."""
+        ...
+
+    @property
+    def token_ids(self) -> np.ndarray:
+        """The tokenised question."""
+        ...
+
+    @property
+    def token_mask(self) -> np.ndarray:
+        """False where the question is padded."""
+        ...
+
+    @property
+    def label(self) -> np.ndarray:
+        """Class of the answer, -1 out of the vocabulary."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -10,14 +9,18 @@ from torch.optim.lr_scheduler import LambdaLR
 BETAS = (0.9, 0.98)
 
 
-def adamw(parameters: Iterable[tuple[str, nn.Parameter]], *, learning_rate: float, weight_decay: float) -> AdamW:
-    """AdamW over named parameters; biases, norms and other vectors are not decayed."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for _, parameter in parameters:
-        (decayed if parameter.ndim >= 2 else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=BETAS)
+def adamw(parameters: Iterable[tuple[nn.Parameter, float]], *, weight_decay: float) -> AdamW:
+    """AdamW over parameters with their learning rates; biases, norms and other vectors are not decayed."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter, learning_rate in parameters:
+        groups.setdefault((learning_rate, parameter.ndim >= 2), []).append(parameter)
+    return AdamW(
+        [
+            {"params": members, "lr": learning_rate, "weight_decay": weight_decay if is_decayed else 0.0}
+            for (learning_rate, is_decayed), members in groups.items()
+        ],
+        betas=BETAS,
+    )
 
 
 def warm_up_then_decay(
@@ -54,7 +57,9 @@ def restore_optimiser(optimiser: AdamW, names: list[str], tensors: dict[str, Ten
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for name, parameter in zip(names, parameters, strict=True):
         state = {
-            key: tensors[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in tensors
+            key: tensors[f"{name}.{key}"]
+            for key in ("step", "exp_avg", "exp_avg_sq")
+            if f"{name}.{key}" in tensors
         }
         optimiser.state[parameter] = {
             key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
@@ -65,4 +70,3 @@ def parameter_names(model: nn.Module, optimiser: AdamW) -> list[str]:
     """Return the names of the optimiser's parameters in group order."""
     name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     return [name_of[id(p)] for group in optimiser.param_groups for p in group["params"]]
-

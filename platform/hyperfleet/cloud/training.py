@@ -157,7 +157,9 @@ class Trainer:
                     step += 1
                     if on_step is not None:
                         on_step(Position(stage=index, epoch=epoch, step=step), num_batches)
-                yield self._finish_epoch(index, stage, epoch, step, {k: v / num_batches for k, v in sums.items()})
+                yield self._finish_epoch(
+                    index, stage, epoch, step, {k: v / num_batches for k, v in sums.items()}
+                )
 
     def num_steps(self, start: Position) -> int:
         """Return the step at which the run ends when it goes on from `start`."""
@@ -165,14 +167,17 @@ class Trainer:
         return start.step + epochs * self.train.num_batches(self.config.batch_size)
 
     def _enter(
-        self, stage: Stage, num_batches: int, first_epoch: int, restore: Callable[[torch.optim.AdamW], None] | None
+        self,
+        stage: Stage,
+        num_batches: int,
+        first_epoch: int,
+        restore: Callable[[torch.optim.AdamW], None] | None,
     ) -> tuple[nn.Module, torch.optim.lr_scheduler.LambdaLR]:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(stage.moves(name))
         self.model.train()
         self.optimiser = adamw(
-            ((n, p) for n, p in self.model.named_parameters() if p.requires_grad),
-            learning_rate=stage.learning_rate,
+            ((p, stage.rate_of(name)) for name, p in self.model.named_parameters() if p.requires_grad),
             weight_decay=self.config.weight_decay,
         )
         if restore is not None:
@@ -210,7 +215,9 @@ class Trainer:
         num_samples = len(source)
         own = np.arange(self.rank, num_samples, self.world_size)
         parts = [
-            self.model.device.encode(*(batch[k].to(self.torch_device) for k in ("frames", "token_ids", "token_mask")))
+            self.model.device.encode(
+                *(batch[k].to(self.torch_device) for k in ("frames", "token_ids", "token_mask"))
+            )
             for batch in source.in_order(own, 4 * self.config.batch_size)
         ]
         features = torch.cat(parts).cpu()
@@ -225,7 +232,9 @@ class Trainer:
     def accuracy(self, source: BatchSource) -> float:
         """Return the share of `source` answered right; out-of-vocabulary answers count as wrong."""
         features = self.features(source)
-        anchors = numpy_generator(self.config.seed, "validation anchor").integers(features.shape[1], size=len(source))
+        anchors = numpy_generator(self.config.seed, "validation anchor").integers(
+            features.shape[1], size=len(source)
+        )
         correct = torch.zeros((), dtype=torch.int64)
         chosen = method(self.config.method)
         for start in range(0, len(source), 1024):

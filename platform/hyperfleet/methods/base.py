@@ -31,19 +31,27 @@ class Stage:
             frozen. Where nothing of the encoder moves, its features are computed once and kept.
         epochs: passes over the training split.
         learning_rate: peak of the polynomial decay.
+        generator_rate: factor on it for the generator's parameters. Each generated weight is a sum over
+            192 of them, so that a step of Adam's size moves a head much further than the same step on
+            the head itself.
     """
 
     name: str
     trains: tuple[str, ...]
     epochs: int
     learning_rate: float
+    generator_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or not self.learning_rate > 0:
+        if self.epochs < 0 or not self.learning_rate > 0 or not self.generator_rate > 0:
             raise ConfigError(
-                f"stage {self.name!r} needs epochs >= 0 and learning_rate > 0, "
-                f"got epochs={self.epochs}, learning_rate={self.learning_rate}"
+                f"stage {self.name!r} needs epochs >= 0 and learning rates > 0, got epochs={self.epochs}, "
+                f"learning_rate={self.learning_rate}, generator_rate={self.generator_rate}"
             )
+
+    def rate_of(self, parameter: str) -> float:
+        """Return the peak learning rate of the parameter called `parameter`."""
+        return self.learning_rate * (self.generator_rate if parameter.startswith("generator.") else 1.0)
 
     def moves(self, parameter: str) -> bool:
         """Tell whether the parameter called `parameter` is trained in this stage."""
@@ -77,7 +85,10 @@ class Method(Protocol):
         ...
 
     def logits(
-        self, model: VideoQAModel, features: Float[Tensor, "sample frame 192"], anchor: Float[Tensor, "sample 192"]
+        self,
+        model: VideoQAModel,
+        features: Float[Tensor, "sample frame 192"],
+        anchor: Float[Tensor, "sample 192"],
     ) -> Float[Tensor, "sample class"]:
         """Return the scores at inference, where `anchor` is the one uploaded feature of each sample."""
         ...

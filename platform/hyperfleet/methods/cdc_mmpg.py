@@ -10,6 +10,8 @@ from hyperfleet.methods.fine_tuning import static_logits
 from hyperfleet.nn import HeadGenerator, apply_heads
 from hyperfleet.tasks.open_ended_qa import answer_loss
 
+GENERATOR_RATE = 0.1
+
 WARM, REASON, ADAPT = "warm", "reason", "adapt"
 
 
@@ -20,7 +22,9 @@ def generator_of(model: VideoQAModel) -> HeadGenerator:
         ConfigError: the model was built without one.
     """
     if model.generator is None:
-        raise ConfigError("cdc_mmpg needs a model with a head generator, got one without; build it for this method")
+        raise ConfigError(
+            "cdc_mmpg needs a model with a head generator, got one without; build it for this method"
+        )
     return model.generator
 
 
@@ -52,6 +56,7 @@ class CdcMmpg:
                 trains=("device", "generator.f_p", "generator.f_h"),
                 epochs=epochs,
                 learning_rate=learning_rate / 2,
+                generator_rate=GENERATOR_RATE,
             ),
         )
 
@@ -69,12 +74,17 @@ class CdcMmpg:
         anchor = random_anchor(features)
         if stage == REASON:
             if generator.adr is None:
-                raise ConfigError("the stage 'reason' trains the ADR, but the generator has none; leave the stage out")
+                raise ConfigError(
+                    "the stage 'reason' trains the ADR, but the generator has none; leave the stage out"
+                )
             return generator.adr.losses(anchor, features.mean(dim=1))
         return {"answer": answer_loss(self.logits(model, features, anchor), labels)}
 
     def logits(
-        self, model: VideoQAModel, features: Float[Tensor, "sample frame 192"], anchor: Float[Tensor, "sample 192"]
+        self,
+        model: VideoQAModel,
+        features: Float[Tensor, "sample frame 192"],
+        anchor: Float[Tensor, "sample 192"],
     ) -> Float[Tensor, "sample class"]:
         """Generate a head from each anchor and apply it to the averaged feature (equations 6, 7 and 11)."""
         generator = generator_of(model)

@@ -43,7 +43,10 @@ class FineTuning:
         return {"answer": answer_loss(static_logits(model, features), labels)}
 
     def logits(
-        self, model: VideoQAModel, features: Float[Tensor, "sample frame 192"], anchor: Float[Tensor, "sample 192"]
+        self,
+        model: VideoQAModel,
+        features: Float[Tensor, "sample frame 192"],
+        anchor: Float[Tensor, "sample 192"],
     ) -> Float[Tensor, "sample class"]:
         """Scores of the static head; the anchor is not used."""
         return static_logits(model, features)

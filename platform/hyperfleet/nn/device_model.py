@@ -20,6 +20,9 @@ class DeviceModel(nn.Module):
     1,501 classes.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, config: EncoderConfig, num_classes: int) -> None:
         super().__init__()
         if num_classes < 2:

@@ -1,8 +1,10 @@
 """All-in-One encoder: DeiT blocks over text and image tokens of every frame, joined by token rolling."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig
@@ -18,12 +20,13 @@ _INIT_STD = 0.02
 
 
 def first_token_block(
-    block: Block, tokens: Float[Tensor, "frame token dim"], attn_mask: Bool[Tensor, "frame 1 1 token"]
+    block: Any, tokens: Float[Tensor, "frame token dim"], attn_mask: Bool[Tensor, "frame 1 1 token"]
 ) -> Float[Tensor, "frame 1 dim"]:
     """Return `block(tokens)[:, :1]` without computing the other tokens' outputs.
 
     After the last block only the text class token is read. Keys and values are still needed of every
-    token, but queries, projection and MLP of one only: a fifth of the block's work.
+    token, but queries, projection and MLP of one only: a fifth of the block's work. `block` is a timm
+    `Block`.
     """
     attention = block.attn
     dim = tokens.shape[-1]
@@ -31,8 +34,11 @@ def first_token_block(
     normed = block.norm1(tokens)
     query = functional.linear(normed[:, :1], weight[:dim], bias[:dim])
     key, value = functional.linear(normed, weight[dim:], bias[dim:]).chunk(2, dim=-1)
-    heads = [x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value)]
-    mixed = functional.scaled_dot_product_attention(*heads, attn_mask=attn_mask).transpose(1, 2).flatten(2)
+    query, key, value = (
+        x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
+    )
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+    mixed = mixed.transpose(1, 2).flatten(2)
     first = tokens[:, :1] + block.drop_path1(block.ls1(attention.proj_drop(attention.proj(mixed))))
     output: Tensor = first + block.drop_path2(block.ls2(block.mlp(block.norm2(first))))
     return output
@@ -45,6 +51,9 @@ class AllInOneEncoder(nn.Module):
     `token_type_embeddings`, `transformer`), so that their weights load by name; the pooler belongs
     to `DeviceModel`.
     """
+
+    transformer: Any  # timm types its parts as "Tensor or Module"
+    inference_patch_order: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -105,7 +114,8 @@ class AllInOneEncoder(nn.Module):
             patches = patches.gather(2, order[..., None].expand(-1, -1, -1, FEATURE_DIM))
         class_token = (vit.cls_token + vit.pos_embed[:, :1]).expand(num_clips, num_frames, -1, -1)
         tokens = vit.pos_drop(torch.cat([class_token, patches], dim=2))
-        return tokens + self.token_type_embeddings.weight[IMAGE_TYPE]
+        typed: Tensor = tokens + self.token_type_embeddings.weight[IMAGE_TYPE]
+        return typed
 
     def forward(
         self,

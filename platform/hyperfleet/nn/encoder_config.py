@@ -46,7 +46,8 @@ class EncoderConfig:
             raise ConfigError(f"EncoderConfig.text_length must hold [CLS] word [SEP], got {self.text_length}")
         if self.image_size % self.patch_size:
             raise ConfigError(
-                f"EncoderConfig.image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}"
+                f"EncoderConfig.image_size must be a multiple of patch_size {self.patch_size}, "
+                f"got {self.image_size}"
             )
         if FEATURE_DIM % self.num_heads:
             raise ConfigError(f"EncoderConfig.num_heads must divide {FEATURE_DIM}, got {self.num_heads}")

@@ -32,7 +32,9 @@ class HeadGeneratorConfig:
 
     def __post_init__(self) -> None:
         if self.projector_hidden is not None and self.projector_hidden < 1:
-            raise ConfigError(f"HeadGeneratorConfig.projector_hidden must be >= 1, got {self.projector_hidden}")
+            raise ConfigError(
+                f"HeadGeneratorConfig.projector_hidden must be >= 1, got {self.projector_hidden}"
+            )
         if self.offset_init < 0:
             raise ConfigError(f"HeadGeneratorConfig.offset_init must be >= 0, got {self.offset_init}")
 

@@ -214,7 +214,7 @@ def test_empty_split_and_bad_settings_are_refused() -> None:
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
-    optimiser = adamw([("p", parameter)], learning_rate=1.0, weight_decay=0.0)
+    optimiser = adamw([(parameter, 1.0)], weight_decay=0.0)
     assert isinstance(optimiser, AdamW)
     schedule = warm_up_then_decay(optimiser, num_steps=20, warm_up_fraction=0.1)
     rates = []
