@@ -20,6 +20,7 @@ from hyperfleet.emulation.events import Event, events_table
 from hyperfleet.emulation.exchange import Networks, ask_and_answer
 from hyperfleet.errors import ConfigError
 from hyperfleet.link.generator_client import HttpGeneratorClient, RetryPolicy
+from hyperfleet.link.served_model import served_model
 from hyperfleet.nn import DeviceModel
 
 
@@ -81,6 +82,7 @@ class ChunkResult:
     device_ids: tuple[int, ...]
     events: pa.Table
     empty_devices: tuple[int, ...]
+    num_fallbacks: int
     encode_s: float
 
 
@@ -112,9 +114,15 @@ class DeviceHost:
         """Open data and connections and return the process id; called once, before any chunk.
 
         Not done by the constructor, whose errors reach the caller of an actor as text only.
+
+        Raises:
+            DataError: the data set cannot be opened on this machine.
+            ServiceError: the generator cannot be reached from this machine.
         """
         spec = self._spec
         torch.set_num_threads(spec.torch_threads)
+        # Once here, rather than device after device that falls back to its own head.
+        await asyncio.to_thread(served_model, spec.generator_url)
         data = spec.open_data()
         personal, static = self._models
         self._stream = data.stream
@@ -154,6 +162,7 @@ class DeviceHost:
             device_ids=device_ids,
             events=events_table(events),
             empty_devices=empty,
+            num_fallbacks=sum(event.report.fallback != "" for event in events),
             encode_s=encode_s,
         )
 

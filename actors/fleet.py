@@ -26,11 +26,12 @@ _Ref = ray.ObjectRef[Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetProgress:
-    """How far a run is."""
+    """How far a run is; `fallbacks` of the `requests_done` were answered without a generated head."""
 
     devices_done: int
     devices_total: int
     requests_done: int
+    fallbacks: int
     host_deaths: int
 
 
@@ -179,6 +180,7 @@ class Fleet:
             devices_done=sum(map(len, results)),
             devices_total=sum(map(len, chunks)),
             requests_done=sum(result.events.num_rows for result in results.values()),
+            fallbacks=sum(result.num_fallbacks for result in results.values()),
             host_deaths=self.host_deaths,
         )
 

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import subcommand
 
-from hyperfleet.datasets.fleetqa.scales import scale as scale_named
+from hyperfleet.datasets.fleetqa.scales import at_shift
 from hyperfleet.errors import HyperFleetError
 from pipelines.compare import CompareConfig, compare
 from pipelines.demo import DemoConfig, demo
@@ -30,7 +30,8 @@ class RenderConfig:
         scale: smoke (seconds), demo (minutes) or full.
         output: folder of the data set; None means data/<scale>.
         seed: another seed gives other scenes and cameras.
-        shift: how far cameras differ; 0 is the control in which personalization can gain nothing.
+        shift: how far cameras differ; 0 is the control, without label skew, in which personalization has
+            nothing to gain.
         cue: whether the maker's mark that betrays the camera is in view.
     """
 
@@ -88,9 +89,7 @@ def _run(command: object) -> None:
         case DemoConfig():
             console.print(f"report: {demo(command)}")
         case DataCommand(command=RenderConfig() as config):
-            spec = dataclasses.replace(
-                scale_named(config.scale), seed=config.seed, shift=config.shift, cue=config.cue
-            )
+            spec = dataclasses.replace(at_shift(config.scale, config.shift), seed=config.seed, cue=config.cue)
             console.print(f"data set: {render(spec, config.output or Path('data') / config.scale)}")
         case DataCommand(command=DescribeConfig() as config):
             describe(config)
@@ -100,6 +99,7 @@ def _run(command: object) -> None:
                 f"model version {result.model_version}: {result.bundle} (MLflow run {result.run_id})"
             )
         case FleetConfig():
-            console.print(f"report: {show_fleet(run_fleet(command), console=console)}")
+            shown = show_fleet(run_fleet(command), console=console, tracking_uri=command.tracking_uri)
+            console.print(f"report: {shown}")
         case CompareConfig():
             console.print(f"table: {compare(command)}")

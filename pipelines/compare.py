@@ -1,6 +1,5 @@
 """Static against personalized heads over several seeds: training and scoring, without the service."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from rich.console import Console
 from hyperfleet.bundle import load_device_model, load_generator, read_config
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.datasets import Corpus
-from hyperfleet.datasets.fleetqa.scales import scale as scale_named
+from hyperfleet.datasets.fleetqa.scales import at_shift
 from hyperfleet.device import DeviceGroup
 from hyperfleet.emulation.exchange import Networks
 from hyperfleet.emulation.population import portion
@@ -35,7 +34,8 @@ class CompareConfig:
     Attributes:
         seeds: seeds of training; the data set is the same for all.
         scale: size of the rendered data set: smoke, demo or full.
-        shift: how far cameras differ; 0 is the control in which a gain from personalization must vanish.
+        shift: how far cameras differ. 0 is the control in which personalization has nothing to gain: cameras
+            are neutral, and devices get to see all colors and shapes equally often.
         workers: Ray Train workers, one core each.
         warm_epochs: passes that both methods share.
         epochs: passes of each method's own.
@@ -64,7 +64,7 @@ def compare(config: CompareConfig) -> Path:
     data = config.data or Path("data") / name
     connect()
     try:
-        render(dataclasses.replace(scale_named(config.scale), shift=config.shift), data)
+        render(at_shift(config.scale, config.shift), data)
         scores = {seed: _train_and_score(config, data, config.output / name, seed) for seed in config.seeds}
     finally:
         disconnect()

@@ -8,6 +8,7 @@ from rich.console import Console
 from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import scale as scale_named
 from hyperfleet.errors import ConfigError
+from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME
 from pipelines.emulate_fleet import FleetConfig, run_fleet
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
@@ -16,7 +17,7 @@ from pipelines.steps import StepLog
 from pipelines.train_generator import TrainResult, TrainRunConfig, train
 
 # What one pass costs is in the README; the warm model is shared by both methods.
-WARM_EPOCHS, EPOCHS = 5, 3
+WARM_EPOCHS, EPOCHS, BATCH_SIZE = 3, 2, 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +27,7 @@ class DemoConfig:
     Attributes:
         scale: size of the rendered data set: smoke, demo or full.
         devices: devices in the fleet; None takes all of the data set.
-        seed: seed of data, training and fleet.
+        seed: seed of training and fleet; the data set is always the same.
         workers: Ray Train workers, one core each.
         warm_epochs: passes that both methods share.
         epochs: passes of each method's own.
@@ -68,7 +69,11 @@ def train_pair(config: DemoConfig, output: Path, seed: int) -> tuple[TrainResult
                 num_workers=config.workers,
                 warm_start=warm_start,
                 train=TrainConfig(
-                    method=method, seed=seed, warm_epochs=config.warm_epochs, epochs=config.epochs
+                    method=method,
+                    seed=seed,
+                    warm_epochs=config.warm_epochs,
+                    epochs=config.epochs,
+                    batch_size=BATCH_SIZE,
                 ),
             )
         )
@@ -86,16 +91,18 @@ def demo(config: DemoConfig) -> Path:
         with log.step("render the data set"):
             render(scale_named(config.scale), config.data_folder)
         with log.step("train"):
-            static, personal = train_pair(config, config.output / f"seed-{config.seed}", config.seed)
+            static, personal = train_pair(
+                config, config.output / config.scale / f"seed-{config.seed}", config.seed
+            )
         with log.step("serve and run the fleet"):
             result = run_fleet(
                 FleetConfig(
                     devices=config.devices or scale_named(config.scale).num_devices,
                     seed=config.seed,
                     data=config.data_folder,
-                    model=str(personal.bundle),
-                    static_model=str(static.bundle),
-                    output=config.output / "fleet",
+                    model=f"models:/{GENERATOR_NAME}/{personal.model_version}",
+                    static_model=f"models:/{STATIC_NAME}/{static.model_version}",
+                    output=config.output / config.scale / "fleet",
                 )
             )
     finally:

@@ -271,8 +271,11 @@ def _progress_bar(num_devices: int, console: Console | None) -> Iterator[Callabl
 
         def show(state: FleetProgress) -> None:
             rate = state.requests_done / (time.perf_counter() - started)
-            deaths = f", {state.host_deaths} hosts replaced" if state.host_deaths else ""
-            note = f"{state.requests_done:,} requests, {rate:.0f}/s{deaths}"
+            note = f"{state.requests_done:,} requests, {rate:.0f}/s"
+            if state.fallbacks:
+                note += f", {state.fallbacks:,} without a head"
+            if state.host_deaths:
+                note += f", {state.host_deaths} hosts replaced"
             progress.update(bar, completed=state.devices_done, note=note)
 
         yield show

@@ -11,6 +11,7 @@ from rich.console import Console
 from hyperfleet.bundle import load_device_model, load_generator
 from hyperfleet.datasets import Corpus, example_frames
 from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.attribution import against_own_head, attribution_table
 from hyperfleet.evaluation.facts import RunFacts, StepFact
 from hyperfleet.evaluation.metrics import AnswerKey, FleetScore, Roster, score
 from hyperfleet.evaluation.rendering import to_rich
@@ -32,11 +33,11 @@ def show_fleet(
     steps: tuple[StepFact, ...] = (),
 ) -> Path:
     """Print what the run brought and return the path of its report."""
-    fleet_score = score_fleet(result)
+    fleet_score, attribution = score_fleet(result)
     uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
     tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name="fleet", tags={"kind": "fleet"})
     facts = _facts(result, tracker.run_id, uri, steps)
-    tables = demo_tables(fleet_score, facts)
+    tables = [*demo_tables(fleet_score, facts), attribution_table(attribution)]
     for table in tables:
         console.print(to_rich(table))
     if facts.steps:
@@ -49,14 +50,20 @@ def show_fleet(
     tracker.log_params(
         {"model": result.model.uri, "static_model": result.static_model.uri, "seed": facts.seed}
     )
-    tracker.log_metrics({**fleet_score.as_metrics(), "requests_per_s": result.requests_per_s}, step=0)
+    gain = {"accuracy/all/gain_from_generation": attribution.overall.device_mean.difference}
+    tracker.log_metrics({**fleet_score.as_metrics(), **gain, "requests_per_s": result.requests_per_s}, step=0)
     tracker.log_artifacts(folder, "fleet")
     tracker.finish()
     return report
 
 
-def score_fleet(result: FleetResult) -> FleetScore:
-    """Join the reports of the devices with the right answers, which no device has seen."""
+def score_fleet(result: FleetResult) -> tuple[FleetScore, FleetScore]:
+    """Join the reports of the devices with the right answers, which no device has seen.
+
+    Returns:
+        Fine-tuning against the personalized head; and the static head that the personalized model
+        has itself against the generated one, which tells what generation alone is worth.
+    """
     corpus = Corpus.open(result.data)
     live = corpus.split("test", result.bundle.encoder.text_length)
     events = pq.read_table(result.events)
@@ -67,7 +74,11 @@ def score_fleet(result: FleetResult) -> FleetScore:
         seen=corpus.device_map.seen[chosen],
     )
     skipped = dict.fromkeys(result.empty_devices, "empty stream")
-    return score(events, AnswerKey(example_id=live.example_id, label=live.label), roster, skipped=skipped)
+    key = AnswerKey(example_id=live.example_id, label=live.label)
+    return (
+        score(events, key, roster, skipped=skipped),
+        score(against_own_head(events), key, roster, skipped=skipped),
+    )
 
 
 def _facts(result: FleetResult, run_id: str, uri: str, steps: tuple[StepFact, ...]) -> RunFacts:

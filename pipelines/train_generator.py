@@ -1,6 +1,8 @@
 """Train one method with Ray Train, record it in MLflow and register its model."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -25,22 +27,24 @@ from rich.progress import (
 )
 
 from actors.progress_board import TrainProgress, start_progress_board
-from hyperfleet.bundle import BundleConfig, build_model, read_config
+from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, BundleConfig, build_model, read_config
 from hyperfleet.cloud.batches import BatchSource
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
 from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
 from hyperfleet.datasets import Corpus
-from hyperfleet.errors import ConfigError, HyperFleetError, unknown_name
+from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError, unknown_name
 from hyperfleet.methods import VideoQAModel, method
+from hyperfleet.methods.base import WARM
 from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
 from hyperfleet.seeding import torch_generator
 from hyperfleet.tasks import OPEN_ENDED_QA
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
-from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run
-from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, register_bundle
+from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
+from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
 from pipelines.runtime import connect
 
-BEST, WARM = "best", "warm"
+BEST = "best"
+SETTINGS_FILE = "settings.json"
 PROGRESS_INTERVAL_S = 0.5
 # Ray Train's controller looks at its workers this often, and `report` waits for it.
 HEALTH_CHECK_INTERVAL_S = "0.2"
@@ -97,11 +101,10 @@ def train(config: TrainRunConfig) -> TrainResult:
             before any worker starts.
     """
     started = time.perf_counter()
-    Corpus.open(config.data)
+    corpus = Corpus.open(config.data)
     if config.warm_start is not None:
-        read_config(config.warm_start)
+        _check_warm_start(config.warm_start, corpus)
     uri = absolute_uri(config.tracking_uri) if config.tracking_uri else default_tracking_uri()
-    experiment = prepare_store(uri)
     config = dataclasses.replace(
         config,
         data=config.data.absolute(),
@@ -109,18 +112,19 @@ def train(config: TrainRunConfig) -> TrainResult:
         warm_start=config.warm_start.absolute() if config.warm_start else None,
         tracking_uri=uri,
     )
-    config.output.mkdir(parents=True, exist_ok=True)
-    tracker = _open_or_continue(config, experiment, uri)
+    _claim_output(config, corpus)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", HEALTH_CHECK_INTERVAL_S)
     connect()
+    _check_resources(config)
+    tracker = _open_or_continue(config, prepare_store(uri), uri)
     try:
         metrics = _fit(config, tracker)
+        bundle = config.output / BEST
+        name = GENERATOR_NAME if method(config.train.method).personalizes else STATIC_NAME
+        version = register_bundle(bundle, tracker.run_id, tracking_uri=uri, name=name)
     except BaseException:
         tracker.finish("FAILED")
         raise
-    bundle = config.output / BEST
-    name = GENERATOR_NAME if method(config.train.method).personalizes else STATIC_NAME
-    version = register_bundle(bundle, tracker.run_id, tracking_uri=uri, name=name)
     tracker.finish()
     warm = config.output / WARM
     return TrainResult(
@@ -133,10 +137,57 @@ def train(config: TrainRunConfig) -> TrainResult:
     )
 
 
+def _check_warm_start(folder: Path, corpus: Corpus) -> None:
+    read_config(folder)
+    for name, file in ((TOKENIZER_FILE, corpus.tokenizer_file), (ANSWERS_FILE, corpus.answers_file)):
+        if (folder / name).read_bytes() != file.read_bytes():
+            raise CheckpointError(
+                f"{folder} was trained on another data set than {corpus.root}: {name} differs from "
+                f"{file.name}; warm-start from a model of the same data set"
+            )
+
+
+def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
+    """Make the output folder this run's, or make sure that it is: a folder in use is resumed.
+
+    Raises:
+        CheckpointError: the folder belongs to a run with other settings or other data.
+    """
+    files = (corpus.tokenizer_file, corpus.answers_file, config.data / "train_qa.json")
+    settings = {
+        **dataclasses.asdict(config.train),
+        "data": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
+        "warm_start": bundle_digest(config.warm_start) if config.warm_start else None,
+    }
+    path = config.output / SETTINGS_FILE
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = sorted(name for name in settings if before.get(name) != settings[name])
+        if changed:
+            raise CheckpointError(
+                f"{config.output} belongs to a run with other {', '.join(changed)} "
+                f"({[before.get(name) for name in changed]}, now {[settings[name] for name in changed]}); "
+                "name another --output, or delete the folder"
+            )
+    config.output.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _check_resources(config: TrainRunConfig) -> None:
+    # Ray Train would wait for the missing workers without end.
+    kind = "GPU" if config.use_gpu else "CPU"
+    available = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
+    if available < config.num_workers:
+        raise ConfigError(
+            f"{config.num_workers} training workers need one {kind} each, the cluster has {available}; "
+            "lower --num-workers" + (" or leave out --use-gpu" if config.use_gpu else "")
+        )
+
+
 def _open_or_continue(config: TrainRunConfig, experiment: str, uri: str) -> MlflowTracker:
     # A run that was interrupted goes on in the same MLflow run: its id lies beside its checkpoints.
     marker = config.output / "run_id"
-    if marker.exists():
+    if marker.exists() and run_exists(marker.read_text().strip(), uri):
         return MlflowTracker(run_id=marker.read_text().strip(), tracking_uri=uri)
     tracker = open_run(experiment, tracking_uri=uri, run_name=f"{config.train.method}-{config.train.seed}")
     parameters = {**dataclasses.asdict(config), **dataclasses.asdict(config.train)}
@@ -196,10 +247,13 @@ def _show_progress(config: TrainRunConfig, board: Any, thread: threading.Thread)
     )
     with Progress(*columns) as progress:
         bar = progress.add_task(f"train {config.train.method}", total=None, note="starting workers")
+        state = TrainProgress()
         while thread.is_alive():
             thread.join(PROGRESS_INTERVAL_S)
-            state: TrainProgress = ray.get(board.read.remote())
+            state = ray.get(board.read.remote())
             progress.update(bar, completed=state.step, total=state.num_steps or None, note=state.note)
+        if state.num_steps:
+            progress.update(bar, completed=state.num_steps, note="done")
 
 
 def build_trainer(
@@ -303,6 +357,9 @@ def _worker(loop: dict[str, Any]) -> None:
                 keep_bundles(config, trainer, files, result)
                 save_checkpoint(Path(folder), trainer, result.position, files)
                 named = {f"{result.stage}/{name}": value for name, value in result.metrics.items()}
+                if trainer.best_accuracy >= 0:
+                    named["best_validation_accuracy"] = trainer.best_accuracy
                 tracker.log_metrics(named, step=result.position.step)
                 saved = Checkpoint.from_directory(folder)
-            ray.train.report(result.metrics, checkpoint=saved)
+            best = {"best_validation_accuracy": trainer.best_accuracy} if trainer.best_accuracy >= 0 else {}
+            ray.train.report({**result.metrics, **best}, checkpoint=saved)

@@ -154,9 +154,9 @@ class HeadReply:
 class DeviceReport:
     """What a device tells after one request: which answer it chose, with which head, at what cost.
 
-    Times are in seconds, sizes in bytes. `answer` is the index the personalized head chose and
-    `static_answer` the one the static head chose for the same sample. `fallback` is empty when a
-    head arrived, else the reason why the static head answered instead.
+    Times are in seconds, sizes in bytes. `answer` is the index that the device chose: with the generated
+    head, or with the static head of the same model when none arrived, and then `fallback` says why.
+    `static_answer` is what the Fine-tuning model chose for the same sample.
     """
 
     device_id: int

@@ -14,6 +14,7 @@ from hyperfleet.bundle import load_model, save_bundle
 from hyperfleet.cloud.optimisation import optimiser_tensors, parameter_names, restore_optimiser
 from hyperfleet.cloud.training import Position, Trainer, bundle_config
 from hyperfleet.errors import CheckpointError
+from hyperfleet.methods.base import WARM
 from hyperfleet.tasks import OPEN_ENDED_QA
 
 OPTIMISER_FILE, PROGRESS_FILE = "optimiser.safetensors", "progress.json"
@@ -98,4 +99,5 @@ def warm_start(folder: Path, trainer: Trainer) -> Position:
         )
     with torch.no_grad():
         device.load_state_dict(model.device.state_dict())
-    return Position(stage=1)
+    names = [stage.name for stage in trainer.config.stages()]
+    return Position(stage=1 if names[0] == WARM else 0)

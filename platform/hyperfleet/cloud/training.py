@@ -18,6 +18,9 @@ from hyperfleet.tasks.open_ended_qa import num_correct
 
 Losses = dict[str, Tensor]
 
+# A step on kept features costs so little that starting it would dominate: they come in larger batches.
+CACHED_BATCHES = 8
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
@@ -143,7 +146,7 @@ class Trainer:
             if index < start.stage:
                 continue
             first = start.epoch if index == start.stage else 0
-            num_batches = self.train.num_batches(self.config.batch_size)
+            num_batches = self._num_batches(stage)
             objective, scheduler = self._enter(stage, num_batches, first, restore if first else None)
             cached = self.features(self.train) if stage.encoder_is_frozen else None
             for epoch in range(first, stage.epochs):
@@ -163,8 +166,15 @@ class Trainer:
 
     def num_steps(self, start: Position) -> int:
         """Return the step at which the run ends when it goes on from `start`."""
-        epochs = sum(stage.epochs for stage in self.config.stages()[start.stage :]) - start.epoch
-        return start.step + epochs * self.train.num_batches(self.config.batch_size)
+        left = self.config.stages()[start.stage :]
+        done = start.epoch * self._num_batches(left[0]) if left else 0
+        return start.step + sum(stage.epochs * self._num_batches(stage) for stage in left) - done
+
+    def _batch_size(self, stage: Stage) -> int:
+        return self.config.batch_size * (CACHED_BATCHES if stage.encoder_is_frozen else 1)
+
+    def _num_batches(self, stage: Stage) -> int:
+        return self.train.num_batches(self._batch_size(stage))
 
     def _enter(
         self,
@@ -200,7 +210,7 @@ class Trainer:
         rng = numpy_generator(self.config.seed, "epoch", stage.name, epoch)
         draw = numpy_generator(self.config.seed, "augment", stage.name, epoch)
         share = slice(self.rank, None, self.world_size)
-        for samples in self.train.shuffled(rng, self.config.batch_size):
+        for samples in self.train.shuffled(rng, self._batch_size(stage)):
             if cached is not None:
                 own = samples[share]
                 batch = {"features": cached[torch.from_numpy(own)], "labels": self.train.labels(own)}

@@ -135,9 +135,9 @@ class FleetScore:
     """What a fleet run brought.
 
     `seen` and `held_out` are None where the run had no such device. `fallbacks` counts, by reason,
-    the samples that the static head answered because no personalized head arrived; they stay in the
-    personalized accuracy, for that is what the device showed. `skipped` names the devices without
-    a single sample, with the reason.
+    the samples that the device answered with its own static head because no personalized head arrived;
+    they stay in the personalized accuracy, for that is what the device showed. `skipped` names the
+    devices without a single sample, with the reason.
     """
 
     devices: DeviceScores
@@ -151,7 +151,7 @@ class FleetScore:
 
     @property
     def num_fallbacks(self) -> int:
-        """Samples that the static head answered in place of a personalized one."""
+        """Samples that a device's own static head answered in place of a personalized one."""
         return sum(self.fallbacks.values())
 
     def as_metrics(self) -> dict[str, float]:
@@ -229,9 +229,9 @@ def score(
 
 def _device_scores(events: pa.Table, key: AnswerKey, roster: Roster) -> DeviceScores:
     label = _look_up("example", _numbers(events, "example_id"), key.example_id, key.label)
-    # By contract a fallback means that the static head answered; do not trust a placeholder there.
     static_answer = _numbers(events, "static_answer")
-    answer = np.where(_texts(events, "fallback") == "", _numbers(events, "answer"), static_answer)
+    # Also where no head arrived: the device then answered with the static head it has, and that counts.
+    answer = _numbers(events, "answer")
     in_vocabulary = label != OUT_OF_VOCABULARY
     static = (static_answer == label) & in_vocabulary
     personalized = (answer == label) & in_vocabulary

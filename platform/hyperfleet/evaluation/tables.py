@@ -41,8 +41,8 @@ def accuracy_table(score: FleetScore) -> Table:
     ]
     if score.num_fallbacks:
         footnotes.append(
-            f"{score.num_fallbacks:,} samples without a personalized head were answered by the static head, "
-            "which counts in both columns."
+            f"{score.num_fallbacks:,} samples without a personalized head were answered by the static head "
+            "of the same model; they count as personalized."
         )
     return Table(
         name="accuracy",

@@ -133,7 +133,7 @@ def cost_sentence(score: FleetScore) -> str:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in score.fallbacks.items())
         sentences.append(
             f"For {score.num_fallbacks:,} of {score.overall.num_samples:,} samples no head arrived and the "
-            f"static head answered ({reasons})."
+            f"device's own static head answered ({reasons})."
         )
     else:
         sentences.append("Every request got its head.")

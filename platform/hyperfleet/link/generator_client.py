@@ -74,7 +74,8 @@ class RetryPolicy:
 
     Attributes:
         max_tries: requests sent at most for one head.
-        try_timeout_s: time limit of one try, in seconds.
+        try_timeout_s: time limit of one try, in seconds; generous, since emulated devices share their
+            cores with the cloud and a busy machine must not look like a cloud that is down.
         deadline_s: no further try starts when this much time is over.
         backoff_s: mean pause before the second try; it doubles from try to try, and each pause is
             drawn at random so that a fleet does not come back all at once. A longer Retry-After of
@@ -82,8 +83,8 @@ class RetryPolicy:
     """
 
     max_tries: int = 4
-    try_timeout_s: float = 10.0
-    deadline_s: float = 30.0
+    try_timeout_s: float = 30.0
+    deadline_s: float = 60.0
     backoff_s: float = 0.1
 
     def __post_init__(self) -> None:

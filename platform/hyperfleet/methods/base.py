@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from hyperfleet.errors import ConfigError
 from hyperfleet.nn import DeviceModel, HeadGenerator
 
-STATIC_PARTS = ("device",)
+# The stage that every method begins with, unless it starts from a model that has been through it.
+WARM = "warm"
 
 
 class VideoQAModel(nn.Module):

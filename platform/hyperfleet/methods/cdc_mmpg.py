@@ -5,14 +5,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hyperfleet.errors import ConfigError
-from hyperfleet.methods.base import Stage, VideoQAModel
+from hyperfleet.methods.base import WARM, Stage, VideoQAModel
 from hyperfleet.methods.fine_tuning import static_logits
 from hyperfleet.nn import HeadGenerator, apply_heads
 from hyperfleet.tasks.open_ended_qa import answer_loss
 
-GENERATOR_RATE = 0.1
+# Between 1/sqrt(192) and 1/192, see `Stage.generator_rate`: docs/decisions/0006.
+GENERATOR_RATE = 0.02
 
-WARM, REASON, ADAPT = "warm", "reason", "adapt"
+REASON, ADAPT = "reason", "adapt"
 
 
 def generator_of(model: VideoQAModel) -> HeadGenerator:
@@ -50,7 +51,7 @@ class CdcMmpg:
         """Warm start, ADR, then FDA with the device model."""
         return (
             Stage(name=WARM, trains=("device",), epochs=warm_epochs, learning_rate=learning_rate),
-            Stage(name=REASON, trains=("generator.adr",), epochs=4 * epochs, learning_rate=learning_rate),
+            Stage(name=REASON, trains=("generator.adr",), epochs=8 * epochs, learning_rate=learning_rate),
             Stage(
                 name=ADAPT,
                 trains=("device", "generator.f_p", "generator.f_h"),

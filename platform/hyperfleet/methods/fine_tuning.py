@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hyperfleet.methods.base import Stage, VideoQAModel
+from hyperfleet.methods.base import WARM, Stage, VideoQAModel
 from hyperfleet.tasks.open_ended_qa import answer_loss
 
 
@@ -28,7 +28,7 @@ class FineTuning:
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
         """Two stages over all parameters of the device model."""
         return (
-            Stage(name="warm", trains=("device",), epochs=warm_epochs, learning_rate=learning_rate),
+            Stage(name=WARM, trains=("device",), epochs=warm_epochs, learning_rate=learning_rate),
             Stage(name="continue", trains=("device",), epochs=epochs, learning_rate=learning_rate / 2),
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
@@ -66,3 +67,16 @@ def open_run(
     named = {MLFLOW_RUN_NAME: run_name} if run_name else {}
     run = connect(tracking_uri).create_run(experiment_id, tags=resolve_tags({**named, **(tags or {})}))
     return MlflowTracker(run_id=run.info.run_id, tracking_uri=tracking_uri)
+
+
+def run_exists(run_id: str, tracking_uri: str) -> bool:
+    """Tell whether the store at `tracking_uri`, an absolute URI, holds the run.
+
+    Raises:
+        ServiceError: the store cannot be reached.
+    """
+    try:
+        connect(tracking_uri).get_run(run_id)
+    except MlflowException:
+        return False
+    return True

@@ -34,8 +34,8 @@ NEWEST = f"models:/{GENERATOR_NAME}@{ALIAS}"
 BUNDLE_FILES = ("answers.json", "config.json", "model.safetensors", "tokenizer.json")
 LOCAL = "local"
 REMEDY = (
-    "train one with `hyperfleet train`, name a bundle folder instead, "
-    "or point MLFLOW_TRACKING_URI at another store"
+    "train one with `hyperfleet train` (a static one with --train.method fine_tuning), name a bundle "
+    "folder instead, or point MLFLOW_TRACKING_URI at another store"
 )
 
 _MODEL_URI = re.compile(r"models:/(?P<name>[\w. -]+)(?:/(?P<version>\d+)|@(?P<alias>[\w. -]+))")
@@ -71,6 +71,8 @@ def register_bundle(
 ) -> str:
     """Log the bundle's files with the run and register them as a new version that `alias` names.
 
+    Files that the same run has registered before keep their version.
+
     Returns:
         The new version, "1" for the first.
 
@@ -86,9 +88,12 @@ def register_bundle(
                 client.log_artifact(run_id, str(bundle_dir / file), artifact_path)
             if not client.search_registered_models(f"name = '{name}'"):
                 client.create_registered_model(name, description="Parameter generators of HyperFleet")
-            created = client.create_model_version(
-                name, f"runs:/{run_id}/{artifact_path}", run_id, tags=dict(tags or {})
-            )
+            source = f"runs:/{run_id}/{artifact_path}"
+            for known in client.search_model_versions(f"name = '{name}'"):
+                # A finished run that is repeated has nothing new: no version, and the alias stays.
+                if known.source == source:
+                    return str(known.version)
+            created = client.create_model_version(name, source, run_id, tags=dict(tags or {}))
             version = str(created.version)
             client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:

@@ -120,7 +120,7 @@ def test_requests_of_one_device_each_reach_the_service_concurrently_and_progress
     assert run.traffic.max_concurrent >= 3
     done = [(p.devices_done, p.requests_done) for p in run.progress]
     assert done == sorted(done)
-    last = FleetProgress(devices_done=10, devices_total=10, requests_done=24, host_deaths=0)
+    last = FleetProgress(devices_done=10, devices_total=10, requests_done=24, fallbacks=0, host_deaths=0)
     assert run.progress[-1] == last
 
 
@@ -175,7 +175,24 @@ def no_process() -> World:
 def test_hosts_that_cannot_start_say_why():
     with pytest.raises(DataError, match=r"^no data set on this machine$"):
         fleet(Traffic(), 1, open_data=no_data)
-    with pytest.raises(ServiceError, match="3 hosts died while they started"):
-        fleet(Traffic(), 1, open_data=no_process)
     with pytest.raises(ConfigError, match="at least 1 host, got 0"):
         fleet(Traffic(), 0)
+
+
+@pytest.mark.slow
+def test_hosts_that_die_while_they_start_are_not_started_for_ever():
+    with pytest.raises(ServiceError, match="3 hosts died while they started"):
+        fleet(Traffic(), 1, open_data=no_process)
+
+
+@pytest.mark.slow
+def test_a_host_that_cannot_reach_the_generator_refuses_to_start():
+    personal, static = tiny_models()
+    spec = HostSpec(
+        open_data=opener((1,)), generator_url="http://127.0.0.1:9", task="vqa", seed=0, networks=NETWORKS
+    )
+    with (
+        pytest.raises(ServiceError, match=r"no parameter generator answers at http://127\.0\.0\.1:9"),
+        Fleet(spec, personal=personal, static=static, num_hosts=1),
+    ):
+        pass

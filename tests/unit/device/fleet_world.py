@@ -127,12 +127,24 @@ class Traffic:
             self._concurrent -= 1
 
 
+async def describe(_: web.Request) -> web.Response:
+    model = {
+        "name": "test",
+        "version": "3",
+        "task": "vqa",
+        "num_classes": NUM_CLASSES,
+        "hidden": LAYOUT.hidden,
+    }
+    return web.json_response(model)
+
+
 @contextmanager
 def generator_server(traffic: Traffic):
     """Serve `traffic` over real HTTP from a thread; yields the URL."""
     loop = asyncio.new_event_loop()
     app = web.Application()
     app.router.add_post("/v1/generate/vqa", traffic.handle)
+    app.router.add_get("/v1/model", describe)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
 
     async def start() -> str:

@@ -1,6 +1,6 @@
 """What a FleetQA data set is made of, and the named sizes it comes in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hyperfleet.datasets.clip_store import MIN_JPEG_QUALITY
 from hyperfleet.errors import ConfigError, unknown_name
@@ -131,6 +131,17 @@ SCALES = {
         fps_choices=(10, 12, 15, 25, 30),
     ),
 }
+
+
+def at_shift(name: str, shift: float) -> FleetQAConfig:
+    """Return a named size with cameras that differ by `shift`; at 0 also without label skew: the control.
+
+    Raises:
+        UnknownNameError: no such size.
+        ConfigError: `shift` out of range.
+    """
+    named = scale(name)
+    return replace(named, shift=shift, label_alpha=named.label_alpha if shift > 0 else None)
 
 
 def scale(name: str) -> FleetQAConfig:
