@@ -185,7 +185,8 @@ def test_the_service_describes_itself(url, tracking_uri, bundle_dir):
     assert ask(url + "/docs")[0] == 200
 
     # A deployment stays with the version it was built for; the next one gets the new champion.
-    register_bundle(bundle_dir, model["run_id"], tracking_uri=tracking_uri)
+    another = open_run(prepare_store(tracking_uri), tracking_uri=tracking_uri)
+    register_bundle(bundle_dir, another.run_id, tracking_uri=tracking_uri)
     pinned = pin_model(serve_apps.GeneratorArgs(tracking_uri=tracking_uri))
     assert pinned.model == "models:/hyperfleet-generator/2"
     assert json.loads(ask(url + "/v1/model")[2])["version"] == "1"

@@ -111,3 +111,19 @@ def test_mistakes_are_named_before_a_worker_starts(trained: Trained, tmp_path: P
         trained.config(train=dataclasses.replace(SCHEDULE, encoder="huge"))
     with pytest.raises(ConfigError, match="num_workers"):
         trained.config(num_workers=0)
+    with pytest.raises(ConfigError, match="the cluster has 2"):
+        train(trained.config(num_workers=64))
+
+
+def test_a_folder_of_another_run_is_refused_and_its_record_left_alone(trained: Trained) -> None:
+    other = dataclasses.replace(SCHEDULE, seed=1)
+    with pytest.raises(CheckpointError, match="other seed"):
+        train(trained.config(output=trained.root / "personal", train=other, warm_start=trained.static.warm))
+    run = MlflowClient(tracking_uri=trained.uri).get_run(trained.personal.run_id)
+    assert run.info.status == "FINISHED"
+
+
+def test_a_warm_model_of_another_data_set_is_refused(trained: Trained, tmp_path: Path) -> None:
+    data = render(dataclasses.replace(SCALE, seed=5), tmp_path / "data", workers=0, show_progress=False)
+    with pytest.raises(CheckpointError, match="another data set"):
+        train(trained.config(data=data, warm_start=trained.static.warm))

@@ -137,6 +137,8 @@ def test_warm_start_equals_training_the_first_stage(tmp_path: Path, files: Bundl
             break
     started = trainer()
     assert warm_start(tmp_path / "warm", started).stage == 1
+    # Without a first stage of its own there is none to skip.
+    assert warm_start(tmp_path / "warm", trainer(warm_epochs=0)).stage == 0
     device = {n: t for n, t in weights(whole).items() if n.startswith("device")}
     assert all(torch.equal(t, weights(started)[n]) for n, t in device.items())
 

@@ -103,12 +103,12 @@ def test_an_answer_outside_the_vocabulary_counts_as_wrong_and_is_left_out_only_b
     assert (got.num_samples, got.num_in_vocabulary) == (2, 1)
 
 
-def test_a_fallback_is_scored_as_the_static_answer_and_a_silent_device_is_named():
-    events = pa.Table.from_pylist([report(0, 1, -1, 2, "timeout", queue_s=float("nan")), report(1, 1, 3, 0)])
+def test_a_fallback_is_scored_as_the_device_answered_and_a_silent_device_is_named():
+    events = pa.Table.from_pylist([report(0, 1, 7, 2, "timeout", queue_s=float("nan")), report(1, 1, 3, 0)])
 
     got = score(events, key_of([2, 3]), roster_of(d1=True, d4=False, d5=True), skipped={5: "no clip decodes"})
 
-    assert got.overall.personalized.sample == 1.0
+    assert got.overall.personalized.sample == 0.5
     assert got.overall.static.sample == 0.5
     assert got.fallbacks == {"timeout": 1}
     assert got.skipped == {4: NO_REPORT, 5: "no clip decodes"}

@@ -5,7 +5,7 @@ import pytest
 from hyperfleet import bundle
 from hyperfleet.errors import CheckpointError, ConfigError, ModelNotRegisteredError
 from hyperfleet.tracking.mlflow_store import prepare_store
-from hyperfleet.tracking.mlflow_tracker import open_run
+from hyperfleet.tracking.mlflow_tracker import open_run, run_exists
 from hyperfleet.tracking.registry import (
     BUNDLE_FILES,
     GENERATOR_NAME,
@@ -99,3 +99,17 @@ def test_changed_or_missing_files_are_noticed(store, tmp_path):
         register_bundle(folder, run_id, tracking_uri=uri)
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read"):
         resolve_bundle(str(folder), uri)
+
+
+def test_files_registered_before_keep_version_and_alias(store):
+    uri, run_id, folder = store
+    assert register_bundle(folder / "old", run_id, tracking_uri=uri) == "1"
+    assert resolve_bundle(NEWEST, uri).version == "2"
+
+
+def test_a_run_is_known_in_its_own_store_alone(store, tmp_path):
+    uri, run_id, _ = store
+    other = f"sqlite:///{tmp_path}/other.db"
+    prepare_store(other)
+    assert run_exists(run_id, uri)
+    assert not run_exists(run_id, other)
