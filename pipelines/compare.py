@@ -14,6 +14,7 @@ from hyperfleet.emulation.exchange import Networks
 from hyperfleet.emulation.population import portion
 from hyperfleet.emulation.serial import run_serial
 from hyperfleet.errors import ConfigError
+from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.metrics import AnswerKey, FleetScore, Roster, score
 from hyperfleet.evaluation.rendering import to_markdown, to_rich
 from hyperfleet.evaluation.seeds import seed_results, seeds_table, summarise
@@ -65,7 +66,10 @@ def compare(config: CompareConfig) -> Path:
     connect()
     try:
         render(at_shift(config.scale, config.shift), data)
-        scores = {seed: _train_and_score(config, data, config.output / name, seed) for seed in config.seeds}
+        scores = {}
+        for seed in config.seeds:
+            scores[seed] = _train_and_score(config, data, config.output / name, seed)
+            console.print(f"seed {seed}: {wording.headline(scores[seed])}")
     finally:
         disconnect()
     tables = [
