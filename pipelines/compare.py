@@ -37,7 +37,7 @@ class CompareConfig:
         scale: size of the rendered data set: smoke, demo or full.
         shift: how far cameras differ. 0 is the control in which personalization has nothing to gain: cameras
             are neutral, and devices get to see all colors and shapes equally often.
-        workers: Ray Train workers, one core each.
+        workers: Ray Train workers; they share the cores of this machine.
         warm_epochs: passes that both methods share.
         epochs: passes of each method's own.
         data: folder of the data set; None means data/<scale>, or data/<scale>-shift-<shift>.
@@ -47,7 +47,7 @@ class CompareConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     scale: str = "demo"
     shift: float = 1.0
-    workers: int = 2
+    workers: int = 1
     warm_epochs: int = DemoConfig().warm_epochs
     epochs: int = DemoConfig().epochs
     data: Path | None = None

@@ -28,7 +28,7 @@ class DemoConfig:
         scale: size of the rendered data set: smoke, demo or full.
         devices: devices in the fleet; None takes all of the data set.
         seed: seed of training and fleet; the data set is always the same.
-        workers: Ray Train workers, one core each.
+        workers: Ray Train workers; they share the cores of this machine.
         warm_epochs: passes that both methods share.
         epochs: passes of each method's own.
         data: folder of the data set; None means data/<scale>.
@@ -38,7 +38,7 @@ class DemoConfig:
     scale: str = "demo"
     devices: int | None = None
     seed: int = 0
-    workers: int = 2
+    workers: int = 1
     warm_epochs: int = WARM_EPOCHS
     epochs: int = EPOCHS
     data: Path | None = None

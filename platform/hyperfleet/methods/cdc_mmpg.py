@@ -51,7 +51,7 @@ class CdcMmpg:
         """Warm start, ADR, then FDA with the device model."""
         return (
             Stage(name=WARM, trains=("device",), epochs=warm_epochs, learning_rate=learning_rate),
-            Stage(name=REASON, trains=("generator.adr",), epochs=8 * epochs, learning_rate=learning_rate),
+            Stage(name=REASON, trains=("generator.adr",), epochs=4 * epochs, learning_rate=learning_rate),
             Stage(
                 name=ADAPT,
                 trains=("device", "generator.f_p", "generator.f_h"),
