@@ -192,7 +192,7 @@ class Fleet:
 
 def default_num_hosts() -> int:
     """Return one host a CPU of the cluster, at most `MAX_DEFAULT_HOSTS`."""
-    num_cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+    num_cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # Ray leaves it untyped
     return max(1, min(num_cpus, MAX_DEFAULT_HOSTS))
 
 

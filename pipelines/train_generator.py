@@ -176,7 +176,7 @@ def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
 def _check_resources(config: TrainRunConfig) -> None:
     # Ray Train would wait for the missing workers without end.
     kind = "GPU" if config.use_gpu else "CPU"
-    available = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
+    available = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]  # Ray leaves it untyped
     if available < config.num_workers:
         raise ConfigError(
             f"{config.num_workers} training workers need one {kind} each, the cluster has {available}; "
