@@ -9,14 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 import serve_apps
 from actors.device_host import HostSpec
@@ -32,6 +24,7 @@ from hyperfleet.link.network import PAPER_NETWORKS, network
 from hyperfleet.link.served_model import ServedModel, served_model
 from hyperfleet.methods import method
 from hyperfleet.tracking.registry import ALIAS, NEWEST, STATIC_NAME, ResolvedBundle, resolve_bundle
+from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
 EVENTS_FILE = "events.parquet"
@@ -257,16 +250,8 @@ def _check_service(url: str, models: _Models) -> ServedModel:
 
 @contextmanager
 def _progress_bar(num_devices: int, console: Console | None) -> Iterator[Callable[[FleetProgress], None]]:
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
     started = time.perf_counter()
-    with Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task("devices", total=num_devices, note="first answers are on their way")
 
         def show(state: FleetProgress) -> None:

@@ -18,14 +18,7 @@ import cv2
 import ray
 from ray.exceptions import RayTaskError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from hyperfleet.datasets.clip_store import ClipStore, StoredClip, decode_clip, write_clips
 from hyperfleet.datasets.corpus import SPLITS, STORE_FILE, TOKENIZER_FILE, VOCABULARY_FILE
@@ -34,6 +27,7 @@ from hyperfleet.datasets.fleetqa.plan import plan_clips
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from hyperfleet.datasets.fleetqa.writer import render_clip
 from hyperfleet.errors import ConfigError, DataError
+from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
 DATASET_FILE = "dataset.json"
@@ -79,13 +73,14 @@ def _render(config: FleetQAConfig, out_dir: Path, workers: int | None, show_prog
     videos_dir = out_dir / VIDEOS_DIR
     videos_dir.mkdir(parents=True, exist_ok=True)
     plans = plan_clips(config)
-    with _progress_bar(show_progress) as progress:
+    with progress_bar(Console(stderr=True), show=show_progress) as progress:
         draw = partial(render_clip, config, videos_dir)
         truths = list(_spread(draw, plans, workers, progress, "rendering videos"))
         write_annotations(out_dir, config, truths)
         store = build_clip_store(
             out_dir / STORE_FILE,
             [(plan.video_id, videos_dir / f"{plan.video_id}.mp4") for plan in plans],
+            num_stored_frames=config.stored_frames,
             short_side=config.store_short_side,
             quality=config.store_quality,
             workers=workers,
@@ -99,27 +94,30 @@ def build_clip_store(
     path: Path,
     videos: Sequence[tuple[str, Path]],
     *,
+    num_stored_frames: int,
     short_side: int,
     quality: int,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ClipStore:
-    """Decode (video id, file) pairs once into a clip store whose pictures have `short_side` pixels a side.
+    """Decode (video id, file) pairs once into a clip store of `num_stored_frames` square pictures a clip.
 
     A missing or broken video is left out; `ClipStore.skipped` tells which and why.
 
     Raises:
         DataError: not a single video could be decoded.
     """
-    decode = partial(_decode, short_side=short_side, quality=quality)
-    clips = _spread(decode, videos, workers, progress or _progress_bar(False), "decoding videos")
-    write_clips(path, clips, frame_side=short_side)
+    decode = partial(_decode, num_stored_frames=num_stored_frames, short_side=short_side, quality=quality)
+    clips = _spread(decode, videos, workers, progress or progress_bar(show=False), "decoding videos")
+    write_clips(path, clips, frame_side=short_side, num_stored_frames=num_stored_frames)
     return ClipStore(path)
 
 
-def _decode(video: tuple[str, Path], *, short_side: int, quality: int) -> StoredClip:
+def _decode(video: tuple[str, Path], *, num_stored_frames: int, short_side: int, quality: int) -> StoredClip:
     video_id, path = video
-    return decode_clip(video_id, path, short_side=short_side, quality=quality)
+    return decode_clip(
+        video_id, path, num_stored_frames=num_stored_frames, short_side=short_side, quality=quality
+    )
 
 
 def _spread(
@@ -130,7 +128,7 @@ def _spread(
     description: str,
 ) -> Iterator[Result]:
     """Apply `function` to all items and yield the results in their order."""
-    bar = progress.add_task(description, total=len(items))
+    bar = progress.add_task(description, total=len(items), note="")
     results = map(function, items) if workers == 0 else _spread_on_ray(function, items, workers)
     for result in results:
         progress.advance(bar)
@@ -171,18 +169,6 @@ def _apply_to_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -
     # Each core has a worker of its own already.
     cv2.setNumThreads(1)
     return [function(item) for item in items]
-
-
-def _progress_bar(show: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not show,
-    )
 
 
 def _report_skipped(store: ClipStore, num_videos: int) -> None:

@@ -17,14 +17,6 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from actors.progress_board import TrainProgress, start_progress_board
 from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, BundleConfig, build_model, read_config
@@ -41,6 +33,7 @@ from hyperfleet.tasks import OPEN_ENDED_QA
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
 from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
+from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
 BEST = "best"
@@ -237,15 +230,7 @@ def _readable(error: BaseException) -> BaseException:
 
 
 def _show_progress(config: TrainRunConfig, board: Any, thread: threading.Thread) -> None:
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task(f"train {config.train.method}", total=None, note="starting workers")
         state = TrainProgress()
         while thread.is_alive():

@@ -2,7 +2,8 @@
 
 One row a video: its name, how many frames the source holds, and `num_stored_frames` JPEG pictures,
 evenly spaced, cut to the central square. With six of them and three segments a segment has two:
-training takes one at random, evaluation always the same (`sampling.py`). The file is memory-mapped,
+training takes one at random, evaluation always the same (`sampling.py`). Large pictures are better
+stored three a clip, so that a clip takes no more than 60 KB. The file is memory-mapped,
 so processes on a machine share it, and pickling a store sends only its path.
 
 A video that could not be decoded has a row at the end with the reason and no pictures.
@@ -21,7 +22,6 @@ from jaxtyping import Integer, UInt8
 from hyperfleet.datasets.video import read_clip
 from hyperfleet.errors import ConfigError, DataError, VideoDecodeError
 
-NUM_STORED_FRAMES = 6
 MIN_JPEG_QUALITY = 90
 ROWS_PER_BATCH = 256
 
@@ -33,7 +33,7 @@ _SCHEMA = pa.schema(
         ("skip_reason", pa.string()),
     ]
 )
-_FORMAT = b"hyperfleet clip store 1"
+_FORMAT = b"hyperfleet clip store 2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +46,12 @@ class StoredClip:
     skip_reason: str = ""
 
 
-def decode_clip(video_id: str, path: Path, *, short_side: int, quality: int) -> StoredClip:
+def decode_clip(
+    video_id: str, path: Path, *, num_stored_frames: int, short_side: int, quality: int
+) -> StoredClip:
     """Decode one video into a row of the store; a broken or missing one becomes a row with the reason."""
     try:
-        frames, num_frames = read_clip(path, NUM_STORED_FRAMES, short_side=short_side)
+        frames, num_frames = read_clip(path, num_stored_frames, short_side=short_side)
     except VideoDecodeError as error:
         return StoredClip(video_id=video_id, num_frames=0, frames=(), skip_reason=str(error))
     return StoredClip(video_id=video_id, num_frames=num_frames, frames=encode_frames(frames, quality))
@@ -78,13 +80,17 @@ def encode_frames(frames: UInt8[np.ndarray, "frame height width 3"], quality: in
     return tuple(encoded)
 
 
-def write_clips(path: Path, clips: Iterable[StoredClip], *, frame_side: int) -> None:
+def write_clips(path: Path, clips: Iterable[StoredClip], *, frame_side: int, num_stored_frames: int) -> None:
     """Write a store; it appears complete or not at all. `frame_side` is the side of its pictures in pixels.
 
     Raises:
         DataError: not a single video could be decoded; the message gives the first reason.
     """
-    metadata = {b"format": _FORMAT, b"frame_side": str(frame_side).encode()}
+    metadata = {
+        b"format": _FORMAT,
+        b"frame_side": str(frame_side).encode(),
+        b"num_stored_frames": str(num_stored_frames).encode(),
+    }
     schema = _SCHEMA.with_metadata(metadata)
     partial = path.with_suffix(".partial")
     skipped: list[StoredClip] = []
@@ -131,8 +137,8 @@ class ClipStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.num_stored_frames = NUM_STORED_FRAMES
         batches, metadata = _map_file(path)
+        self.num_stored_frames = int(metadata[b"num_stored_frames"])
         self.frame_side = int(metadata[b"frame_side"])
         self.skipped: dict[str, str] = {}
         video_ids: list[str] = []
@@ -148,7 +154,7 @@ class ClipStore:
         self.video_ids = tuple(video_ids)
         self.num_source_frames = np.array(num_source_frames, np.int32)
         self._row = {video_id: row for row, video_id in enumerate(video_ids)}
-        self._pictures = _Pictures.of(batches)
+        self._pictures = _Pictures.of(batches, self.num_stored_frames)
 
     def __reduce__(self) -> tuple[type["ClipStore"], tuple[Path]]:
         return ClipStore, (self.path,)
@@ -175,16 +181,16 @@ class ClipStore:
     def frames(
         self, rows: Integer[np.ndarray, " n"], frame_index: Integer[np.ndarray, "n frame"]
     ) -> UInt8[np.ndarray, "n frame side side 3"]:
-        """Decode pictures `frame_index` (0 to 5) of the clips in `rows`, as RGB.
+        """Decode pictures `frame_index` (below `num_stored_frames`) of the clips in `rows`, as RGB.
 
         Raises:
             DataError: a row or index outside the store, or pictures that are no JPEG of its size.
         """
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise DataError(f"{self.path} has rows 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}")
-        if frame_index.size and (frame_index.min() < 0 or frame_index.max() >= NUM_STORED_FRAMES):
+        if frame_index.size and (frame_index.min() < 0 or frame_index.max() >= self.num_stored_frames):
             raise DataError(
-                f"a stored clip has frames 0 to {NUM_STORED_FRAMES - 1}, got {frame_index.min()} to "
+                f"a stored clip has frames 0 to {self.num_stored_frames - 1}, got {frame_index.min()} to "
                 f"{frame_index.max()}; see `hyperfleet.datasets.sampling`"
             )
         side = self.frame_side
@@ -206,12 +212,13 @@ class ClipStore:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pictures:
     # Where the JPEG bytes lie, so that a picture is found without making Python or Arrow objects.
+    pictures_per_row: int
     first_row: np.ndarray
     offsets: list[np.ndarray]
     data: list[np.ndarray]
 
     @classmethod
-    def of(cls, batches: list[pa.RecordBatch]) -> "_Pictures":
+    def of(cls, batches: list[pa.RecordBatch], pictures_per_row: int) -> "_Pictures":
         offsets, data = [], []
         for batch in batches:
             values = batch["frames"].values
@@ -220,12 +227,12 @@ class _Pictures:
             offsets.append(np.frombuffer(starts, np.int32)[: len(values) + 1])
             data.append(np.frombuffer(payload, np.uint8))
         sizes = [len(batch) for batch in batches]
-        return cls(np.cumsum([0, *sizes[:-1]]), offsets, data)
+        return cls(pictures_per_row, np.cumsum([0, *sizes[:-1]]), offsets, data)
 
     def select(self, rows: np.ndarray, frame_index: np.ndarray) -> Iterator[np.ndarray]:
         chunks = np.searchsorted(self.first_row, rows, side="right") - 1
         clips = (rows - self.first_row[chunks]).astype(np.int64)
-        positions = clips[:, None] * NUM_STORED_FRAMES + frame_index
+        positions = clips[:, None] * self.pictures_per_row + frame_index
         for chunk, clip in zip(chunks.tolist(), positions.tolist(), strict=True):
             offsets, data = self.offsets[chunk], self.data[chunk]
             for position in clip:

@@ -80,16 +80,21 @@ class RetryPolicy:
         backoff_s: mean pause before the second try; it doubles from try to try, and each pause is
             drawn at random so that a fleet does not come back all at once. A longer Retry-After of
             the server is honoured.
+        max_hangs: requests in a row that waited `try_timeout_s` or longer for no head, after which a client
+            stops asking (its circuit is open) and fails at once; `deadline_s` later one request tries again.
+            Refusals that come quickly do not count: asking again costs nothing.
     """
 
     max_tries: int = 4
     try_timeout_s: float = 30.0
     deadline_s: float = 60.0
     backoff_s: float = 0.1
+    max_hangs: int = 8
 
     def __post_init__(self) -> None:
-        if self.max_tries < 1:
-            raise ConfigError(f"RetryPolicy.max_tries must be >= 1, got {self.max_tries}")
+        for name in ("max_tries", "max_hangs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"RetryPolicy.{name} must be >= 1, got {getattr(self, name)}")
         for name in ("try_timeout_s", "deadline_s", "backoff_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"RetryPolicy.{name} must be > 0 seconds, got {getattr(self, name)}")
@@ -99,6 +104,37 @@ class _AskAgainError(ServiceError):
     """The try failed in a way that another one may mend; `retry_after_s` is what the server asked for."""
 
     retry_after_s = 0.0
+
+
+@dataclass(kw_only=True)
+class _Circuit:
+    """Remembers hangs in a row, so that a cloud that hangs costs a fleet one deadline, not thousands."""
+
+    retry: RetryPolicy
+    num_hangs: int = 0
+    open_until_s: float = 0.0
+
+    def check(self) -> None:
+        if self.num_hangs < self.retry.max_hangs:
+            return
+        now_s = time.monotonic()
+        if now_s < self.open_until_s:
+            raise ServiceError(
+                f"not asked: the last {self.num_hangs} requests waited for a head and got none; the next try "
+                f"is in {self.open_until_s - now_s:.0f} s"
+            )
+        # This request is the one that tries; those beside it go on failing at once until it is back.
+        self.open_until_s = now_s + self.retry.deadline_s
+
+    def failed(self, waited_s: float) -> None:
+        if waited_s < self.retry.try_timeout_s:
+            return
+        self.num_hangs += 1
+        if self.num_hangs == self.retry.max_hangs:
+            self.open_until_s = time.monotonic() + self.retry.deadline_s
+
+    def succeeded(self) -> None:
+        self.num_hangs = 0
 
 
 @dataclass(kw_only=True)
@@ -121,6 +157,10 @@ class HttpGeneratorClient:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _session: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
+    _circuit: _Circuit = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._circuit = _Circuit(retry=self.retry)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -142,6 +182,7 @@ class HttpGeneratorClient:
 
     async def request(self, request: HeadRequest) -> ReceivedHead:
         """Ask for the head of one feature; see `GeneratorClient`."""
+        self._circuit.check()
         started = time.perf_counter()
         tries = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_AskAgainError),
@@ -157,8 +198,10 @@ class HttpGeneratorClient:
                 with attempt:
                     reply, downlink_bytes, generate_s = await self._post(body, len(request.features))
         except _AskAgainError as error:
+            self._circuit.failed(time.perf_counter() - started)
             num_tries = tries.statistics["attempt_number"]
             raise ServiceError(f"no head after {num_tries} tries: {error}") from error
+        self._circuit.succeeded()
         return ReceivedHead(
             reply=reply,
             uplink_bytes=len(body),

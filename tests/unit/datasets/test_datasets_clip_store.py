@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> ClipStore:
         return StoredClip(video_id=f"video{number}", num_frames=25, frames=encode_frames(frames, 95))
 
     path = tmp_path / "clips.arrow"
-    write_clips(path, map(clip, range(300)), frame_side=16)
+    write_clips(path, map(clip, range(300)), frame_side=16, num_stored_frames=6)
     return ClipStore(path)
 
 
@@ -77,7 +77,9 @@ def test_broken_videos_are_skipped_with_their_reason(write_video: WriteVideo, tm
     noise.write_bytes(b"no video at all")
     videos = [("video0", noise), ("video1", write_video("good.mp4", 9)), ("video2", tmp_path / "nowhere.mp4")]
 
-    store = build_clip_store(tmp_path / "clips.arrow", videos, short_side=24, quality=92, workers=0)
+    store = build_clip_store(
+        tmp_path / "clips.arrow", videos, num_stored_frames=6, short_side=24, quality=92, workers=0
+    )
 
     assert store.video_ids == ("video1",)
     assert store.num_source_frames.tolist() == [9]
@@ -93,7 +95,7 @@ def test_skipped_videos_may_fill_a_batch_of_their_own(tmp_path: Path) -> None:
     clips = [StoredClip(video_id=f"video{number}", num_frames=9, frames=picture) for number in range(256)]
     skipped = StoredClip(video_id="video256", num_frames=0, frames=(), skip_reason="broken")
     for rows, num_skipped in ((clips, 0), ([*clips, skipped], 1)):
-        write_clips(tmp_path / "clips.arrow", rows, frame_side=16)
+        write_clips(tmp_path / "clips.arrow", rows, frame_side=16, num_stored_frames=6)
         store = ClipStore(tmp_path / "clips.arrow")
         assert len(store) == 256
         assert len(store.skipped) == num_skipped
@@ -103,9 +105,13 @@ def test_skipped_videos_may_fill_a_batch_of_their_own(tmp_path: Path) -> None:
 def test_a_store_of_nothing_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     videos = [("video0", tmp_path / "nowhere.mp4")]
     with pytest.raises(DataError, match=r"none of 1 videos could be decoded.*no such file"):
-        build_clip_store(tmp_path / "clips.arrow", videos, short_side=24, quality=92, workers=0)
+        build_clip_store(
+            tmp_path / "clips.arrow", videos, num_stored_frames=6, short_side=24, quality=92, workers=0
+        )
     with pytest.raises(DataError, match="no videos were given"):
-        build_clip_store(tmp_path / "clips.arrow", [], short_side=24, quality=92, workers=0)
+        build_clip_store(
+            tmp_path / "clips.arrow", [], num_stored_frames=6, short_side=24, quality=92, workers=0
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +121,7 @@ def test_an_interrupted_store_leaves_the_old_one(store: ClipStore) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_clips(store.path, interrupted(), frame_side=16)
+        write_clips(store.path, interrupted(), frame_side=16, num_stored_frames=6)
     assert len(ClipStore(store.path)) == 300
 
 
@@ -135,7 +141,7 @@ def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
 
 def test_low_jpeg_quality_is_refused(tmp_path: Path, write_video: WriteVideo) -> None:
     with pytest.raises(ConfigError, match=r"90\.\.100, got 60"):
-        decode_clip("video0", write_video("good.mp4", 3), short_side=24, quality=60)
+        decode_clip("video0", write_video("good.mp4", 3), num_stored_frames=6, short_side=24, quality=60)
 
 
 def test_frames_of_segments() -> None:

@@ -122,6 +122,53 @@ def test_it_gives_up_after_the_last_try_or_when_the_next_would_be_too_late():
         ask(cloud, retry=RetryPolicy(deadline_s=5.0))
 
 
+def test_a_cloud_that_hangs_costs_a_few_timeouts_and_not_one_a_request():
+    tried: list[int] = []
+
+    async def hang(request: web.Request) -> web.Response:
+        tried.append(1)
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async def run() -> list[str]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", hang)
+        retry = RetryPolicy(max_tries=1, try_timeout_s=0.05, deadline_s=30.0, max_hangs=3)
+        async with TestServer(app) as server:
+            url = str(server.make_url("")).rstrip("/")
+            async with HttpGeneratorClient(url=url, layout=LAYOUT, retry=retry) as client:
+                told = []
+                for _ in range(50):
+                    with pytest.raises(ServiceError) as error:
+                        await client.request(feature())
+                    told.append(str(error.value))
+                return told
+
+    told = asyncio.run(run())
+    assert len(tried) == 3
+    assert "TimeoutError" in told[2]
+    assert all("not asked: the last 3 requests waited" in text for text in told[3:])
+
+
+def test_quick_refusals_do_not_stop_a_client_from_asking():
+    cloud = Cloud(script=[status(503)] * 5)
+
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", cloud.handle)
+        async with TestServer(app) as server:
+            url = str(server.make_url("")).rstrip("/")
+            retry = RetryPolicy(max_tries=1, max_hangs=1)
+            async with HttpGeneratorClient(url=url, layout=LAYOUT, retry=retry) as client:
+                for _ in range(5):
+                    with pytest.raises(ServiceError, match="503"):
+                        await client.request(feature())
+                await client.request(feature())
+
+    asyncio.run(run())
+    assert len(cloud.seen) == 6
+
+
 def test_nobody_listening_is_a_service_error():
     async def run():
         async with HttpGeneratorClient(

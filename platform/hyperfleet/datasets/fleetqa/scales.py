@@ -19,7 +19,8 @@ class FleetQAConfig:
 
     `object_weights[i]` is the share of clips with i + 1 objects. `letter_share` of the clips carry a
     letter; in live clips `reserved_letter_share` of those are letters that no history clip shows, so
-    their answers lie outside the vocabulary. `hue_share` of the cameras rotate hue.
+    their answers lie outside the vocabulary. `hue_share` of the cameras rotate hue. The clip store keeps
+    `stored_frames` pictures of `store_short_side` pixels a clip.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -43,6 +44,7 @@ class FleetQAConfig:
     min_seconds: float = 2.5
     max_seconds: float = 2.5
     fps_choices: tuple[int, ...] = (10, 12)
+    stored_frames: int = 6
     store_short_side: int = 76
     store_quality: int = 92
     max_answers: int = 1500
@@ -73,6 +75,7 @@ class FleetQAConfig:
             "history_clips": (1, 10_000),
             "live_clips": (1, 10_000),
             "questions_per_clip": (3, 12),
+            "stored_frames": (1, 64),
             "store_short_side": (16, 1080),
             "store_quality": (MIN_JPEG_QUALITY, 100),
             "max_answers": (1, 100_000),
