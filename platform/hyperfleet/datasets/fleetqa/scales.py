@@ -40,7 +40,7 @@ class FleetQAConfig:
     object_weights: tuple[float, ...] = (0.7, 0.3)
     letter_share: float = 0.5
     reserved_letter_share: float = 0.75
-    questions_per_clip: int = 7
+    questions_per_clip: int = 5
     min_seconds: float = 2.5
     max_seconds: float = 2.5
     fps_choices: tuple[int, ...] = (10, 12)
