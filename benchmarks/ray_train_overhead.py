@@ -16,12 +16,13 @@ from mlflow import MlflowClient
 from rich.console import Console
 from rich.table import Table
 
+from hyperfleet.cloud.assembly import assemble
 from hyperfleet.cloud.checkpoint import save_checkpoint
 from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
-from pipelines.train_generator import TrainRunConfig, build_trainer, keep_bundles, train
+from pipelines.train_generator import TrainRunConfig, keep_bundles, train
 
 DATA = FleetQAConfig(num_seen_devices=100, num_held_out_devices=1)
 PASSES = 4
@@ -38,7 +39,8 @@ class Run:
 
 def plain(config: TrainRunConfig) -> float:
     """Return the seconds that the plain loop takes."""
-    trainer, files = build_trainer(config)
+    assembled = assemble(config.train, config.data)
+    trainer, files = assembled.trainer, assembled.files
     ends = []
     for result in trainer.run():
         keep_bundles(config, trainer, files, result)

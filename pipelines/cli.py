@@ -16,9 +16,11 @@ from pipelines.compare import CompareConfig, compare
 from pipelines.demo import DemoConfig, demo
 from pipelines.describe_data import DescribeConfig, describe
 from pipelines.emulate_fleet import FleetConfig, run_fleet
+from pipelines.prepare_data import PrepareConfig, prepare
 from pipelines.render_data import render
 from pipelines.runtime import disconnect
 from pipelines.show_fleet import show_fleet
+from pipelines.tables import TablesConfig, tables
 from pipelines.train_generator import TrainRunConfig, train
 
 
@@ -44,10 +46,12 @@ class RenderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataCommand:
-    """Render a data set, or describe one."""
+    """Render a data set, bring a public one into form, or describe one."""
 
     command: Annotated[
-        Annotated[RenderConfig, subcommand("render")] | Annotated[DescribeConfig, subcommand("describe")],
+        Annotated[RenderConfig, subcommand("render")]
+        | Annotated[PrepareConfig, subcommand("prepare")]
+        | Annotated[DescribeConfig, subcommand("describe")],
         tyro.conf.arg(name=""),
     ]
 
@@ -63,6 +67,7 @@ Command = (
     | Annotated[
         FleetConfig, subcommand("fleet", description="Let a fleet of devices ask for heads and answer.")
     ]
+    | Annotated[TablesConfig, subcommand("tables", description="Every table of both papers: paper / ours.")]
     | Annotated[
         CompareConfig, subcommand("compare", description="Static against personalized over several seeds.")
     ]
@@ -91,6 +96,8 @@ def _run(command: object) -> None:
         case DataCommand(command=RenderConfig() as config):
             spec = dataclasses.replace(at_shift(config.scale, config.shift), seed=config.seed, cue=config.cue)
             console.print(f"data set: {render(spec, config.output or Path('data') / config.scale)}")
+        case DataCommand(command=PrepareConfig() as config):
+            console.print(f"data set: {prepare(config)}")
         case DataCommand(command=DescribeConfig() as config):
             describe(config)
         case TrainRunConfig():
@@ -101,5 +108,7 @@ def _run(command: object) -> None:
         case FleetConfig():
             shown = show_fleet(run_fleet(command), console=console, tracking_uri=command.tracking_uri)
             console.print(f"report: {shown}")
+        case TablesConfig():
+            console.print(f"tables: {tables(command, console)}")
         case CompareConfig():
             console.print(f"table: {compare(command)}")

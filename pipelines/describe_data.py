@@ -8,7 +8,7 @@ from rich.table import Table
 
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.annotations import read_msrvtt_qa
-from hyperfleet.datasets.corpus import SPLITS
+from hyperfleet.datasets.corpus import SPLITS, questions_file
 from hyperfleet.datasets.question_baseline import question_only_accuracy
 from hyperfleet.nn.encoder_config import tiny
 
@@ -27,20 +27,26 @@ class DescribeConfig:
 def describe(config: DescribeConfig) -> None:
     """Print the description."""
     corpus = Corpus.open(config.data)
-    table = Table("split", "questions", "devices", "out of vocabulary", "skipped", title=str(config.data))
-    for name in SPLITS:
-        split = corpus.split(name, tiny().text_length)
-        table.add_row(
-            name,
-            f"{len(split):,}",
-            f"{len(split.device_ids):,}",
-            f"{split.oov_share:.1%}",
-            f"{split.num_skipped:,}",
-        )
+    table = Table(
+        "task", "split", "samples", "clips", "devices", "out of vocabulary", "skipped", title=str(config.data)
+    )
+    for task in corpus.tasks:
+        for name in SPLITS:
+            split = corpus.split(name, tiny().text_length, task)
+            table.add_row(
+                task,
+                name,
+                f"{len(split):,}",
+                f"{len(set(split.clip_row.tolist())):,}",
+                f"{len(split.device_ids):,}",
+                f"{split.oov_share:.1%}",
+                f"{split.num_skipped:,}",
+            )
     console = Console()
     console.print(table)
     for video, reason in sorted(corpus.store.skipped.items())[:10]:
         console.print(f"skipped {video}: {reason}")
-    train, test = (read_msrvtt_qa(config.data / f"{name}_qa.json") for name in ("train", "test"))
-    console.print(f"answers: {len(corpus.vocabulary.answers)}; classes: {corpus.vocabulary.num_classes}")
-    console.print(f"accuracy from the question alone: {question_only_accuracy(train, test):.1%}")
+    if corpus.vocabulary is not None:
+        train, test = (read_msrvtt_qa(config.data / questions_file(name)) for name in ("train", "test"))
+        console.print(f"answers: {len(corpus.vocabulary.answers)}; classes: {corpus.vocabulary.num_classes}")
+        console.print(f"accuracy from the question alone: {question_only_accuracy(train, test):.1%}")

@@ -22,7 +22,7 @@ from hyperfleet.emulation.population import choose_devices, portion
 from hyperfleet.errors import CheckpointError, ConfigError
 from hyperfleet.link.network import PAPER_NETWORKS, network
 from hyperfleet.link.served_model import ServedModel, served_model
-from hyperfleet.methods import method
+from hyperfleet.tasks import OPEN_ENDED_QA
 from hyperfleet.tracking.registry import ALIAS, NEWEST, STATIC_NAME, ResolvedBundle, resolve_bundle
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
@@ -211,7 +211,11 @@ def _open_models(config: FleetConfig) -> _Models:
                     f"{file}; name the data set it was trained on, or train on this one"
                 )
     bundle = read_config(personal.local_dir)
-    if not method(bundle.method).personalizes:
+    if bundle.task != OPEN_ENDED_QA:
+        raise CheckpointError(
+            f"{personal.uri} is a model of task {bundle.task!r}; a fleet answers {OPEN_ENDED_QA!r}"
+        )
+    if bundle.generator is None:
         raise CheckpointError(
             f"{personal.uri} was trained with {bundle.method!r}, which has no generator; name a model of a "
             "method that personalizes as `model` and this one as `static_model`"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import ray
@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hyperfleet.datasets.clip_store import ClipStore, StoredClip, decode_clip, write_clips
-from hyperfleet.datasets.corpus import SPLITS, STORE_FILE, TOKENIZER_FILE, VOCABULARY_FILE
-from hyperfleet.datasets.fleetqa.files import VIDEOS_DIR, write_annotations
+from hyperfleet.datasets.corpus import STORE_FILE
+from hyperfleet.datasets.fleetqa.files import ANNOTATION_FILES, VIDEOS_DIR, write_annotations
 from hyperfleet.datasets.fleetqa.plan import plan_clips
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from hyperfleet.datasets.fleetqa.writer import render_clip
@@ -30,8 +30,11 @@ from hyperfleet.errors import ConfigError, DataError
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 DATASET_FILE = "dataset.json"
-FORMAT = 1
+FORMAT = 2
 
 # Large enough that starting a task costs nothing beside it, small enough for the bar to move.
 CLIPS_PER_TASK = 32
@@ -58,7 +61,7 @@ def render(
         )
     out_dir = out_dir.resolve()
     try:
-        if not _take_up(out_dir, config):
+        if not take_up(out_dir, config, _files()):
             _render(config, out_dir, workers, show_progress)
     except OSError as error:
         raise DataError(
@@ -86,8 +89,8 @@ def _render(config: FleetQAConfig, out_dir: Path, workers: int | None, show_prog
             workers=workers,
             progress=progress,
         )
-    _report_skipped(store, len(plans))
-    _write_state(out_dir, config, finished=True)
+    report_skipped(store, len(plans))
+    write_state(out_dir, config, finished=True)
 
 
 def build_clip_store(
@@ -171,34 +174,39 @@ def _apply_to_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -
     return [function(item) for item in items]
 
 
-def _report_skipped(store: ClipStore, num_videos: int) -> None:
+def report_skipped(store: ClipStore, num_videos: int) -> None:
+    """Say how many videos have no pictures, and why the first has none."""
     if store.skipped:
         reason = next(iter(store.skipped.values()))
         Console(stderr=True).print(
             f"{len(store.skipped)} of {num_videos} videos could not be decoded and are left out; the "
             f"first: {reason}. "
-            f"To render them again delete them and {store.path}, then run the same command.",
+            f"To try them again replace or delete them, delete {store.path}, and run the same command.",
             style="yellow",
         )
 
 
-def _take_up(out_dir: Path, config: FleetQAConfig) -> bool:
-    """Claim a folder for a configuration; tell whether its data set is finished already."""
+def take_up(out_dir: Path, config: "DataclassInstance", files: Iterable[str]) -> bool:
+    """Claim a folder for a configuration; tell whether its data set, the `files`, is finished already.
+
+    Raises:
+        DataError: the folder holds something else, or a data set of another configuration.
+    """
     state_path = out_dir / DATASET_FILE
     if not state_path.is_file():
         if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
             raise DataError(
-                f"{out_dir} holds something that is no FleetQA data set (no {DATASET_FILE}); choose "
+                f"{out_dir} holds something that is no data set of HyperFleet (no {DATASET_FILE}); choose "
                 "another folder"
             )
         out_dir.mkdir(parents=True, exist_ok=True)
-        _write_state(out_dir, config, finished=False)
+        write_state(out_dir, config, finished=False)
         return False
     try:
         state = json.loads(state_path.read_text(encoding="utf-8"))
         found = {"format": state["format"], **state["config"]}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{state_path} is broken ({error!r}); delete {out_dir} and render again") from error
+        raise DataError(f"{state_path} is broken ({error!r}); delete {out_dir} and run again") from error
     wanted = {"format": FORMAT, **_plain(config)}
     differences = [
         f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} now"
@@ -209,24 +217,23 @@ def _take_up(out_dir: Path, config: FleetQAConfig) -> bool:
         raise DataError(
             f"{out_dir} holds a data set of another configuration: {'; '.join(differences)}; choose "
             "another folder, "
-            "or delete this one to render it anew"
+            "or delete this one to make it anew"
         )
-    return bool(state.get("finished")) and all((out_dir / name).is_file() for name in _files())
+    return bool(state.get("finished")) and all((out_dir / name).is_file() for name in files)
 
 
-def _files() -> Iterable[str]:
-    annotations = (f"{name}_qa.json" for name in SPLITS)
-    truth = ("device_map.csv", "devices.json", "scenes.json")
-    return *annotations, VOCABULARY_FILE, TOKENIZER_FILE, STORE_FILE, *truth
-
-
-def _plain(config: FleetQAConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
-
-
-def _write_state(out_dir: Path, config: FleetQAConfig, *, finished: bool) -> None:
-    state = {"format": FORMAT, "finished": finished, "config": _plain(config)}
+def write_state(out_dir: Path, config: "DataclassInstance", *, finished: bool, **facts: Any) -> None:
+    """Write dataset.json: the configuration, whether all files are there, and `facts` for the reader."""
+    state = {"format": FORMAT, "finished": finished, "config": _plain(config), **facts}
     partial_path = out_dir / f"{DATASET_FILE}.partial"
     partial_path.write_text(json.dumps(state, indent=2), encoding="utf-8")
     os.replace(partial_path, out_dir / DATASET_FILE)
+
+
+def _files() -> Iterable[str]:
+    return *ANNOTATION_FILES, STORE_FILE
+
+
+def _plain(config: "DataclassInstance") -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return plain

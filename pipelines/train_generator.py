@@ -1,7 +1,6 @@
 """Train one method with Ray Train, record it in MLflow and register its model."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -19,17 +18,14 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
 from actors.progress_board import TrainProgress, start_progress_board
-from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, BundleConfig, build_model, read_config
-from hyperfleet.cloud.batches import BatchSource
+from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config
+from hyperfleet.cloud.assembly import assemble, encoder_config
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
 from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
 from hyperfleet.datasets import Corpus
-from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError, unknown_name
-from hyperfleet.methods import VideoQAModel, method
+from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError
+from hyperfleet.methods import method, personalizes
 from hyperfleet.methods.base import WARM
-from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
-from hyperfleet.seeding import torch_generator
-from hyperfleet.tasks import OPEN_ENDED_QA
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
 from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
@@ -70,8 +66,12 @@ class TrainRunConfig:
     def __post_init__(self) -> None:
         if self.num_workers < 1:
             raise ConfigError(f"TrainRunConfig.num_workers must be at least 1, got {self.num_workers}")
-        if self.train.encoder not in ENCODERS:
-            raise unknown_name("encoder", self.train.encoder, ENCODERS)
+        encoder_config(self.train, vocab_size=64)
+        if self.train.batch_size % self.num_workers:
+            raise ConfigError(
+                f"a batch of {self.train.batch_size} cannot be shared out evenly among {self.num_workers} "
+                "workers; choose a batch size that is a multiple of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +113,7 @@ def train(config: TrainRunConfig) -> TrainResult:
     try:
         metrics = _fit(config, tracker)
         bundle = config.output / BEST
-        name = GENERATOR_NAME if method(config.train.method).personalizes else STATIC_NAME
+        name = GENERATOR_NAME if personalizes(method(config.train.method)) else STATIC_NAME
         version = register_bundle(bundle, tracker.run_id, tracking_uri=uri, name=name)
     except BaseException:
         tracker.finish("FAILED")
@@ -133,7 +133,7 @@ def train(config: TrainRunConfig) -> TrainResult:
 def _check_warm_start(folder: Path, corpus: Corpus) -> None:
     read_config(folder)
     for name, file in ((TOKENIZER_FILE, corpus.tokenizer_file), (ANSWERS_FILE, corpus.answers_file)):
-        if (folder / name).read_bytes() != file.read_bytes():
+        if file.exists() and (folder / name).read_bytes() != file.read_bytes():
             raise CheckpointError(
                 f"{folder} was trained on another data set than {corpus.root}: {name} differs from "
                 f"{file.name}; warm-start from a model of the same data set"
@@ -146,10 +146,9 @@ def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
     Raises:
         CheckpointError: the folder belongs to a run with other settings or other data.
     """
-    files = (corpus.tokenizer_file, corpus.answers_file, config.data / "train_qa.json")
     settings = {
         **dataclasses.asdict(config.train),
-        "data": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
+        "data": corpus.digest(),
         "warm_start": bundle_digest(config.warm_start) if config.warm_start else None,
     }
     path = config.output / SETTINGS_FILE
@@ -185,7 +184,7 @@ def _open_or_continue(config: TrainRunConfig, experiment: str, uri: str) -> Mlfl
     tracker = open_run(experiment, tracking_uri=uri, run_name=f"{config.train.method}-{config.train.seed}")
     parameters = {**dataclasses.asdict(config), **dataclasses.asdict(config.train)}
     del parameters["train"]
-    tracker.log_params({**parameters, "weights_origin": "random"})
+    tracker.log_params(parameters)
     marker.write_text(tracker.run_id + "\n")
     return tracker
 
@@ -241,45 +240,6 @@ def _show_progress(config: TrainRunConfig, board: Any, thread: threading.Thread)
             progress.update(bar, completed=state.num_steps, note="done")
 
 
-def build_trainer(
-    config: TrainRunConfig, *, rank: int = 0, world_size: int = 1
-) -> tuple[Trainer, BundleFiles]:
-    """Open the data and build model and trainer; needs no Ray."""
-    corpus = Corpus.open(config.data)
-    encoder = ENCODERS[config.train.encoder](corpus.tokenizer.vocab_size)
-    # One seed for all workers: they must start from the same weights.
-    torch.manual_seed(torch_generator(config.train.seed, "weights").initial_seed())
-    model: VideoQAModel = build_model(
-        BundleConfig(
-            task=OPEN_ENDED_QA,
-            method=config.train.method,
-            seed=config.train.seed,
-            num_classes=corpus.vocabulary.num_classes,
-            encoder=encoder,
-            generator=HeadGeneratorConfig() if method(config.train.method).personalizes else None,
-        )
-    )
-
-    def source(split: str) -> BatchSource:
-        return BatchSource(
-            store=corpus.store,
-            split=corpus.split(split, encoder.text_length),
-            num_frames=encoder.num_frames,
-            image_size=encoder.image_size,
-            random_crop=encoder.random_crop,
-        )
-
-    trainer = Trainer(
-        config=config.train,
-        model=model,
-        train=source("train"),
-        validation=source("val"),
-        rank=rank,
-        world_size=world_size,
-    )
-    return trainer, BundleFiles(tokenizer=corpus.tokenizer_file, answers=corpus.answers_file)
-
-
 def starting_point(config: TrainRunConfig, trainer: Trainer, checkpoint: Path | None) -> tuple[Position, Any]:
     """Return where `trainer` starts: at a checkpoint, after a warm start, or at the beginning."""
     if checkpoint is not None:
@@ -313,7 +273,10 @@ def _worker(loop: dict[str, Any]) -> None:
     rank, world_size = context.get_world_rank(), context.get_world_size()
     if not config.use_gpu:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world_size))
-    trainer, files = build_trainer(config, rank=rank, world_size=world_size)
+    assembled = assemble(config.train, config.data, rank=rank, world_size=world_size)
+    trainer, files = assembled.trainer, assembled.files
+    if rank == 0:
+        tracker.log_params({"weights_origin": assembled.weights_origin})
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         start, restore = starting_point(config, trainer, None)
@@ -321,8 +284,7 @@ def _worker(loop: dict[str, Any]) -> None:
         with checkpoint.as_directory() as folder:
             start, restore = starting_point(config, trainer, Path(folder))
     device: torch.device = get_device()
-    trainer.torch_device = device
-    trainer.model.to(device)
+    trainer.to(device)
     trainer.wrap = prepare_model
     num_steps = trainer.num_steps(start)
     posted = 0.0
@@ -342,9 +304,9 @@ def _worker(loop: dict[str, Any]) -> None:
                 keep_bundles(config, trainer, files, result)
                 save_checkpoint(Path(folder), trainer, result.position, files)
                 named = {f"{result.stage}/{name}": value for name, value in result.metrics.items()}
-                if trainer.best_accuracy >= 0:
-                    named["best_validation_accuracy"] = trainer.best_accuracy
+                if trainer.best_score >= 0:
+                    named["best_validation_score"] = trainer.best_score
                 tracker.log_metrics(named, step=result.position.step)
                 saved = Checkpoint.from_directory(folder)
-            best = {"best_validation_accuracy": trainer.best_accuracy} if trainer.best_accuracy >= 0 else {}
+            best = {"best_validation_score": trainer.best_score} if trainer.best_score >= 0 else {}
             ray.train.report({**result.metrics, **best}, checkpoint=saved)

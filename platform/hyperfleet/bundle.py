@@ -18,9 +18,18 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from hyperfleet.errors import CheckpointError
-from hyperfleet.messages import HeadLayout
-from hyperfleet.methods import VideoQAModel, method
-from hyperfleet.nn import AnchorReasonerConfig, DeviceModel, EncoderConfig, HeadGenerator, HeadGeneratorConfig
+from hyperfleet.methods import TaskModel
+from hyperfleet.nn import (
+    AnchorReasonerConfig,
+    DeviceModel,
+    EncoderConfig,
+    HeadGenerator,
+    HeadGeneratorConfig,
+    SequenceReaderConfig,
+    TemplateBankConfig,
+    head_layout,
+)
+from hyperfleet.tasks import task
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 TOKENIZER_FILE, ANSWERS_FILE = "tokenizer.json", "answers.json"
@@ -63,18 +72,24 @@ class BundleConfig:
 def _generator_config(fields: dict[str, Any] | None) -> HeadGeneratorConfig | None:
     if fields is None:
         return None
-    adr = fields.pop("adr")
-    if adr is not None:
-        adr = AnchorReasonerConfig(**{**adr, "hidden": tuple(adr["hidden"])})
-    return HeadGeneratorConfig(adr=adr, **fields)
+    adr, templates, sequence = (fields.pop(name) for name in ("adr", "templates", "sequence"))
+    return HeadGeneratorConfig(
+        adr=None if adr is None else AnchorReasonerConfig(**{**adr, "hidden": tuple(adr["hidden"])}),
+        templates=None if templates is None else TemplateBankConfig(**templates),
+        sequence=None if sequence is None else SequenceReaderConfig(**sequence),
+        **fields,
+    )
 
 
-def build_model(config: BundleConfig) -> VideoQAModel:
+def _device_model(config: BundleConfig) -> DeviceModel:
+    return DeviceModel(config.encoder, config.num_classes, task(config.task).readout)
+
+
+def build_model(config: BundleConfig) -> TaskModel:
     """Build the untrained model that `config` describes."""
-    device = DeviceModel(config.encoder, config.num_classes)
-    if not method(config.method).personalizes:
-        return VideoQAModel(device, None)
-    return VideoQAModel(device, HeadGenerator(config.generator or HeadGeneratorConfig(), device.layout))
+    device = _device_model(config)
+    generator = HeadGenerator(config.generator, device.layout) if config.generator is not None else None
+    return TaskModel(task(config.task), device, generator)
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], origin: Path) -> None:
@@ -101,9 +116,9 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], origin: Path) ->
 
 
 def save_bundle(
-    folder: Path, config: BundleConfig, model: VideoQAModel, *, tokenizer_file: Path, answers_file: Path
+    folder: Path, config: BundleConfig, model: TaskModel, *, tokenizer_file: Path, answers_file: Path | None
 ) -> Path:
-    """Write a bundle into `folder` and return it."""
+    """Write a bundle into `folder` and return it; tasks without answers have no file of them."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if model.generator is not None and model.generator.config.static_base:
@@ -111,7 +126,8 @@ def save_bundle(
         tensors["generator.base"] = model.device.flat_head().detach().cpu()
     safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE)
     shutil.copyfile(tokenizer_file, folder / TOKENIZER_FILE)
-    shutil.copyfile(answers_file, folder / ANSWERS_FILE)
+    if answers_file is not None:
+        shutil.copyfile(answers_file, folder / ANSWERS_FILE)
     # Written last: a folder with a configuration is a whole bundle.
     (folder / CONFIG_FILE).write_text(config.to_json())
     return folder
@@ -154,7 +170,7 @@ def load_device_model(folder: Path) -> DeviceModel:
         CheckpointError: no bundle there, or the weights of another model.
     """
     config = read_config(folder)
-    device = DeviceModel(config.encoder, config.num_classes)
+    device = _device_model(config)
     load_weights(device, _part(folder, "device"), Path(folder) / WEIGHTS_FILE)
     return device.eval().requires_grad_(False)
 
@@ -166,18 +182,23 @@ def load_generator(folder: Path) -> HeadGenerator:
         CheckpointError: no bundle there, a method that generates nothing, or another model's weights.
     """
     config = read_config(folder)
-    if not method(config.method).personalizes:
+    if config.generator is None:
         raise CheckpointError(
             f"{folder} holds a model of method {config.method!r}, which has a static head and no generator; "
             "serve a model trained with a method that personalizes, e.g. cdc_mmpg"
         )
-    layout = HeadLayout(num_classes=config.num_classes)
-    generator = HeadGenerator(config.generator or HeadGeneratorConfig(), layout)
+    if config.generator.sequence is not None:
+        raise CheckpointError(
+            f"{folder} holds a model of method {config.method!r}, whose generator reads "
+            f"{config.generator.sequence.num_frames} features a head; the service takes one feature a head"
+        )
+    layout = head_layout(config.num_classes, task(config.task).readout)
+    generator = HeadGenerator(config.generator, layout)
     load_weights(generator, _part(folder, "generator"), Path(folder) / WEIGHTS_FILE)
     return generator.eval().requires_grad_(False)
 
 
-def load_model(folder: Path) -> tuple[BundleConfig, VideoQAModel]:
+def load_model(folder: Path) -> tuple[BundleConfig, TaskModel]:
     """Load the whole model, e.g. to go on training.
 
     Raises:

@@ -49,8 +49,8 @@ MESSAGE_FIELDS = {
 }
 
 COMMANDS = {
-    (): ["compare", "data", "demo", "fleet", "train"],
-    ("data",): ["describe", "render"],
+    (): ["compare", "data", "demo", "fleet", "tables", "train"],
+    ("data",): ["describe", "prepare", "render"],
 }
 
 

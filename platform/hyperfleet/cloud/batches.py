@@ -37,26 +37,41 @@ class FrameStore(Protocol):
 
 @runtime_checkable
 class LabelledSplit(Protocol):
-    """Questions with their answers; `hyperfleet.datasets.QASplit` is one."""
+    """Samples with what is right about them; `hyperfleet.datasets.Split` is one."""
+
+    @property
+    def example_id(self) -> np.ndarray:
+        """Number of each sample in its annotation file."""
+        ...
+
+    @property
+    def device_id(self) -> np.ndarray:
+        """Device that each sample's clip is from."""
+        ...
 
     @property
     def clip_row(self) -> np.ndarray:
-        """Row of the clip store, for each question."""
+        """Row of the clip store, for each sample."""
         ...
 
     @property
     def token_ids(self) -> np.ndarray:
-        """The tokenised question."""
+        """The tokenised question, caption or candidates."""
         ...
 
     @property
     def token_mask(self) -> np.ndarray:
-        """False where the question is padded."""
+        """False where a text is padded."""
         ...
 
     @property
     def label(self) -> np.ndarray:
-        """Class of the answer, -1 out of the vocabulary."""
+        """What the task's loss compares with, e.g. the class of the answer, -1 out of the vocabulary."""
+        ...
+
+    @property
+    def category(self) -> np.ndarray:
+        """What StableSynthNet has a template for; -1 for none."""
         ...
 
 
@@ -88,9 +103,17 @@ class BatchSource:
         """Return the whole batches in one pass; a split smaller than one batch is one batch."""
         return max(1, len(self) // batch_size)
 
-    def shuffled(self, rng: np.random.Generator, batch_size: int) -> Iterator[Int[np.ndarray, " sample"]]:
-        """Yield the samples of each batch of one pass in random order; the incomplete rest is left out."""
+    def shuffled(
+        self, rng: np.random.Generator, batch_size: int, per_category: int | None = None
+    ) -> Iterator[Int[np.ndarray, " sample"]]:
+        """Yield the samples of each batch of one pass in random order; the incomplete rest is left out.
+
+        With `per_category`, samples of one category stand together in groups of so many (the last of a
+        category may be smaller), and the groups are shuffled: a P x K sampler that still makes whole passes.
+        """
         order = rng.permutation(len(self))
+        if per_category is not None:
+            order = _grouped(order, self.split.category, per_category, rng)
         for start in range(0, self.num_batches(batch_size) * batch_size, batch_size):
             yield order[start : start + batch_size]
 
@@ -98,11 +121,16 @@ class BatchSource:
         """Return the labels of `samples`; -1 is an answer out of the vocabulary."""
         return torch.from_numpy(self.split.label[samples].astype(np.int64))
 
+    def targets(self, samples: Int[np.ndarray, " sample"]) -> dict[str, Tensor]:
+        """Return `labels` and `categories` of `samples`."""
+        categories = torch.from_numpy(self.split.category[samples].astype(np.int64))
+        return {"labels": self.labels(samples), "categories": categories}
+
     def _questions(self, samples: Int[np.ndarray, " sample"]) -> dict[str, Tensor]:
         return {
             "token_ids": torch.from_numpy(self.split.token_ids[samples].astype(np.int64)),
             "token_mask": torch.from_numpy(self.split.token_mask[samples]),
-            "labels": self.labels(samples),
+            **self.targets(samples),
         }
 
     def batch(
@@ -134,3 +162,15 @@ class BatchSource:
             frames = self.store.frames(rows, np.broadcast_to(index, (len(rows), self.num_frames)))
             frames = central_crop(frames, self.image_size)[place]
             yield {"frames": torch.from_numpy(frames), **self._questions(part)}
+
+
+def _grouped(
+    order: Int[np.ndarray, " sample"], category: np.ndarray, size: int, rng: np.random.Generator
+) -> Int[np.ndarray, " sample"]:
+    # Stable, so that samples of one category keep the random order they came in.
+    by_category = order[np.argsort(category[order], kind="stable")]
+    _, first, count = np.unique(category[by_category], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(first, count)
+    group = np.cumsum(np.r_[False, (place[1:] % size == 0) | (place[1:] == 0)])
+    rank = rng.permutation(group[-1] + 1)[group]
+    return by_category[np.argsort(rank, kind="stable")]

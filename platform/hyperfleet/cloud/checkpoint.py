@@ -15,22 +15,21 @@ from hyperfleet.cloud.optimisation import optimiser_tensors, parameter_names, re
 from hyperfleet.cloud.training import Position, Trainer, bundle_config
 from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.base import WARM
-from hyperfleet.tasks import OPEN_ENDED_QA
 
 OPTIMISER_FILE, PROGRESS_FILE = "optimiser.safetensors", "progress.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BundleFiles:
-    """Files that every bundle of a data set copies: the tokenizer and the answers."""
+    """Files that every bundle of a data set copies: the tokenizer and, if it has any, the answers."""
 
     tokenizer: Path
-    answers: Path
+    answers: Path | None
 
 
 def save_trained(folder: Path, trainer: Trainer, files: BundleFiles) -> Path:
     """Write the trainer's model as a bundle."""
-    config = bundle_config(trainer.config, trainer.model, OPEN_ENDED_QA)
+    config = bundle_config(trainer.config, trainer.model)
     return save_bundle(
         folder, config, trainer.model, tokenizer_file=files.tokenizer, answers_file=files.answers
     )
@@ -44,7 +43,7 @@ def save_checkpoint(folder: Path, trainer: Trainer, position: Position, files: B
     safetensors.torch.save_file(optimiser_tensors(trainer.optimiser, names), folder / OPTIMISER_FILE)
     progress = {
         "position": dataclasses.asdict(position),
-        "best_accuracy": trainer.best_accuracy,
+        "best_score": trainer.best_score,
         "train": dataclasses.asdict(trainer.config),
     }
     (folder / PROGRESS_FILE).write_text(json.dumps(progress, indent=2) + "\n")
@@ -71,7 +70,7 @@ def resume(folder: Path, trainer: Trainer) -> tuple[Position, Callable[[AdamW], 
         )
     _, model = load_model(folder)
     trainer.model.load_state_dict(model.state_dict())
-    trainer.best_accuracy = progress["best_accuracy"]
+    trainer.best_score = progress["best_score"]
     tensors = safetensors.torch.load_file(folder / OPTIMISER_FILE)
 
     def restore(optimiser: AdamW) -> None:
@@ -91,11 +90,14 @@ def warm_start(folder: Path, trainer: Trainer) -> Position:
     """
     config, model = load_model(folder)
     device = trainer.model.device
-    if config.encoder != device.encoder.config or config.num_classes != device.layout.num_classes:
+    theirs = config.task, config.encoder, config.num_classes
+    ours = trainer.config.task, device.encoder.config, device.layout.num_classes
+    if theirs != ours:
         raise CheckpointError(
-            f"{folder} holds encoder {config.encoder.name!r} with {config.num_classes} classes, this run has "
-            f"{device.encoder.config.name!r} with {device.layout.num_classes}; warm-start from a model "
-            "of the same encoder and data set"
+            f"{folder} holds a model of task {config.task!r}, encoder {config.encoder.name!r} of "
+            f"{config.encoder.num_frames} frames and {config.num_classes} outputs, this run has "
+            f"{trainer.config.task!r}, {device.encoder.config.name!r} of {device.encoder.config.num_frames} "
+            f"and {device.layout.num_classes}; warm-start from a model of the same task, encoder and data set"
         )
     with torch.no_grad():
         device.load_state_dict(model.device.state_dict())

@@ -5,21 +5,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hyperfleet.bundle import BundleConfig
 from hyperfleet.cloud.batches import BatchSource
 from hyperfleet.cloud.optimisation import adamw, warm_up_then_decay
 from hyperfleet.errors import ConfigError
-from hyperfleet.methods import Method, Stage, VideoQAModel, method
+from hyperfleet.methods import Examples, Method, Stage, TaskModel, method
+from hyperfleet.methods.base import outputs
 from hyperfleet.seeding import numpy_generator, torch_generator
-from hyperfleet.tasks.open_ended_qa import num_correct
+from hyperfleet.tasks import OPEN_ENDED_QA, task
 
 Losses = dict[str, Tensor]
 
 # A step on kept features costs so little that starting it would dominate: they come in larger batches.
 CACHED_BATCHES = 8
+# Numbers of generated heads in one such batch: 128 MiB of float32, and as much again for their gradient.
+GENERATED_AT_ONCE = 2**25
+# A chunk of 1,501 scores each is 1.5 MiB, of generated heads of that size 149 MiB.
+JUDGED_TOGETHER = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,11 +32,19 @@ class TrainConfig:
     """What is trained, on what, for how long.
 
     `warm_epochs` is the static model's training that every method starts from, `epochs` the method's
-    own. `batch_size` counts samples over all workers together.
+    own. `batch_size` counts samples over all workers together. `num_frames` frames of each clip are
+    seen; None takes what the method and the encoder want (5 for DUET, 3 otherwise). Retrieval and
+    multiple choice train on the first `captions_per_video` captions of each clip, None on all.
+    `pretrained` is an All-in-One checkpoint that the encoder starts from; None takes DeiT and BERT from
+    the local caches where they fit the encoder, and random weights otherwise.
     """
 
     method: str = "cdc_mmpg"
+    task: str = OPEN_ENDED_QA
     encoder: str = "tiny"
+    num_frames: int | None = None
+    captions_per_video: int | None = None
+    pretrained: str | None = None
     seed: int = 0
     warm_epochs: int = 4
     epochs: int = 2
@@ -41,7 +54,9 @@ class TrainConfig:
     warm_up_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        method(self.method)
+        task(self.task)
+        if self.num_frames is not None and self.num_frames < 1:
+            raise ConfigError(f"TrainConfig.num_frames must be at least 1 or None, got {self.num_frames}")
         for name in ("batch_size", "epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"TrainConfig.{name} must be at least 1, got {getattr(self, name)}")
@@ -51,6 +66,7 @@ class TrainConfig:
             raise ConfigError(f"TrainConfig.learning_rate must be > 0, got {self.learning_rate}")
         if not 0 <= self.warm_up_fraction <= 1:
             raise ConfigError(f"TrainConfig.warm_up_fraction must lie in [0, 1], got {self.warm_up_fraction}")
+        self.stages()
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of the method, without those of no epoch."""
@@ -71,7 +87,7 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochResult:
-    """What one epoch brought; `metrics` holds mean losses and `validation_accuracy`."""
+    """What one epoch brought; `metrics` holds mean losses and the task's measures on validation."""
 
     stage: str
     position: Position
@@ -83,7 +99,7 @@ class EpochResult:
 class Objective(nn.Module):
     """Model, method and stage as one module from batch to losses, so that DDP can wrap it."""
 
-    def __init__(self, model: VideoQAModel, method: Method, stage: Stage) -> None:
+    def __init__(self, model: TaskModel, method: Method, stage: Stage) -> None:
         super().__init__()
         self.model = model
         self.method = method
@@ -93,8 +109,9 @@ class Objective(nn.Module):
         """Return the weighted losses of a batch of raw samples, or of features that were kept."""
         features = batch.get("features")
         if features is None:
-            features = self.model.device.encode(batch["frames"], batch["token_ids"], batch["token_mask"])
-        return self.method.losses(self.model, self.stage.name, features, batch["labels"])
+            features = self.model.task.encode(self.model.device, batch)
+        examples = Examples(features=features, labels=batch["labels"], categories=batch["categories"])
+        return self.method.losses(self.model, self.stage.name, examples)
 
 
 def train_step(objective: nn.Module, batch: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> Losses:
@@ -103,7 +120,10 @@ def train_step(objective: nn.Module, batch: dict[str, Tensor], optimiser: torch.
     total = torch.stack(list(losses.values())).sum()
     optimiser.zero_grad(set_to_none=True)
     total.backward()
-    nn.utils.clip_grad_norm_([p for p in objective.parameters() if p.requires_grad], 1.0)
+    # Device and generator apart: the gradient of f_h sums over its 192 inputs and would shrink the encoder's.
+    for rate in {group["initial_lr"] for group in optimiser.param_groups}:
+        same = [group["params"] for group in optimiser.param_groups if group["initial_lr"] == rate]
+        nn.utils.clip_grad_norm_([parameter for members in same for parameter in members], 1.0)
     optimiser.step()
     return {**{name: loss.detach() for name, loss in losses.items()}, "total": total.detach()}
 
@@ -122,7 +142,7 @@ class Trainer:
     """
 
     config: TrainConfig
-    model: VideoQAModel
+    model: TaskModel
     train: BatchSource
     validation: BatchSource
     rank: int = 0
@@ -130,7 +150,12 @@ class Trainer:
     wrap: Callable[[nn.Module], nn.Module] = _identity
     torch_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     optimiser: torch.optim.AdamW | None = None
-    best_accuracy: float = -1.0
+    best_score: float = -1.0
+
+    def to(self, torch_device: torch.device) -> None:
+        """Move the model to a device, and all that is computed from now on."""
+        self.torch_device = torch_device
+        self.model.to(torch_device)
 
     def run(
         self,
@@ -171,7 +196,13 @@ class Trainer:
         return start.step + sum(stage.epochs * self._num_batches(stage) for stage in left) - done
 
     def _batch_size(self, stage: Stage) -> int:
-        return self.config.batch_size * (CACHED_BATCHES if stage.encoder_is_frozen else 1)
+        if not stage.encoder_is_frozen:
+            return self.config.batch_size
+        generator = self.model.generator
+        if generator is None or not stage.moves("generator.f_h.x"):
+            return CACHED_BATCHES * self.config.batch_size
+        heads = GENERATED_AT_ONCE // (generator.form.num_generated * self.config.batch_size)
+        return self.config.batch_size * max(1, min(CACHED_BATCHES, heads))
 
     def _num_batches(self, stage: Stage) -> int:
         return self.train.num_batches(self._batch_size(stage))
@@ -207,26 +238,44 @@ class Trainer:
         self.model.train()
 
     def _batches(self, stage: Stage, epoch: int, cached: Tensor | None) -> Iterator[dict[str, Tensor]]:
-        rng = numpy_generator(self.config.seed, "epoch", stage.name, epoch)
-        draw = numpy_generator(self.config.seed, "augment", stage.name, epoch)
-        share = slice(self.rank, None, self.world_size)
-        for samples in self.train.shuffled(rng, self._batch_size(stage)):
+        kind, number = self._pass(stage, epoch)
+        rng = numpy_generator(self.config.seed, "epoch", kind, number)
+        draw = numpy_generator(self.config.seed, "augment", kind, number)
+        for samples in self.train.shuffled(rng, self._batch_size(stage), stage.samples_per_category):
+            share = self._share(stage, len(samples))
             if cached is not None:
                 own = samples[share]
-                batch = {"features": cached[torch.from_numpy(own)], "labels": self.train.labels(own)}
+                batch = {"features": cached[torch.from_numpy(own)], **self.train.targets(own)}
             else:
                 batch = self.train.batch(samples, draw, share)
             yield {name: tensor.to(self.torch_device) for name, tensor in batch.items()}
 
+    def _pass(self, stage: Stage, epoch: int) -> tuple[str, int]:
+        """Name a pass for its random draws: the n-th one over the encoder has the same in every method.
+
+        Methods that see the same samples in the same order differ by less than chance orders would.
+        """
+        if stage.encoder_is_frozen:
+            return stage.name, epoch
+        stages = self.config.stages()
+        before = [each for each in stages[: stages.index(stage)] if not each.encoder_is_frozen]
+        return "encoder", sum(each.epochs for each in before) + epoch
+
+    def _share(self, stage: Stage, num_samples: int) -> slice:
+        if stage.samples_per_category is None:
+            return slice(self.rank, None, self.world_size)
+        # Samples of one category stand side by side and must stay together.
+        return slice(*(num_samples * rank // self.world_size for rank in (self.rank, self.rank + 1)))
+
     @torch.inference_mode()
-    def features(self, source: BatchSource) -> Float[Tensor, "sample frame 192"]:
-        """Return F_m of every sample of `source`, each worker computing its share."""
+    def features(self, source: BatchSource) -> Float[Tensor, "sample *axes 192"]:
+        """Return the features of every sample of `source`, each worker computing its share."""
         self.model.eval()
         num_samples = len(source)
         own = np.arange(self.rank, num_samples, self.world_size)
         parts = [
-            self.model.device.encode(
-                *(batch[k].to(self.torch_device) for k in ("frames", "token_ids", "token_mask"))
+            self.model.task.encode(
+                self.model.device, {name: tensor.to(self.torch_device) for name, tensor in batch.items()}
             )
             for batch in source.in_order(own, 4 * self.config.batch_size)
         ]
@@ -239,20 +288,34 @@ class Trainer:
             return everything.clone()
 
     @torch.inference_mode()
-    def accuracy(self, source: BatchSource) -> float:
-        """Return the share of `source` answered right; out-of-vocabulary answers count as wrong."""
+    def judge(self, source: BatchSource) -> Tensor:
+        """Return what the task's measures need of every sample of `source`; no label is looked at.
+
+        The anchor of a sample is one of its frames, drawn with the run's seed.
+        """
         features = self.features(source)
-        anchors = numpy_generator(self.config.seed, "validation anchor").integers(
-            features.shape[1], size=len(source)
+        # A reasoner may be configured to draw at inference; it draws the same each time.
+        torch.manual_seed(torch_generator(self.config.seed, "judge").initial_seed())
+        frames = self.model.task.frames(features)
+        drawn = numpy_generator(self.config.seed, "validation anchor").integers(
+            frames.shape[1], size=len(source)
         )
-        correct = torch.zeros((), dtype=torch.int64)
-        chosen = method(self.config.method)
-        for start in range(0, len(source), 1024):
-            part = features[start : start + 1024].to(self.torch_device)
-            anchor = part[torch.arange(len(part)), torch.from_numpy(anchors[start : start + 1024])]
-            labels = source.labels(np.arange(start, start + len(part))).to(self.torch_device)
-            correct += num_correct(chosen.logits(self.model, part, anchor), labels).cpu()
-        return float(correct) / len(source)
+        anchors = frames[torch.arange(len(source)), torch.from_numpy(drawn)]
+        judged = []
+        for start in range(0, len(source), JUDGED_TOGETHER):
+            part = features[start : start + JUDGED_TOGETHER].to(self.torch_device)
+            anchor = anchors[start : start + JUDGED_TOGETHER].to(self.torch_device)
+            made = outputs(self.model, part, anchor)
+            judged.append(self.model.task.judge(self.model.device, part, made).cpu())
+        return torch.cat(judged)
+
+    def hits(self, source: BatchSource) -> dict[str, Bool[Tensor, " sample"]]:
+        """Return for each of the task's measures which samples of `source` are right."""
+        return self.model.task.hits(self.judge(source), source.labels(np.arange(len(source))))
+
+    def measures(self, source: BatchSource) -> dict[str, float]:
+        """Return the task's measures on `source`, as shares; accuracy, or recall at 1, 5 and 10."""
+        return {name: float(right.double().mean()) for name, right in self.hits(source).items()}
 
     def _sum_over_workers(self, tensor: Tensor) -> None:
         if self.world_size > 1:
@@ -269,10 +332,12 @@ class Trainer:
         is_best = False
         # Accuracy cannot change while only the ADR is fitted to labels-free targets, so it is not measured.
         if "answer" in losses:
-            metrics["validation_accuracy"] = self.accuracy(self.validation)
-            is_best = is_last_stage and metrics["validation_accuracy"] > self.best_accuracy
+            measured = self.measures(self.validation)
+            metrics |= {f"validation_{name}": value for name, value in measured.items()}
+            score = sum(measured.values()) / len(measured)
+            is_best = is_last_stage and score > self.best_score
             if is_best:
-                self.best_accuracy = metrics["validation_accuracy"]
+                self.best_score = score
         after = Position(stage=index + 1) if ends_stage else Position(stage=index, epoch=epoch + 1)
         position = Position(stage=after.stage, epoch=after.epoch, step=step)
         return EpochResult(
@@ -280,10 +345,10 @@ class Trainer:
         )
 
 
-def bundle_config(config: TrainConfig, model: VideoQAModel, task: str) -> BundleConfig:
+def bundle_config(config: TrainConfig, model: TaskModel) -> BundleConfig:
     """Describe the model that `config` trains, for saving it."""
     return BundleConfig(
-        task=task,
+        task=config.task,
         method=config.method,
         seed=config.seed,
         num_classes=model.device.layout.num_classes,

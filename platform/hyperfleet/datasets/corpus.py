@@ -1,21 +1,30 @@
-"""A data set on disk, opened: questions, pictures and devices as arrays.
+"""A data set on disk, opened: texts, pictures and devices as arrays, for the tasks it has files of."""
 
-What devices see is a `QuestionStream`, which has no field for an answer. Right answers are in
-`QASplit.label` for training in the cloud and in `QASplit.answer_key()` for whoever scores.
-"""
-
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
 
 from hyperfleet.datasets.annotations import read_msrvtt_qa
 from hyperfleet.datasets.clip_store import ClipStore
 from hyperfleet.datasets.device_map import DeviceMap
-from hyperfleet.datasets.text import QuestionTokenizer
-from hyperfleet.datasets.vocabulary import OUT_OF_VOCABULARY, AnswerVocabulary
-from hyperfleet.errors import DataError, EmptyStreamError, unknown_name
+from hyperfleet.datasets.multiple_choice import UNKNOWN_CATEGORY, read_msrvtt_mc
+from hyperfleet.datasets.retrieval import (
+    DATA_FILE,
+    VAL_FILE,
+    cut_in,
+    read_msrvtt_data,
+    read_queries,
+    read_video_list,
+)
+from hyperfleet.datasets.split import Split
+from hyperfleet.datasets.task_names import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL, TASK_NAMES
+from hyperfleet.datasets.text import SEP, QuestionTokenizer
+from hyperfleet.datasets.vocabulary import AnswerVocabulary
+from hyperfleet.errors import ConfigError, DataError, EmptyStreamError, unknown_name
 
 SPLITS = ("train", "val", "test")
 VOCABULARY_FILE = "train_ans2label.json"
@@ -23,87 +32,36 @@ TOKENIZER_FILE = "tokenizer.json"
 STORE_FILE = "clips.arrow"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class QuestionStream:
-    """What one device gets to see: its clips and the questions about them, in order of time, no answers."""
-
-    device_id: int
-    example_id: Int64[np.ndarray, " n"]
-    clip_row: Int32[np.ndarray, " n"]
-    token_ids: Int32[np.ndarray, "n length"]
-    token_mask: Bool[np.ndarray, "n length"]
-
-    def __len__(self) -> int:
-        return len(self.example_id)
+def questions_file(split: str) -> str:
+    """Name of the open-ended questions of a split."""
+    return f"{split}_qa.json"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class QASplit:
-    """One split as arrays, a row a question.
+def choices_file(split: str) -> str:
+    """Name of the multiple-choice examples of a split."""
+    return f"msrvtt_mc_{split}.jsonl"
 
-    `label` is the class of the answer, -1 outside the vocabulary. `clip_row` is the row of the clip
-    store. `num_skipped` questions were left out because their video could not be decoded.
-    """
 
-    name: str
-    example_id: Int64[np.ndarray, " n"]
-    clip_row: Int32[np.ndarray, " n"]
-    token_ids: Int32[np.ndarray, "n length"]
-    token_mask: Bool[np.ndarray, "n length"]
-    label: Int64[np.ndarray, " n"]
-    device_id: Int32[np.ndarray, " n"]
-    num_skipped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.example_id)
-
-    @property
-    def device_ids(self) -> Int32[np.ndarray, " device"]:
-        """Devices with at least one question, sorted."""
-        return np.unique(self.device_id)
-
-    @property
-    def oov_share(self) -> float:
-        """Share of the questions whose answer is outside the vocabulary."""
-        return float((self.label == OUT_OF_VOCABULARY).mean())
-
-    def stream(self, device_id: int) -> QuestionStream:
-        """What one device sees of this split.
-
-        Raises:
-            EmptyStreamError: the device has no question in this split.
-        """
-        rows = np.flatnonzero(self.device_id == device_id)
-        if len(rows) == 0:
-            known = self.device_ids
-            raise EmptyStreamError(
-                f"device {device_id} has no question in split {self.name!r}; expected one of its "
-                f"{len(known)} devices "
-                f"({known.min()} to {known.max()}); held-out devices are in 'test' alone"
-            )
-        return QuestionStream(
-            device_id=device_id,
-            example_id=self.example_id[rows],
-            clip_row=self.clip_row[rows],
-            token_ids=self.token_ids[rows],
-            token_mask=self.token_mask[rows],
-        )
-
-    def answer_key(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """Ids of the examples and their right classes (-1: outside the vocabulary), for scoring only."""
-        return self.example_id, self.label
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sample:
+    # One row of a split before tokenising. A label of None is the identity of the video.
+    id: int
+    video_id: str
+    texts: tuple[str, ...]
+    label: int | None
+    category: int
 
 
 class Corpus:
-    """A data set folder: annotations, vocabulary, tokenizer, clip store and device map.
+    """A data set folder: annotations, tokenizer, clip store, device map and, for questions, a vocabulary.
 
-    Use `Corpus.open(root)`.
+    Use `Corpus.open(root)`. `vocabulary` is None where the folder has no open-ended questions.
     """
 
     def __init__(
         self,
         root: Path,
-        vocabulary: AnswerVocabulary,
+        vocabulary: AnswerVocabulary | None,
         tokenizer: QuestionTokenizer,
         store: ClipStore,
         device_map: DeviceMap,
@@ -123,13 +81,19 @@ class Corpus:
         """
         if not root.is_dir():
             raise DataError(f"no data set at {root}: no such folder; make one with `hyperfleet data render`")
+        has_questions = OPEN_ENDED_QA in _tasks_in(root)
         return cls(
             root,
-            AnswerVocabulary.read(root / VOCABULARY_FILE),
+            AnswerVocabulary.read(root / VOCABULARY_FILE) if has_questions else None,
             QuestionTokenizer.load(root / TOKENIZER_FILE),
             ClipStore(root / STORE_FILE),
             DeviceMap.read(root),
         )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks this data set has files of."""
+        return _tasks_in(self.root)
 
     @property
     def tokenizer_file(self) -> Path:
@@ -141,40 +105,173 @@ class Corpus:
         """The vocabulary of this data set, {answer: class}."""
         return self.root / VOCABULARY_FILE
 
-    def split(self, name: str, text_length: int) -> QASplit:
-        """Read one split ("train", "val" or "test") with questions cut or padded to `text_length` tokens.
+    def digest(self) -> str:
+        """Return a hash of annotations, tokenizer and device map: equal for equal data sets."""
+        files = sorted(path for path in self.root.iterdir() if path.suffix in {".json", ".jsonl", ".csv"})
+        content = hashlib.sha256()
+        for path in files:
+            content.update(path.name.encode())
+            content.update(path.read_bytes())
+        return content.hexdigest()
+
+    def split(
+        self,
+        name: str,
+        text_length: int,
+        task: str = OPEN_ENDED_QA,
+        captions_per_video: int | None = None,
+    ) -> Split:
+        """Read one split ("train", "val" or "test") with texts cut or padded to `text_length` tokens.
+
+        Retrieval and multiple choice train on every caption of a video, or on its first
+        `captions_per_video`; val and test have one query a video.
 
         Raises:
-            UnknownNameError: no such split.
-            DataError: the annotations are missing or broken, or name a video of no device.
-            EmptyStreamError: not a single question is left.
+            UnknownNameError: no such split or task.
+            ConfigError: `captions_per_video` is below 1.
+            DataError: the annotations of the task are missing or broken, or name a video of no device.
+            EmptyStreamError: not a single sample is left.
         """
         if name not in SPLITS:
             raise unknown_name("split", name, SPLITS)
-        path = self.root / f"{name}_qa.json"
-        examples = read_msrvtt_qa(path)
-        kept = [example for example in examples if example.video_id not in self.store.skipped]
+        if captions_per_video is not None and captions_per_video < 1:
+            raise ConfigError(f"captions_per_video must be >= 1 or None for all, got {captions_per_video}")
+        if task == OPEN_ENDED_QA:
+            path, samples = self._questions(name)
+        elif task == MULTIPLE_CHOICE:
+            path, samples = self._choices(name)
+            if name == "train" and captions_per_video is not None:
+                samples = _first_of_each_video(samples, captions_per_video)
+        elif task == RETRIEVAL:
+            path, samples = self._captions(name, captions_per_video)
+        else:
+            raise unknown_name("task", task, TASK_NAMES)
+        kept = [sample for sample in samples if sample.video_id not in self.store.skipped]
         if not kept:
             raise EmptyStreamError(
-                f"{path} has no question with a video ({len(examples)} questions, "
-                f"{len(self.store.skipped)} videos "
-                "that could not be decoded); render the data set again"
+                f"{path} has nothing to go with a video ({len(samples)} samples, "
+                f"{len(self.store.skipped)} videos that could not be decoded); render the data set again"
             )
+        return self._to_split(name, task, kept, path, text_length, num_skipped=len(samples) - len(kept))
+
+    def _to_split(
+        self, name: str, task: str, samples: list[_Sample], path: Path, text_length: int, *, num_skipped: int
+    ) -> Split:
         owner = self.device_map.device_of_video
-        strange = next((example for example in kept if example.video_id not in owner), None)
+        strange = next((sample for sample in samples if sample.video_id not in owner), None)
         if strange is not None:
             raise DataError(
-                f"{path}: question {strange.id} is about {strange.video_id!r}, which belongs to no device; "
+                f"{path}: {strange.id} is about {strange.video_id!r}, which belongs to no device; "
                 f"add it to {self.root / 'device_map.csv'}"
             )
-        token_ids, token_mask = self.tokenizer.encode([example.question for example in kept], text_length)
-        return QASplit(
+        texts = [text for sample in samples for text in sample.texts]
+        token_ids, token_mask = self.tokenizer.encode(texts, text_length)
+        shape = (len(samples), *((-1,) if task == MULTIPLE_CHOICE else ()), text_length)
+        clip_row = np.array([self.store.row(sample.video_id) for sample in samples], np.int32)
+        label = [
+            row if sample.label is None else sample.label
+            for sample, row in zip(samples, clip_row.tolist(), strict=True)
+        ]
+        return Split(
             name=name,
-            example_id=np.array([example.id for example in kept], np.int64),
-            clip_row=np.array([self.store.row(example.video_id) for example in kept], np.int32),
-            token_ids=token_ids.astype(np.int32),
-            token_mask=token_mask,
-            label=np.array([self.vocabulary.index(example.answer) for example in kept], np.int64),
-            device_id=np.array([owner[example.video_id] for example in kept], np.int32),
-            num_skipped=len(examples) - len(kept),
+            task=task,
+            example_id=np.array([sample.id for sample in samples], np.int64),
+            clip_row=clip_row,
+            token_ids=token_ids.astype(np.int32).reshape(shape),
+            token_mask=token_mask.reshape(shape),
+            label=np.array(label, np.int64),
+            category=np.array([sample.category for sample in samples], np.int64),
+            device_id=np.array([owner[sample.video_id] for sample in samples], np.int32),
+            num_skipped=num_skipped,
         )
+
+    def _questions(self, name: str) -> tuple[Path, Sequence[_Sample]]:
+        if self.vocabulary is None:
+            raise DataError(
+                f"{self.root} has no open-ended questions ({questions_file('train')} and so on), only files "
+                f"for: {', '.join(self.tasks) or 'no task'}; choose one of these tasks or another data set"
+            )
+        path = self.root / questions_file(name)
+        samples = []
+        for example in read_msrvtt_qa(path):
+            label = self.vocabulary.index(example.answer)
+            samples.append(
+                _Sample(
+                    id=example.id,
+                    video_id=example.video_id,
+                    texts=(example.question,),
+                    label=label,
+                    category=label,
+                )
+            )
+        return path, samples
+
+    def _choices(self, name: str) -> tuple[Path, Sequence[_Sample]]:
+        path = self.root / choices_file(name)
+        return path, [
+            _Sample(
+                id=example.id,
+                video_id=example.video_id,
+                texts=tuple(
+                    f"{example.question} {SEP} {option}" if example.question else option
+                    for option in example.options
+                ),
+                label=example.answer,
+                category=example.category,
+            )
+            for example in read_msrvtt_mc(path)
+        ]
+
+    def _captions(self, name: str, captions_per_video: int | None) -> tuple[Path, Sequence[_Sample]]:
+        cut = cut_in(self.root)
+        _, captions = read_msrvtt_data(self.root / DATA_FILE)
+        if name != "train":
+            path = self.root / (VAL_FILE if name == "val" else cut.test_file)
+            category = {(caption.video_id, caption.text): caption.category for caption in captions}
+            return path, [
+                _Sample(
+                    id=query.id,
+                    video_id=query.video_id,
+                    texts=(query.text,),
+                    label=None,
+                    category=category.get((query.video_id, query.text), UNKNOWN_CATEGORY),
+                )
+                for query in read_queries(path)
+            ]
+        path = self.root / cut.train_file
+        num_taken = dict.fromkeys(read_video_list(path), 0)
+        samples = []
+        for caption in captions:
+            taken = num_taken.get(caption.video_id)
+            if taken is None or taken == captions_per_video:
+                continue
+            num_taken[caption.video_id] = taken + 1
+            samples.append(
+                _Sample(
+                    id=caption.id,
+                    video_id=caption.video_id,
+                    texts=(caption.text,),
+                    label=None,
+                    category=caption.category,
+                )
+            )
+        return path, samples
+
+
+def _tasks_in(root: Path) -> tuple[str, ...]:
+    files = {
+        OPEN_ENDED_QA: [questions_file(split) for split in SPLITS],
+        MULTIPLE_CHOICE: [choices_file(split) for split in SPLITS],
+        RETRIEVAL: [DATA_FILE],
+    }
+    return tuple(task for task, names in files.items() if any((root / name).is_file() for name in names))
+
+
+def _first_of_each_video(samples: Sequence[_Sample], number: int) -> list[_Sample]:
+    taken: Counter[str] = Counter()
+    kept = []
+    for sample in samples:
+        taken[sample.video_id] += 1
+        if taken[sample.video_id] <= number:
+            kept.append(sample)
+    return kept

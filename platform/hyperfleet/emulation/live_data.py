@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperfleet.datasets import Corpus, QASplit, QuestionStream
+from hyperfleet.datasets import Corpus, QuestionStream, Split
 from hyperfleet.device.group import FrameStore
 from hyperfleet.errors import EmptyStreamError
 
@@ -20,7 +20,7 @@ class LiveData:
         num_skipped: questions left out because their video could not be decoded.
     """
 
-    def __init__(self, store: FrameStore, split: QASplit, seen: dict[int, bool]) -> None:
+    def __init__(self, store: FrameStore, split: Split, seen: dict[int, bool]) -> None:
         self.store = store
         self.seen = seen
         self.num_skipped = split.num_skipped

@@ -27,22 +27,22 @@ HELD_OUT = "#d55e00"
 PART_COLOURS = dict(zip(PARTS, ("#56b4e9", "#f0e442", "#0072b2", "#009e73", "#cc79a7"), strict=True))
 
 # Drawn as this colour, then replaced by `currentColor`: text and axes follow light and dark pages.
-_INK = "#010203"
+INK = "#010203"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hyperfleet",
     "font.size": 9,
     "font.family": "sans-serif",
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _INK,
+    "grid.color": INK,
     "grid.alpha": 0.15,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -61,13 +61,13 @@ def accuracy_by_device(score: FleetScore) -> str:
             ("personalized head", devices.personalized_accuracy, PERSONALIZED, "-"),
         ):
             axes.plot(share, 100 * np.sort(accuracy), dash, color=colour, linewidth=2, label=name)
-        axes.axvline(10, color=_INK, linewidth=0.8, linestyle=":")
+        axes.axvline(10, color=INK, linewidth=0.8, linestyle=":")
         axes.annotate("10th percentile", (10, 0.02), xycoords=("data", "axes fraction"), xytext=(4, 0),
                       textcoords="offset points")  # fmt: skip
         axes.set(xlabel="devices, worst first (%)", ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 100))
         axes.legend(loc="upper left")
 
-    return _svg("accuracy", "Accuracy of static and personalized head over the devices, worst first", draw)
+    return svg("accuracy", "Accuracy of static and personalized head over the devices, worst first", draw)
 
 
 def accuracy_difference(score: FleetScore) -> str:
@@ -87,14 +87,14 @@ def accuracy_difference(score: FleetScore) -> str:
                 axes.bar(edges[:-1], counts, np.diff(edges), bottom, align="edge", color=colour, hatch=hatch,
                          edgecolor="white", linewidth=0.3, label=name)  # fmt: skip
                 bottom += counts
-        axes.axvline(0, color=_INK, linewidth=1)
+        axes.axvline(0, color=INK, linewidth=1)
         mean = float(gains.mean())
-        axes.axvline(mean, color=_INK, linewidth=1.2, linestyle="--", label=f"mean {mean:+.1f}")
+        axes.axvline(mean, color=INK, linewidth=1.2, linestyle="--", label=f"mean {mean:+.1f}")
         axes.set(xlabel="personalized minus static (points)", ylabel="devices")
         axes.margins(y=0.28)
         axes.legend(loc="upper left")
 
-    return _svg("difference", "Histogram of the accuracy difference of each device", draw)
+    return svg("difference", "Histogram of the accuracy difference of each device", draw)
 
 
 def latency_split(score: FleetScore) -> str:
@@ -110,13 +110,13 @@ def latency_split(score: FleetScore) -> str:
             left += means_ms
         for name, marker, quantile in (("p50 of total", "|", "p50_s"), ("p99 of total", "D", "p99_s")):
             totals_ms = [1000 * getattr(split.parts[TOTAL], quantile) for split in splits]
-            axes.plot(totals_ms, rows, marker, color=_INK, markersize=26 if marker == "|" else 4, label=name)
+            axes.plot(totals_ms, rows, marker, color=INK, markersize=26 if marker == "|" else 4, label=name)
         axes.set_yticks(rows, [wording.network(split.network) for split in splits])
         axes.grid(visible=False, axis="y")
         axes.set(xlabel="mean latency (ms)", xlim=(0, None))
         axes.figure.legend(loc="outside upper center", ncols=4, markerscale=0.6)
 
-    return _svg("latency", "Mean personalization latency by part and network", draw)
+    return svg("latency", "Mean personalization latency by part and network", draw)
 
 
 def network_delay(score: FleetScore, facts: RunFacts) -> str:
@@ -136,11 +136,11 @@ def network_delay(score: FleetScore, facts: RunFacts) -> str:
         ours = [published.delay_ms(network, "down", layout_bytes) for network in networks]
         own = [published.delay_ms(network, "down", facts.head_bytes) for network in networks]
         axes.bar(places - 0.2, ours, 0.38, color=SEEN, label=f"ours, C = {published.NUM_CLASSES[dataset]:,}")
-        axes.plot(places - 0.2, printed, "x", color=_INK, markersize=8, label=f"printed for {dataset}")
+        axes.plot(places - 0.2, printed, "x", color=INK, markersize=8, label=f"printed for {dataset}")
         axes.bar(places + 0.2, own, 0.38, color=PERSONALIZED, label=f"this run, C = {facts.num_classes:,}")
         measured = [(place + 0.2, emulated[n.name]) for place, n in enumerate(networks) if n.name in emulated]
         if measured:
-            axes.plot(*zip(*measured, strict=True), "o", color=_INK, markersize=5, markerfacecolor="none",
+            axes.plot(*zip(*measured, strict=True), "o", color=INK, markersize=5, markerfacecolor="none",
                       label="fleet, median downlink")  # fmt: skip
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
@@ -149,7 +149,7 @@ def network_delay(score: FleetScore, facts: RunFacts) -> str:
         axes.set(ylabel="download delay (ms, log scale)")
         axes.figure.legend(loc="outside upper center", ncols=2)
 
-    return _svg("delay", "Download delay by network, ours beside the papers' printed values", draw)
+    return svg("delay", "Download delay by network, ours beside the papers' printed values", draw)
 
 
 def _edges(gains: np.ndarray, step: float) -> np.ndarray:
@@ -160,7 +160,8 @@ def _edges(gains: np.ndarray, step: float) -> np.ndarray:
     return (np.arange(-num_each_side, num_each_side + 2) - 0.5) * width
 
 
-def _svg(name: str, label: str, draw: Callable[[Axes], None]) -> str:
+def svg(name: str, label: str, draw: Callable[[Axes], None]) -> str:
+    """Draw one plot and return it as an SVG element; `name` keeps its ids apart from other plots'."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
         draw(figure.add_subplot())
@@ -171,12 +172,12 @@ def _svg(name: str, label: str, draw: Callable[[Axes], None]) -> str:
     return _inline(buffer.getvalue(), name, label)
 
 
-def _inline(svg: str, name: str, label: str) -> str:
+def _inline(text: str, name: str, label: str) -> str:
     """Make a stand-alone SVG file part of a page: no prolog, ids of its own, ink of the page."""
-    body = svg[svg.index("<svg") :]
+    body = text[text.index("<svg") :]
     body = body[body.index(">") + 1 :]
     width, height = (72 * inches for inches in _SIZE_INCHES)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", body)
-    body = body.replace(_INK, "currentColor")
+    body = body.replace(INK, "currentColor")
     return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width:g} {height:g}">{body}'

@@ -19,11 +19,16 @@ ENVIRONMENT = jinja2.Environment(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """A cell: our text and, where a paper printed a value for it, that value as printed."""
+    """A cell: our text and, where a paper printed a value for it, that value as printed.
+
+    `anchor` names the cell, `href` leads to the cell so named; both matter in HTML alone.
+    """
 
     text: str
     printed: str = ""
     strong: bool = False
+    anchor: str = ""
+    href: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,13 +1,12 @@
 """Methods: how a static or a generated head is trained. One file a method, all of them listed here."""
 
 from hyperfleet.errors import unknown_name
+from hyperfleet.methods.base import Examples as Examples
 from hyperfleet.methods.base import Method as Method
 from hyperfleet.methods.base import Stage as Stage
-from hyperfleet.methods.base import VideoQAModel as VideoQAModel
-from hyperfleet.methods.cdc_mmpg import CdcMmpg as CdcMmpg
-from hyperfleet.methods.fine_tuning import FineTuning as FineTuning
-
-METHODS: dict[str, Method] = {"fine_tuning": FineTuning(), "cdc_mmpg": CdcMmpg()}
+from hyperfleet.methods.base import TaskModel as TaskModel
+from hyperfleet.methods.base import personalizes as personalizes
+from hyperfleet.methods.catalogue import METHODS as METHODS
 
 
 def method(name: str) -> Method:

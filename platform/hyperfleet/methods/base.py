@@ -3,21 +3,33 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hyperfleet.errors import ConfigError
-from hyperfleet.nn import DeviceModel, HeadGenerator
+from hyperfleet.nn import DeviceModel, HeadGenerator, HeadGeneratorConfig
+from hyperfleet.tasks import Task
 
-# The stage that every method begins with, unless it starts from a model that has been through it.
+# The stage that most methods begin with, unless they start from a model that has been through it.
 WARM = "warm"
 
+# All that the device computes with; `itm_score` is carried along for its checkpoints and never applied.
+HEAD_PARTS = ("device.trunk", "device.head", "device.text_projection")
+DEVICE_PARTS = ("device.encoder", "device.pooler", *HEAD_PARTS)
+# Between 1/sqrt(192) and 1/192, see `Stage.generator_rate`: docs/decisions/0006.
+GENERATOR_RATE = 0.02
+# Passes over kept features cost so little that methods with a frozen encoder make more of them.
+FROZEN_PASSES = 4
 
-class VideoQAModel(nn.Module):
+
+class TaskModel(nn.Module):
     """The device model and, for methods that personalize, the head generator in the cloud."""
 
-    def __init__(self, device: DeviceModel, generator: HeadGenerator | None) -> None:
+    def __init__(self, task: Task, device: DeviceModel, generator: HeadGenerator | None) -> None:
         super().__init__()
+        self.task = task
         self.device = device
         self.generator = generator
 
@@ -35,6 +47,8 @@ class Stage:
         generator_rate: factor on it for the generator's parameters. Each generated weight is a sum over
             192 of them, so that a step of Adam's size moves a head much further than the same step on
             the head itself.
+        samples_per_category: put so many samples of a category side by side (a P x K sampler), for losses
+            that compare them; None shuffles freely.
     """
 
     name: str
@@ -42,6 +56,7 @@ class Stage:
     epochs: int
     learning_rate: float
     generator_rate: float = 1.0
+    samples_per_category: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or not self.learning_rate > 0 or not self.generator_rate > 0:
@@ -61,35 +76,147 @@ class Stage:
     @property
     def encoder_is_frozen(self) -> bool:
         """Whether the encoder's features stay the same throughout the stage."""
-        return not self.moves("device.encoder.x")
+        return not any(prefix == "device" or prefix.startswith("device.encoder") for prefix in self.trains)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Examples:
+    """What the loss of a stage sees of a batch.
+
+    Attributes:
+        features: as the task encodes them.
+        labels: what the task's loss compares with.
+        categories: what StableSynthNet's templates are of; -1 for none.
+    """
+
+    features: Float[Tensor, "sample *axes 192"]
+    labels: Int[Tensor, " sample"]
+    categories: Int[Tensor, " sample"]
 
 
 @runtime_checkable
 class Method(Protocol):
     """A way to train a model; stateless, so that one instance serves every run."""
 
-    name: str
-    personalizes: bool
+    @property
+    def name(self) -> str:
+        """Name in tables, files and on the command line."""
+        ...
+
+    @property
+    def generator_config(self) -> HeadGeneratorConfig | None:
+        """What generates heads, before a data set sets its sizes; None for a static head."""
+        ...
 
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
         """Return the stages in order: `warm_epochs` shared by all methods, then `epochs` of its own."""
         ...
 
-    def losses(
-        self,
-        model: VideoQAModel,
-        stage: str,
-        features: Float[Tensor, "sample frame 192"],
-        labels: Int[Tensor, " sample"],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Return the weighted terms of the stage's loss for frame features F_m."""
+    def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:
+        """Return the weighted terms of the stage's loss."""
         ...
 
-    def logits(
-        self,
-        model: VideoQAModel,
-        features: Float[Tensor, "sample frame 192"],
-        anchor: Float[Tensor, "sample 192"],
-    ) -> Float[Tensor, "sample class"]:
-        """Return the scores at inference, where `anchor` is the one uploaded feature of each sample."""
-        ...
+
+def personalizes(method: Method) -> bool:
+    """Whether the method generates heads."""
+    return method.generator_config is not None
+
+
+def parts_beside(generator: HeadGeneratorConfig) -> tuple[str, ...]:
+    """Return what of the device trains beside a generator: all, but no head that the generator replaces."""
+    return tuple(part for part in DEVICE_PARTS if generator.static_base or part != "device.head")
+
+
+def warm_stage(epochs: int, learning_rate: float) -> Stage:
+    """Return the static model's training on the history of all devices, which methods share."""
+    return Stage(name=WARM, trains=DEVICE_PARTS, epochs=epochs, learning_rate=learning_rate)
+
+
+def generator_of(model: TaskModel) -> HeadGenerator:
+    """Return the model's generator.
+
+    Raises:
+        ConfigError: the model was built without one.
+    """
+    if model.generator is None:
+        raise ConfigError("this method needs a model with a head generator, got one without; build it anew")
+    return model.generator
+
+
+def static_outputs(
+    model: TaskModel, features: Float[Tensor, "sample *axes 192"]
+) -> Float[Tensor, "sample item output"]:
+    """Apply the static head."""
+    outputs: Tensor = model.device.head(model.task.hidden(model.device, features))
+    return outputs
+
+
+def static_loss(model: TaskModel, examples: Examples) -> Float[Tensor, ""]:
+    """Return the task's loss of the static head."""
+    outputs = static_outputs(model, examples.features)
+    return model.task.loss(model.device, examples.features, outputs, examples.labels)
+
+
+def random_anchor(frames: Float[Tensor, "sample frame 192"]) -> Float[Tensor, "sample 192"]:
+    """Pick one frame of each sample at random, as training asks (CDC-MMPG, section 3.3)."""
+    num_samples, num_frames = frames.shape[:2]
+    frame = torch.randint(num_frames, (num_samples,), device=frames.device)
+    return frames[torch.arange(num_samples, device=frames.device), frame]
+
+
+def upload(
+    generator: HeadGenerator, frames: Float[Tensor, "sample frame 192"], anchor: Float[Tensor, "sample 192"]
+) -> Float[Tensor, "sample *frame 192"]:
+    """Return what the generator gets to see: the anchor, or all frames where it reads sequences."""
+    return anchor if generator.uploads_one_feature else frames
+
+
+def generated_outputs(
+    model: TaskModel,
+    features: Float[Tensor, "sample *axes 192"],
+    anchor: Float[Tensor, "sample 192"],
+    *,
+    device_learns: bool = True,
+) -> Float[Tensor, "sample item output"]:
+    """Generate a head from each upload and apply it (equations 6, 7 and 11).
+
+    Without `device_learns` no gradient reaches the trunk and the static head below the generated one.
+    """
+    generator = generator_of(model)
+    hidden = model.task.hidden(model.device, features)
+    head = model.device.head
+    seen = upload(generator, model.task.frames(features), anchor)
+    if device_learns:
+        return generator.outputs(seen, hidden, head)
+
+    def frozen_head(hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, head.weight.detach(), head.bias.detach())
+
+    return generator.outputs(seen, hidden.detach(), frozen_head)
+
+
+def adaptation_losses(model: TaskModel, examples: Examples, *, joint: bool) -> dict[str, Float[Tensor, ""]]:
+    """Return the task's loss of heads generated from a random frame, and of the static head they start from.
+
+    The static head is what a device falls back to, so it is trained too where heads have a static base.
+    Unless `joint`, the loss of the generated heads moves the generator alone and encoder, trunk and
+    static head learn from the static one, as in Fine-tuning: docs/decisions/0008.
+    """
+    if not generator_of(model).config.static_base:
+        anchor = random_anchor(model.task.frames(examples.features))
+        outputs = generated_outputs(model, examples.features, anchor)
+        return {"answer": model.task.loss(model.device, examples.features, outputs, examples.labels)}
+    features = examples.features if joint else examples.features.detach()
+    anchor = random_anchor(model.task.frames(features))
+    outputs = generated_outputs(model, features, anchor, device_learns=joint)
+    generated = model.task.loss(model.device, features, outputs, examples.labels)
+    return {"answer": generated, "static": static_loss(model, examples)}
+
+
+def outputs(
+    model: TaskModel, features: Float[Tensor, "sample *axes 192"], anchor: Float[Tensor, "sample 192"]
+) -> Float[Tensor, "sample item output"]:
+    """Apply the head that the model answers with at inference: generated where there is a generator."""
+    if model.generator is None:
+        return static_outputs(model, features)
+    return generated_outputs(model, features, anchor)

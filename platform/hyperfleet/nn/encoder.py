@@ -20,7 +20,7 @@ _INIT_STD = 0.02
 
 
 def first_token_block(
-    block: Any, tokens: Float[Tensor, "frame token dim"], attn_mask: Bool[Tensor, "frame 1 1 token"]
+    block: Any, tokens: Float[Tensor, "frame token dim"], attn_mask: Bool[Tensor, "frame 1 1 token"] | None
 ) -> Float[Tensor, "frame 1 dim"]:
     """Return `block(tokens)[:, :1]` without computing the other tokens' outputs.
 
@@ -42,6 +42,15 @@ def first_token_block(
     first = tokens[:, :1] + block.drop_path1(block.ls1(attention.proj_drop(attention.proj(mixed))))
     output: Tensor = first + block.drop_path2(block.ls2(block.mlp(block.norm2(first))))
     return output
+
+
+def _without_common_padding(
+    token_ids: Int[Tensor, "clip word"], token_mask: Bool[Tensor, "clip word"]
+) -> tuple[Int[Tensor, "clip shorter"], Bool[Tensor, "clip shorter"]]:
+    """Cut off columns that are padding for every text: nobody attends to them, and they cost a third."""
+    used = token_mask.any(dim=0).nonzero()
+    length = int(used[-1]) + 1 if len(used) else token_mask.shape[1]
+    return token_ids[:, :length], token_mask[:, :length]
 
 
 class AllInOneEncoder(nn.Module):
@@ -117,6 +126,32 @@ class AllInOneEncoder(nn.Module):
         typed: Tensor = tokens + self.token_type_embeddings.weight[IMAGE_TYPE]
         return typed
 
+    def _through_blocks(
+        self,
+        tokens: Float[Tensor, "clip frame token dim"],
+        attn_mask: Bool[Tensor, "sequence 1 1 token"] | None,
+        *,
+        rolled_from: int | None,
+    ) -> Float[Tensor, "clip frame dim"]:
+        """Return the first token of each frame after all blocks and the last norm.
+
+        Tokens from `rolled_from` on are rolled along time before each block; None rolls none.
+        """
+        num_clips, num_frames = tokens.shape[:2]
+        last = len(self.transformer.blocks) - 1
+        for depth, block in enumerate(self.transformer.blocks):
+            if rolled_from is not None:
+                rolled = roll_tokens(tokens[:, :, rolled_from:])
+                tokens = torch.cat([tokens[:, :, :rolled_from], rolled], dim=2)
+            tokens = tokens.flatten(0, 1)
+            if depth < last:
+                tokens = block(tokens, attn_mask=attn_mask)
+            else:
+                tokens = first_token_block(block, tokens, attn_mask)
+            tokens = tokens.unflatten(0, (num_clips, num_frames))
+        first: Tensor = self.transformer.norm(tokens[:, :, 0])
+        return first
+
     def forward(
         self,
         frames: Float[Tensor, "clip frame 3 height width"],
@@ -128,24 +163,50 @@ class AllInOneEncoder(nn.Module):
         `frames` are normalised pixels. Rolling mixes neighbouring frames, so a frame's feature is no
         single-frame computation: the device computes all of them and uploads one.
         """
-        num_clips, num_frames = frames.shape[:2]
-        num_words = token_ids.shape[1]
-        text = self.text_embeddings(token_ids) + self.token_type_embeddings.weight[TEXT_TYPE]
-        text = text[:, None].expand(-1, num_frames, -1, -1)
-        image = self._image_tokens(frames)
-        num_image = image.shape[2]
+        return self.fuse(self._image_tokens(frames), token_ids, token_mask)
+
+    def fuse(
+        self,
+        image: Float[Tensor, "clip frame token dim"],
+        token_ids: Int[Tensor, "clip word"],
+        token_mask: Bool[Tensor, "clip word"],
+    ) -> Float[Tensor, "clip frame 192"]:
+        """Return F_m for image tokens that are embedded already."""
+        num_clips, num_frames, num_image = image.shape[:3]
+        token_ids, token_mask = _without_common_padding(token_ids, token_mask)
+        text = self._text_tokens(token_ids)[:, None].expand(-1, num_frames, -1, -1)
         # One key mask a frame: padded words are hidden, image tokens are always seen.
         keys = torch.cat([token_mask, token_mask.new_ones(num_clips, num_image)], dim=1)
         attn_mask = keys[:, None, :].expand(-1, num_frames, -1).flatten(0, 1)[:, None, None, :]
-        tokens = torch.cat([text, image], dim=2)
-        last = len(self.transformer.blocks) - 1
-        for depth, block in enumerate(self.transformer.blocks):
-            rolled = roll_tokens(tokens[:, :, num_words:])
-            tokens = torch.cat([tokens[:, :, :num_words], rolled], dim=2).flatten(0, 1)
-            if depth < last:
-                tokens = block(tokens, attn_mask=attn_mask)
-            else:
-                tokens = first_token_block(block, tokens, attn_mask)
-            tokens = tokens.unflatten(0, (num_clips, num_frames))
-        features: Tensor = self.transformer.norm(tokens[:, :, 0])
-        return features
+        return self._through_blocks(
+            torch.cat([text, image], dim=2), attn_mask, rolled_from=token_ids.shape[1]
+        )
+
+    def fuse_candidates(
+        self,
+        frames: Float[Tensor, "clip frame 3 height width"],
+        token_ids: Int[Tensor, "clip candidate word"],
+        token_mask: Bool[Tensor, "clip candidate word"],
+    ) -> Float[Tensor, "clip candidate frame 192"]:
+        """Return F_m of each clip with each of its candidate texts; frames are embedded once."""
+        num_candidates = token_ids.shape[1]
+        image = self._image_tokens(frames).repeat_interleave(num_candidates, dim=0)
+        fused = self.fuse(image, token_ids.flatten(0, 1), token_mask.flatten(0, 1))
+        by_candidate: Tensor = fused.unflatten(0, (-1, num_candidates))
+        return by_candidate
+
+    def video(self, frames: Float[Tensor, "clip frame 3 height width"]) -> Float[Tensor, "clip frame 192"]:
+        """Return the image class token of each frame without any text; as in All-in-One, none rolled."""
+        return self._through_blocks(self._image_tokens(frames), None, rolled_from=None)
+
+    def text(
+        self, token_ids: Int[Tensor, "clip word"], token_mask: Bool[Tensor, "clip word"]
+    ) -> Float[Tensor, "clip 192"]:
+        """Return the class token of a text without any frames."""
+        token_ids, token_mask = _without_common_padding(token_ids, token_mask)
+        tokens = self._text_tokens(token_ids)[:, None]
+        return self._through_blocks(tokens, token_mask[:, None, None, :], rolled_from=None)[:, 0]
+
+    def _text_tokens(self, token_ids: Int[Tensor, "clip word"]) -> Float[Tensor, "clip word dim"]:
+        embedded: Tensor = self.text_embeddings(token_ids) + self.token_type_embeddings.weight[TEXT_TYPE]
+        return embedded

@@ -1,7 +1,7 @@
-"""Fast Domain Adaptor (FDA): the hypernetwork that turns one feature into a head (CDC-MMPG, section 3.2)."""
+"""The hypernetwork that turns an uploaded feature into a head (FDA, CDC-MMPG section 3.2)."""
 
-import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -10,50 +10,57 @@ from torch import Tensor, nn
 from hyperfleet.errors import ConfigError
 from hyperfleet.messages import FEATURE_DIM, HeadLayout
 from hyperfleet.nn.anchor_reasoner import AnchorReasoner, AnchorReasonerConfig
+from hyperfleet.nn.head_form import HeadFormName, StaticHead, head_form
+from hyperfleet.nn.sequence_reader import SequenceReader, SequenceReaderConfig
+from hyperfleet.nn.template_bank import TemplateBank, TemplateBankConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadGeneratorConfig:
-    """Which parts the generator has.
+    """Which parts the generator has; at most one of `adr`, `templates` and `sequence` stands before f_p.
 
     Attributes:
         projector_hidden: hidden width of f_p (equation 5); None leaves f_p out.
-        adr: the AnchorFrame Distribution Reasoner before f_p (equation 11); None leaves it out.
+        emitter_hidden: hidden width of f_h; None makes it one linear layer, which the printed C-Param is.
+        adr: CDC-MMPG's AnchorFrame Distribution Reasoner (equation 11).
+        templates: StableSynthNet's template bank (equations 11 and 12).
+        sequence: DUET's reader, which wants the features of all frames instead of one.
         static_base: generate an offset to the static head instead of the whole head. It starts the
-            personalized head at the trained static one; a generator of whole heads started by
-            nn.Linear's default makes logits of standard deviation 5.7.
+            personalized head at the trained static one.
         offset_init: the generated offset at start, relative to hyperfan-in initialisation.
+        init: `hyperfan`, or `torch`: nn.Linear's default, whose heads make logits of deviation 5.7.
+        form: what is generated: the `full` head, factors of it (`low_rank`) or a modulation (`film`).
+        rank: rank of the factors.
     """
 
     projector_hidden: int | None = 96
+    emitter_hidden: int | None = None
     adr: AnchorReasonerConfig | None = field(default_factory=AnchorReasonerConfig)
+    templates: TemplateBankConfig | None = None
+    sequence: SequenceReaderConfig | None = None
     static_base: bool = True
     offset_init: float = 0.1
+    init: Literal["hyperfan", "torch"] = "hyperfan"
+    form: HeadFormName = "full"
+    rank: int = 8
 
     def __post_init__(self) -> None:
-        if self.projector_hidden is not None and self.projector_hidden < 1:
-            raise ConfigError(
-                f"HeadGeneratorConfig.projector_hidden must be >= 1, got {self.projector_hidden}"
-            )
+        for name in ("projector_hidden", "emitter_hidden"):
+            width = getattr(self, name)
+            if width is not None and width < 1:
+                raise ConfigError(f"HeadGeneratorConfig.{name} must be >= 1 or None, got {width}")
         if self.offset_init < 0:
             raise ConfigError(f"HeadGeneratorConfig.offset_init must be >= 0, got {self.offset_init}")
+        fronts = [name for name in ("adr", "templates", "sequence") if getattr(self, name) is not None]
+        if len(fronts) > 1:
+            raise ConfigError(f"a generator has one reader before f_p, got {' and '.join(fronts)}")
+        if self.form != "full" and not self.static_base:
+            raise ConfigError(f"a {self.form} head changes the static head; it needs static_base=True")
 
-
-def hyperfan_in_(linear: nn.Linear, layout: HeadLayout, gain: float = 1.0) -> None:
-    """Initialise the layer that emits a head so that the head's logits have variance `gain`^2.
-
-    Hyperfan-in (Chang et al., Principled Weight Initialization for Hypernetworks, ICLR 2020) for a
-    linear main layer with a generated bias, input of unit variance on both sides: weight rows get
-    variance 1 / (2 fan_in d_k), bias rows 1 / (2 d_k), the layer's own bias is zero.
-    """
-    num_weights = layout.num_classes * layout.hidden
-    embed = linear.in_features
-    weight_bound = gain * math.sqrt(3 / (2 * layout.hidden * embed))
-    bias_bound = gain * math.sqrt(3 / (2 * embed))
-    with torch.no_grad():
-        linear.weight[:num_weights].uniform_(-weight_bound, weight_bound)
-        linear.weight[num_weights:].uniform_(-bias_bound, bias_bound)
-        linear.bias.zero_()
+    @property
+    def num_uploaded(self) -> int:
+        """Features that a device uploads for one head."""
+        return self.sequence.num_frames if self.sequence is not None else 1
 
 
 class HeadGenerator(nn.Module):
@@ -69,36 +76,70 @@ class HeadGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.layout = layout
+        self.form = head_form(config.form, layout, config.rank)
         self.adr = AnchorReasoner(config.adr) if config.adr is not None else None
+        self.templates = TemplateBank(config.templates) if config.templates is not None else None
+        self.sequence = SequenceReader(config.sequence) if config.sequence is not None else None
+        width = config.sequence.hidden if config.sequence is not None else FEATURE_DIM
         self.f_p = (
             nn.Sequential(
-                nn.Linear(FEATURE_DIM, config.projector_hidden),
+                nn.Linear(width, config.projector_hidden),
                 nn.LayerNorm(config.projector_hidden),
                 nn.GELU(),
-                nn.Linear(config.projector_hidden, FEATURE_DIM),
+                nn.Linear(config.projector_hidden, width),
             )
             if config.projector_hidden is not None
             else None
         )
         # Parameter-free: it only gives f_h the unit variance that hyperfan counts on.
-        self.normalise = nn.LayerNorm(FEATURE_DIM, elementwise_affine=False)
-        self.f_h = nn.Linear(FEATURE_DIM, layout.num_params)
-        hyperfan_in_(self.f_h, layout, gain=config.offset_init if config.static_base else 1.0)
+        self.normalise = nn.LayerNorm(width, elementwise_affine=False)
+        embed = config.emitter_hidden or width
+        emitter = nn.Linear(embed, self.form.num_generated)
+        if config.init == "hyperfan":
+            self.form.init_(emitter, config.offset_init if config.static_base else 1.0)
+        self.f_h: nn.Module = (
+            emitter
+            if config.emitter_hidden is None
+            else nn.Sequential(
+                nn.Linear(width, embed), nn.GELU(), nn.LayerNorm(embed, elementwise_affine=False), emitter
+            )
+        )
         self.register_buffer("base", torch.zeros(layout.num_params))
 
-    def offset(self, feature: Float[Tensor, "sample 192"]) -> Float[Tensor, "sample param"]:
-        """Return f_h(f_p(feature)): the generated offset for features that the ADR has already seen to."""
-        embedding = self.f_p(feature) if self.f_p is not None else feature
+    @property
+    def uploads_one_feature(self) -> bool:
+        """Whether one feature of one frame is enough; DUET's reader wants all of them."""
+        return self.sequence is None
+
+    @property
+    def payload_bytes(self) -> int:
+        """Size of what has to cross the link for one head, in bytes of float32."""
+        return 4 * self.form.num_generated
+
+    def generate(self, reasoned: Float[Tensor, "sample dim"]) -> Float[Tensor, "sample number"]:
+        """Return f_h(f_p(x)): the numbers of one head for each feature that `reason` has seen to."""
+        embedding = self.f_p(reasoned) if self.f_p is not None else reasoned
         generated: Tensor = self.f_h(self.normalise(embedding))
         return generated
 
-    def reason(self, anchor: Float[Tensor, "sample 192"]) -> Float[Tensor, "sample 192"]:
-        """Return the ADR's estimate of the clip's feature, or the anchor itself where there is no ADR."""
-        if self.adr is None:
-            return anchor
-        reasoned: Tensor = self.adr(anchor)
-        return reasoned
+    def reason(self, anchor: Float[Tensor, "sample *frame 192"]) -> Float[Tensor, "sample dim"]:
+        """Return what the method makes of the upload before f_p: ADR, templates, or a sequence reader."""
+        for reader in (self.adr, self.templates, self.sequence):
+            if reader is not None:
+                reasoned: Tensor = reader(anchor)
+                return reasoned
+        return anchor
 
-    def forward(self, anchor: Float[Tensor, "sample 192"]) -> Float[Tensor, "sample param"]:
-        """Return one flat head (`HeadLayout` order) for each uploaded feature."""
-        return self.base + self.offset(self.reason(anchor))
+    def outputs(
+        self,
+        anchor: Float[Tensor, "sample *frame 192"],
+        hidden: Float[Tensor, "sample item hidden"],
+        static: StaticHead,
+    ) -> Float[Tensor, "sample item output"]:
+        """Generate a head from each upload and apply it, on top of the device's `static` head if so built."""
+        generated = self.generate(self.reason(anchor))
+        return self.form.outputs(generated, hidden, static if self.config.static_base else None)
+
+    def forward(self, anchor: Float[Tensor, "sample *frame 192"]) -> Float[Tensor, "sample param"]:
+        """Return one whole flat head (`HeadLayout` order) for each upload."""
+        return self.form.materialise(self.generate(self.reason(anchor)), self.base)

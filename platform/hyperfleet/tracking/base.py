@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """One run's record. Implementations: `MlflowTracker` and, in tests, `MemoryTracker`."""
 

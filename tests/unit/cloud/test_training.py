@@ -1,84 +1,27 @@
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.optim import AdamW
 
-from hyperfleet.bundle import (
-    BundleConfig,
-    build_model,
-    load_device_model,
-    load_generator,
-    load_model,
-    read_config,
-)
-from hyperfleet.cloud.batches import BatchSource
+from hyperfleet.bundle import load_device_model, load_generator, load_model, read_config
+from hyperfleet.cloud.batches import _grouped
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
 from hyperfleet.cloud.optimisation import adamw, warm_up_then_decay
 from hyperfleet.cloud.training import TrainConfig, Trainer
 from hyperfleet.errors import CheckpointError, ConfigError, EmptyStreamError
-from hyperfleet.methods import method
-from hyperfleet.nn import HeadGeneratorConfig
-from hyperfleet.nn.encoder_config import tiny
-
-NUM_CLASSES = 4
-ENCODER = dataclasses.replace(tiny(50), image_size=32, text_length=4, depth=1)
-
-
-class Colours:
-    """Sixteen clips of one grey level each; the answer is the level's quarter."""
-
-    num_stored_frames = 6
-
-    def frames(self, rows: np.ndarray, frame_index: np.ndarray) -> np.ndarray:
-        level = (rows * 16).astype(np.uint8)[:, None, None, None, None]
-        return np.broadcast_to(level, (len(rows), frame_index.shape[1], 36, 36, 3)).copy()
-
-
-@dataclass
-class Split:
-    clip_row: np.ndarray
-    token_ids: np.ndarray
-    token_mask: np.ndarray
-    label: np.ndarray
-
-
-def source(num_samples: int = 32) -> BatchSource:
-    rows = np.arange(num_samples) % 16
-    split = Split(
-        clip_row=rows,
-        token_ids=np.ones((num_samples, 4), dtype=np.int32),
-        token_mask=np.ones((num_samples, 4), dtype=bool),
-        label=(rows // 4).astype(np.int64),
-    )
-    return BatchSource(store=Colours(), split=split, num_frames=3, image_size=32)
-
-
-def trainer(**changes: object) -> Trainer:
-    config = TrainConfig(**{"batch_size": 8, "warm_epochs": 2, "epochs": 2, **changes})  # type: ignore[arg-type]
-    torch.manual_seed(config.seed)
-    personalizes = method(config.method).personalizes
-    model = build_model(
-        BundleConfig(
-            task="open-ended-qa",
-            method=config.method,
-            seed=config.seed,
-            num_classes=NUM_CLASSES,
-            encoder=ENCODER,
-            generator=HeadGeneratorConfig() if personalizes else None,
-        )
-    )
-    return Trainer(config=config, model=model, train=source(), validation=source())
+from hyperfleet.methods.base import outputs
+from hyperfleet.nn import apply_heads
+from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL
+from tests.unit.cloud.toy_world import bundle_files, source, trainer
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> BundleFiles:
-    (tmp_path / "t.json").write_text("{}")
-    (tmp_path / "a.json").write_text("{}")
-    return BundleFiles(tokenizer=tmp_path / "t.json", answers=tmp_path / "a.json")
+    return bundle_files(tmp_path)
 
 
 def weights(run: Trainer) -> dict[str, torch.Tensor]:
@@ -87,7 +30,7 @@ def weights(run: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items() if name != "generator.base"}
 
 
-def test_both_methods_learn_grey_levels() -> None:
+def test_static_and_generated_heads_learn_grey_levels() -> None:
     for name in ("fine_tuning", "cdc_mmpg"):
         results = list(trainer(method=name, warm_epochs=30, epochs=4).run())
         assert results[-1].metrics["validation_accuracy"] > 0.7
@@ -123,7 +66,7 @@ def test_resumed_run_equals_an_undisturbed_one(tmp_path: Path, files: BundleFile
         list(again.run(start=start, restore=restore))
         got = weights(again)
         assert all(torch.equal(got[name], expected[name]) for name in expected)
-        assert again.best_accuracy == whole.best_accuracy
+        assert again.best_score == whole.best_score
 
 
 def test_warm_start_equals_training_the_first_stage(tmp_path: Path, files: BundleFiles) -> None:
@@ -156,24 +99,37 @@ def test_samples_of_a_step_do_not_depend_on_the_number_of_workers() -> None:
         assert torch.equal(whole, torch.stack([first, second], dim=1).flatten())
 
 
-def test_served_generator_is_the_trained_one(tmp_path: Path, files: BundleFiles) -> None:
-    run = trainer()
-    list(run.run())
+SERVED = [
+    *((name, OPEN_ENDED_QA) for name in ("cdc_mmpg", "cdc_mmpg_rank8", "cdc_mmpg_film")),
+    *((name, OPEN_ENDED_QA) for name in ("f_hyper", "stable_synth_net")),
+    *(("cdc_mmpg", task) for task in (MULTIPLE_CHOICE, RETRIEVAL)),
+]
+
+
+@pytest.mark.parametrize(("name", "task"), SERVED)
+def test_served_heads_answer_as_training_does(
+    tmp_path: Path, files: BundleFiles, name: str, task: str
+) -> None:
+    run = trainer(method=name, task=task, epochs=2)
+    assert run.model.generator is not None
+    # What training leaves behind: heads that differ from the static one, and templates that were seen.
+    torch.nn.init.normal_(run.model.generator.f_h.weight, std=0.05)
+    if run.model.generator.templates is not None:
+        run.model.generator.templates.templates.normal_()
+        run.model.generator.templates.seen[:3] = True
     folder = save_trained(tmp_path / "bundle", run, files)
-    anchor = torch.randn(5, 192)
-    features = torch.randn(5, 3, 192)
+    features = run.features(run.validation)
     run.model.eval()
     with torch.inference_mode():
-        expected = method("cdc_mmpg").logits(run.model, features, anchor)
+        anchor = run.model.task.frames(features)[:, 1]
+        expected = outputs(run.model, features, anchor)
         device, generator = load_device_model(folder), load_generator(folder)
-        flat = generator(anchor)
-        weight, bias = generator.layout.split(flat.numpy())
-        hidden = device.hidden(features.mean(dim=1)).numpy()
-        logits = np.einsum("nch,nh->nc", weight, hidden) + bias
-        static = device.head(torch.from_numpy(hidden))
-    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-4, atol=1e-5)
-    assert not np.allclose(logits, static.numpy(), atol=1e-5)
-    assert read_config(folder).generator == HeadGeneratorConfig()
+        hidden = run.model.task.hidden(device, features)
+        served = apply_heads(generator(anchor), hidden, generator.layout)
+        static = device.head(hidden)
+    torch.testing.assert_close(served, expected, rtol=1e-4, atol=1e-4)
+    assert (served - static).abs().max() > 0.01
+    assert read_config(folder).generator == run.model.generator.config
     assert not any(parameter.requires_grad for parameter in device.parameters())
 
 
@@ -183,8 +139,8 @@ def test_bundles_of_other_models_are_refused(tmp_path: Path, files: BundleFiles)
     with pytest.raises(CheckpointError, match="static head and no generator"):
         load_generator(folder)
     text = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(text.replace('"num_classes": 4', '"num_classes": 5'))
-    with pytest.raises(CheckpointError, match=r"head.bias \(4,\) instead of \(5,\)"):
+    (folder / "config.json").write_text(text.replace('"num_classes": 12', '"num_classes": 13'))
+    with pytest.raises(CheckpointError, match=r"head.bias \(12,\) instead of \(13,\)"):
         load_device_model(folder)
     (folder / "config.json").write_text(text.replace('"depth"', '"dpeth"'))
     with pytest.raises(CheckpointError, match="dpeth"):
@@ -208,8 +164,14 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path: Path, files: BundleFi
 def test_empty_split_and_bad_settings_are_refused() -> None:
     with pytest.raises(EmptyStreamError, match="no question"):
         source(0)
-    with pytest.raises(ConfigError, match="cdc_mmpg, fine_tuning"):
+    with pytest.raises(ConfigError, match="cdc_mmpg"):
         TrainConfig(method="cdc")
+    with pytest.raises(ConfigError, match="open-ended-qa"):
+        TrainConfig(task="captioning")
+    with pytest.raises(ConfigError, match="needs 2 or more epochs"):
+        TrainConfig(method="stable_synth_net", epochs=1)
+    with pytest.raises(ConfigError, match="epochs"):
+        TrainConfig(epochs=0)
     with pytest.raises(ConfigError, match="learning_rate"):
         TrainConfig(learning_rate=0.0)
 
@@ -227,3 +189,40 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert np.all(np.diff(rates[2:]) < 0)
     assert optimiser.param_groups[0]["lr"] == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    category=st.lists(st.integers(-1, 6), min_size=1, max_size=60),
+    size=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+)
+def test_samples_of_a_category_stand_together_and_each_occurs_once(
+    category: list[int], size: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    of = np.array(category)
+    grouped = _grouped(rng.permutation(len(of)), of, size, rng)
+    assert sorted(grouped.tolist()) == list(range(len(of)))
+    # Cut where the category changes: no run is shorter than the groups it consists of can make it.
+    starts = np.flatnonzero(np.r_[True, np.diff(of[grouped]) != 0])
+    lengths = np.diff(np.r_[starts, len(of)])
+    for each in np.unique(of):
+        whole, rest = divmod(int((of == each).sum()), size)
+        runs = lengths[of[grouped][starts] == each]
+        assert runs.sum() == whole * size + rest
+        assert len(runs) <= whole + (rest > 0)
+        assert (runs % size > 0).sum() <= (rest > 0)
+
+
+def test_grouping_differs_from_pass_to_pass() -> None:
+    data = source(64)
+    one, other = (
+        np.concatenate(list(data.shuffled(np.random.default_rng(seed), 16, per_category=4)))
+        for seed in (0, 1)
+    )
+    assert not np.array_equal(one, other)
+    pairs = data.split.category[one].reshape(-1, 4)
+    assert (pairs == pairs[:, :1]).all()
+    # Groups of one category do not stand in one block.
+    assert (np.diff(pairs[:, 0]) != 0).sum() > 3

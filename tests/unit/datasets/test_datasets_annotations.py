@@ -54,7 +54,7 @@ def test_written_annotations_are_in_the_original_form(tmp_path: Path) -> None:
         ('[{"question": "who?", "answer": "a", "video_id": true}]', "record 0: 'video_id'"),
         ('[{"question": "who?", "answer": "a"}]', "record 0: 'video_id' .* got None"),
         ('[{"question": "who?", "answer": "a", "video_id": 1, "id": "x"}]', "'id' must be an integer"),
-        ("[1]", "record 0 must be an object"),
+        ("[1]", "record 0: must be an object"),
         ('[{"question":"q","answer":"a","video_id":1,"id":5},{"question":"r","answer":"a","video_id":1,"id":5}]',
          "id 5 occurs twice"),
     ],

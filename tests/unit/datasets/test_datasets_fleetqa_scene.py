@@ -49,7 +49,7 @@ def test_every_question_has_exactly_one_right_answer(truths: list[ClipTruth]) ->
 def test_clips_ask_the_agreed_mix_of_questions(truths: list[ClipTruth]) -> None:
     kinds = Counter(question_kind(question) for truth in truths for question, _ in truth.questions)
 
-    assert 6.9 <= kinds.total() / len(truths) <= 7
+    assert 4.9 <= kinds.total() / len(truths) <= CROWDED.questions_per_clip == 5
     assert 0.35 <= kinds["color"] / kinds.total() <= 0.40
     for truth in truths:
         assert set(truth.questions) <= set(all_questions(truth.scene))
@@ -114,8 +114,8 @@ def test_out_of_vocabulary_share_at_demo_scale() -> None:
     live = plan_clips(config)[-400:]
     answers = [answer for plan in live for _, answer in clip_truth(config, plan).questions]
 
-    # No history clip shows a reserved letter, and 15,000 training questions hold every other answer.
-    assert 0.05 <= np.mean([answer in set(RESERVED_LETTERS) for answer in answers]) <= 0.07
+    # No history clip shows a reserved letter, and 11,000 training questions hold every other answer.
+    assert 0.06 <= np.mean([answer in set(RESERVED_LETTERS) for answer in answers]) <= 0.09
 
 
 def test_plan_divides_videos_and_keeps_held_out_devices_out() -> None:

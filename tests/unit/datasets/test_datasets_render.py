@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import ray
 
-from hyperfleet.datasets import OUT_OF_VOCABULARY, Corpus, example_frames
+from hyperfleet.datasets import OUT_OF_VOCABULARY, Corpus, QuestionStream, example_frames
 from hyperfleet.datasets.annotations import read_msrvtt_qa
-from hyperfleet.datasets.corpus import QuestionStream
 from hyperfleet.datasets.device_map import DeviceMap
 from hyperfleet.datasets.fleetqa import FleetQAConfig
 from hyperfleet.errors import ConfigError, DataError, EmptyStreamError, UnknownNameError
@@ -91,7 +90,7 @@ def test_a_device_sees_its_own_questions_without_labels(small_root: Path) -> Non
     assert fields == {"device_id", "example_id", "clip_row", "token_ids", "token_mask"}
     mine = split.device_id == 3
     assert stream.example_id.tolist() == split.example_id[mine].tolist()
-    assert len(stream) == mine.sum() == 14
+    assert len(stream) == mine.sum() == 10
     owners = {corpus.device_map.device_of_video[corpus.store.video_ids[row]] for row in stream.clip_row}
     assert owners == {3}
 
@@ -145,7 +144,7 @@ def test_interrupted_rendering_is_taken_up(
     said = " ".join(capsys.readouterr().err.split())
     assert f"1 of {NUM_CLIPS} videos could not be decoded" in said
     train, whole = corpus.split("train", 16), Corpus.open(small_root).split("train", 16)
-    assert train.num_skipped == len(whole) - len(train) == 7
+    assert train.num_skipped == len(whole) - len(train) == 5
 
 
 def test_other_configuration_is_refused(copy: Path, small_config: FleetQAConfig) -> None:
@@ -160,7 +159,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path, small_config: Fl
     with pytest.raises(ConfigError, match="workers must be >= 0, got -1"):
         render(small_config, tmp_path / "new", workers=-1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(DataError, match="holds something that is no FleetQA data set"):
+    with pytest.raises(DataError, match="holds something that is no data set of HyperFleet"):
         render(small_config, tmp_path / "thesis.tex", workers=0)
     with pytest.raises(DataError, match="cannot write the data set"):
         render(small_config, tmp_path / "thesis.tex" / "inside", workers=0)

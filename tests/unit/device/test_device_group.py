@@ -72,7 +72,7 @@ def test_answers_are_those_of_the_models_called_one_sample_at_a_time():
         assert encoded.static_answer[i] == static.head(static.hidden(static.encode(*inputs).mean(1))).argmax()
         flat = torch.from_numpy(np.concatenate([weight[i].ravel(), bias[i]]))[None]
         reply = HeadReply(weight=weight[i : i + 1], bias=bias[i : i + 1], model_version="1")
-        assert encoded.answer(i, reply) == apply_heads(flat, hidden, LAYOUT).argmax()
+        assert encoded.answer(i, reply) == apply_heads(flat, hidden[:, None], LAYOUT).argmax()
 
 
 def test_one_feature_of_768_bytes_is_all_a_device_asks_with():

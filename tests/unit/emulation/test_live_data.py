@@ -3,22 +3,24 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from hyperfleet.datasets import QASplit
+from hyperfleet.datasets import Split
 from hyperfleet.device import QuestionStream
 from hyperfleet.emulation.live_data import LiveData
 from hyperfleet.errors import EmptyStreamError
 from tests.unit.device.fleet_world import World
 
 
-def split(device_id: list[int]) -> QASplit:
+def split(device_id: list[int]) -> Split:
     n = len(device_id)
-    return QASplit(
+    return Split(
         name="test",
+        task="open-ended-qa",
         example_id=np.arange(100, 100 + n),
         clip_row=np.arange(n, dtype=np.int32),
         token_ids=np.arange(4 * n, dtype=np.int32).reshape(n, 4),
         token_mask=np.ones((n, 4), bool),
         label=np.full(n, 424242),
+        category=np.full(n, 424242),
         device_id=np.array(device_id, np.int32),
         num_skipped=3,
     )

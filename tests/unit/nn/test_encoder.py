@@ -82,6 +82,63 @@ def test_padded_words_do_not_matter() -> None:
     other = words.clone()
     other[~mask] = 7
     torch.testing.assert_close(encoder(frames, words, mask), encoder(frames, other, mask))
+    torch.testing.assert_close(encoder.text(words, mask), encoder.text(other, mask))
+    # Cutting the padding off is the same as masking it.
+    torch.testing.assert_close(encoder.text(words, mask), encoder.text(words[:, :5], mask[:, :5]))
+
+
+def test_candidates_fused_together_equal_joint_passes_one_by_one() -> None:
+    config = tiny(100)
+    encoder = AllInOneEncoder(config).eval()
+    frames, words, mask = example(config)
+    candidates = torch.stack([words, words.flip(0), words.roll(1, dims=1)], dim=1)
+    masks = torch.stack([mask, mask, torch.ones_like(mask)], dim=1)
+    fused = encoder.fuse_candidates(frames, candidates, masks)
+    assert fused.shape == (2, 3, config.num_frames, 192)
+    for k in range(3):
+        torch.testing.assert_close(
+            fused[:, k], encoder(frames, candidates[:, k], masks[:, k]), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_video_alone_is_each_frame_alone_through_plain_blocks() -> None:
+    config = dataclasses.replace(tiny(100), depth=3)
+    encoder = AllInOneEncoder(config).eval()
+    torch.nn.init.normal_(encoder.transformer.temporal_embed)
+    frames, _, _ = example(config)
+    vit = encoder.transformer
+    video = encoder.video(frames)
+    for t in range(config.num_frames):
+        patches = vit.patch_embed(frames[:, t]) + vit.pos_embed[:, 1:] + vit.temporal_embed[:, t]
+        cls = (vit.cls_token + vit.pos_embed[:, :1]).expand(2, -1, -1)
+        tokens = torch.cat([cls, patches], dim=1) + encoder.token_type_embeddings.weight[1]
+        for block in vit.blocks:
+            tokens = block(tokens)
+        torch.testing.assert_close(video[:, t], vit.norm(tokens)[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_text_alone_is_plain_blocks_over_its_words() -> None:
+    config = dataclasses.replace(tiny(100), depth=3)
+    encoder = AllInOneEncoder(config).eval()
+    _, words, mask = example(config)
+    tokens = encoder.text_embeddings(words) + encoder.token_type_embeddings.weight[0]
+    for block in encoder.transformer.blocks:
+        tokens = block(tokens, attn_mask=mask[:, None, None])
+    expected = encoder.transformer.norm(tokens)[:, 0]
+    torch.testing.assert_close(encoder.text(words, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_frames_see_each_other_through_the_text_but_not_in_the_video_alone() -> None:
+    config = tiny(100)
+    encoder = AllInOneEncoder(config).eval()
+    frames, words, mask = example(config)
+    other = frames.clone()
+    other[:, 0] += 1
+    fused, fused_other = encoder(frames, words, mask), encoder(other, words, mask)
+    assert (fused - fused_other).abs().amax(dim=(0, 2)).min() > 1e-4
+    alone, alone_other = encoder.video(frames), encoder.video(other)
+    torch.testing.assert_close(alone[:, 1:], alone_other[:, 1:])
+    assert (alone - alone_other)[:, 0].abs().max() > 1e-4
 
 
 def test_patch_order_is_random_in_training_and_fixed_at_inference() -> None:

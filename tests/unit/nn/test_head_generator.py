@@ -1,12 +1,21 @@
 import math
 
+import pytest
 import torch
 from torch import nn
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 
+from hyperfleet.errors import ConfigError
 from hyperfleet.messages import HeadLayout
-from hyperfleet.nn import AnchorReasonerConfig, HeadGenerator, HeadGeneratorConfig, adain, apply_heads
+from hyperfleet.nn import (
+    AnchorReasonerConfig,
+    HeadGenerator,
+    HeadGeneratorConfig,
+    SequenceReaderConfig,
+    adain,
+    apply_heads,
+)
 from hyperfleet.nn.anchor_reasoner import AnchorReasoner, kl_divergence
 
 LAYOUT = HeadLayout(num_classes=11)
@@ -67,9 +76,9 @@ def test_hyperfan_keeps_the_logits_at_unit_scale() -> None:
     torch.manual_seed(0)
     layout = HeadLayout(num_classes=1501)
     generator = HeadGenerator(HeadGeneratorConfig(projector_hidden=None, adr=None, static_base=False), layout)
-    hidden = torch.randn(64, 96)
+    hidden = torch.randn(64, 1, 96)
     with torch.no_grad():
-        logits = apply_heads(generator(torch.randn(64, 192)), hidden, layout)
+        logits = apply_heads(generator(torch.randn(64, 192)), hidden, layout)[:, 0]
         loss = nn.functional.cross_entropy(logits, torch.randint(1501, (64,)))
     assert abs(logits.std().item() - 1) < 0.1
     assert abs(loss.item() - math.log(1501)) < 0.8
@@ -79,15 +88,27 @@ def test_static_base_starts_near_the_static_head() -> None:
     torch.manual_seed(0)
     generator = HeadGenerator(HeadGeneratorConfig(), LAYOUT).eval()
     generator.base.normal_()
-    hidden, anchor = torch.randn(256, 96), torch.randn(256, 192)
+    hidden, anchor = torch.randn(256, 1, 96), torch.randn(256, 192)
     static = apply_heads(generator.base.expand(256, -1), hidden, LAYOUT)
     difference = apply_heads(generator(anchor), hidden, LAYOUT) - static
     assert 0.05 < difference.std().item() < 0.2
 
 
-def test_heads_equal_a_loop_over_samples() -> None:
-    flat, hidden = torch.randn(6, LAYOUT.num_params), torch.randn(6, 96)
+def test_heads_equal_a_loop_over_samples_and_items() -> None:
+    flat, hidden = torch.randn(6, LAYOUT.num_params), torch.randn(6, 5, 96)
     out = apply_heads(flat, hidden, LAYOUT)
+    assert out.shape == (6, 5, 11)
     for i in range(6):
         weight = flat[i, : 11 * 96].view(11, 96)
-        torch.testing.assert_close(out[i], weight @ hidden[i] + flat[i, 11 * 96 :], rtol=1e-5, atol=1e-5)
+        for k in range(5):
+            expected = weight @ hidden[i, k] + flat[i, 11 * 96 :]
+            torch.testing.assert_close(out[i, k], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_generator_reads_its_upload_in_one_way() -> None:
+    with pytest.raises(ConfigError, match="adr and sequence"):
+        HeadGeneratorConfig(sequence=SequenceReaderConfig())
+    with pytest.raises(ConfigError, match="static_base=True"):
+        HeadGeneratorConfig(form="film", static_base=False)
+    assert HeadGeneratorConfig().num_uploaded == 1
+    assert HeadGeneratorConfig(adr=None, sequence=SequenceReaderConfig(num_frames=4)).num_uploaded == 4

@@ -1,10 +1,11 @@
 """D-Param and C-Param of the papers, to the digit."""
 
 import pytest
+import torch
 from torch import nn
 
 from hyperfleet.messages import FEATURE_BYTES, HeadLayout
-from hyperfleet.nn import AnchorReasonerConfig, DeviceModel, HeadGenerator, HeadGeneratorConfig
+from hyperfleet.nn import AnchorReasonerConfig, DeviceModel, HeadGenerator, HeadGeneratorConfig, head_layout
 from hyperfleet.nn.anchor_reasoner import VariationalAutoencoder
 from hyperfleet.nn.encoder_config import all_in_one_ti
 
@@ -30,17 +31,38 @@ def test_encoder_with_pooler() -> None:
     assert count(device.encoder) + count(device.pooler) == 11_431_104
 
 
+def test_device_parameters_of_multiple_choice() -> None:
+    device = DeviceModel(all_in_one_ti(), 1, "candidates")
+    assert count(device) == 11_431_683
+    assert count(device) - count(device.encoder) - count(device.pooler) == 579
+
+
 @pytest.mark.parametrize(
-    ("num_classes", "expected"), [(1501, 28_100_221), (1001, 18_739_721), (1541, 28_849_061)]
+    ("layout", "expected"),
+    [
+        (head_layout(1501, "answers"), 28_100_221),
+        (head_layout(1001, "answers"), 18_739_721),
+        (head_layout(1541, "answers"), 28_849_061),
+        (head_layout(1, "candidates"), 37_249),
+        (head_layout(256, "embedding"), 9_535_744),
+    ],
+    ids=["msrvtt-qa", "msvd-qa", "frameqa", "multiple choice", "retrieval"],
 )
-def test_plain_hypernetwork_parameters(num_classes: int, expected: int) -> None:
-    assert count(HeadGenerator(F_HYPER, HeadLayout(num_classes=num_classes))) == expected
+def test_plain_hypernetwork_parameters(layout: HeadLayout, expected: int) -> None:
+    assert count(HeadGenerator(F_HYPER, layout)) == expected
 
 
 @pytest.mark.parametrize(("num_classes", "num_bytes"), [(1501, 582_388), (1001, 388_388), (1541, 597_908)])
 def test_head_bytes(num_classes: int, num_bytes: int) -> None:
-    assert HeadLayout(num_classes=num_classes).num_bytes == num_bytes
+    layout = head_layout(num_classes, "answers")
+    assert layout.num_bytes == num_bytes
+    with torch.device("meta"):
+        assert HeadGenerator(F_HYPER, layout).payload_bytes == num_bytes
+
+
+def test_bytes_of_a_feature_and_of_the_head_of_multiple_choice() -> None:
     assert FEATURE_BYTES == 768
+    assert head_layout(1, "candidates").num_bytes == 772
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hyperfleet.datasets.annotations import QAExample, write_msrvtt_qa
-from hyperfleet.datasets.corpus import SPLITS, TOKENIZER_FILE, VOCABULARY_FILE
+from hyperfleet.datasets.corpus import SPLITS, TOKENIZER_FILE, VOCABULARY_FILE, questions_file
 from hyperfleet.datasets.device_map import DeviceMap, DeviceSample
+from hyperfleet.datasets.fleetqa.caption_files import CAPTION_FILES, write_captions
 from hyperfleet.datasets.fleetqa.device import draw_device
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from hyperfleet.datasets.fleetqa.writer import ClipTruth
@@ -16,19 +17,29 @@ from hyperfleet.datasets.vocabulary import AnswerVocabulary
 
 VIDEOS_DIR = Path("videos") / "all"
 
+ANNOTATION_FILES = (
+    *(questions_file(name) for name in SPLITS),
+    *CAPTION_FILES,
+    VOCABULARY_FILE,
+    TOKENIZER_FILE,
+    "device_map.csv",
+    "devices.json",
+    "scenes.json",
+)
+
 
 def write_annotations(root: Path, config: FleetQAConfig, truths: Sequence[ClipTruth]) -> None:
-    """Write questions, vocabulary, tokenizer, device map, devices.json and scenes.json into `root`.
+    """Write `ANNOTATION_FILES` into `root`: all tasks, vocabulary, tokenizer, devices and scenes.
 
     `truths` are all clips of the data set in the order of their numbers.
     """
     splits = qa_splits(truths)
     for name, examples in splits.items():
-        write_msrvtt_qa(root / f"{name}_qa.json", examples)
+        write_msrvtt_qa(root / questions_file(name), examples)
     vocabulary = AnswerVocabulary.from_examples(splits["train"], config.max_answers)
     (root / VOCABULARY_FILE).write_text(vocabulary.to_json(), encoding="utf-8")
-    questions = [example.question for example in splits["train"]]
-    QuestionTokenizer.train(questions, config.tokenizer_vocab_size).save(root / TOKENIZER_FILE)
+    texts = [example.question for example in splits["train"]] + write_captions(root, config, truths)
+    QuestionTokenizer.train(texts, config.tokenizer_vocab_size).save(root / TOKENIZER_FILE)
     devices = [draw_device(config, device_id) for device_id in range(config.num_devices)]
     samples = [_to_sample(truth) for truth in truths]
     device_map = DeviceMap.from_samples(samples, {device.device_id: device.family for device in devices})

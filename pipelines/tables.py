@@ -1,0 +1,202 @@
+"""`hyperfleet tables`: train the cells that are missing, in parallel on Ray, and write every table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+from rich.console import Console
+
+from hyperfleet.datasets import Corpus
+from hyperfleet.datasets.fleetqa.scales import scale
+from hyperfleet.errors import ConfigError, HyperFleetError, ServiceError
+from hyperfleet.evaluation.paper_tables.page import build_tables, write_tables
+from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.experiments.cell import CellResult, CellSpec, finished, read_cells, run_cell, train_warm
+from hyperfleet.experiments.plan import ALL_TASKS, FLEETQA, Preset, cells, preset, warm_key, warm_spec
+from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
+from hyperfleet.tracking.mlflow_tracker import open_run
+from pipelines.progress import progress_bar
+from pipelines.render_data import render
+from pipelines.runtime import connect, disconnect
+
+WARM_DIR, CELLS_DIR = "warm", "cells"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TablesConfig:
+    """Every table of both papers: what they print beside what was measured here.
+
+    Attributes:
+        train: train what is missing at this size first: smoke (minutes, to see that all works), demo
+            (hours on two cores) or paper (the papers' schedule and All-in-One-Ti, for a GPU). None shows
+            the cells of `size` that are finished.
+        size: whose cells are shown when nothing is trained.
+        data: folders of prepared data sets besides FleetQA (`hyperfleet data prepare`).
+        tasks: tasks to train; None for all that a data set has.
+        seeds: seeds of the main tables; None takes those of the size.
+        workers: cells trained at once, one core (paper: one GPU) each; None for all there are.
+        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
+        output: folder of cells and tables.
+    """
+
+    train: Literal["smoke", "demo", "paper"] | None = None
+    size: Literal["smoke", "demo", "paper"] = "demo"
+    data: tuple[Path, ...] = ()
+    tasks: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    workers: int | None = None
+    tracking_uri: str | None = None
+    output: Path = Path("outputs/tables")
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.tasks or ()) - set(ALL_TASKS))
+        if unknown:
+            raise ConfigError(
+                f"TablesConfig.tasks must be of {', '.join(ALL_TASKS)}, got {', '.join(unknown)}"
+            )
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) != len(self.seeds)):
+            raise ConfigError(f"TablesConfig.seeds needs different seeds, got {self.seeds}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"TablesConfig.workers must be >= 1 or None, got {self.workers}")
+
+
+def tables(config: TablesConfig, console: Console) -> Path:
+    """Train what is missing if asked to, write the tables in every form, and return the HTML page.
+
+    Raises:
+        HyperFleetError: a data set, the store or a finished cell cannot be used.
+    """
+    size = preset(config.train or config.size)
+    if config.seeds is not None:
+        size = replace(size, seeds=config.seeds, ablation_seeds=config.seeds[:1])
+    name = config.train or config.size
+    output = config.output / name
+    folders = {FLEETQA: Path("data") / size.scale, **{folder.name: folder for folder in config.data}}
+    if config.train is not None:
+        connect()
+        try:
+            render(scale(size.scale), folders[FLEETQA])
+            _train_missing(config, size, folders, output, console)
+        finally:
+            disconnect()
+    measured, built = build_tables(read_cells(output / CELLS_DIR), output / CELLS_DIR)
+    for table in built:
+        console.print(to_rich(table))
+    return write_tables(measured, built, output, size=name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    # One unit of work: a warm model, or a cell that may need one.
+    spec: CellSpec
+    data: Path
+    folder: Path
+    warm: CellSpec | None
+    warm_folder: Path | None
+    experiment: str
+    tracking_uri: str
+    torch_device: torch.device
+
+
+def _train_missing(
+    config: TablesConfig, size: Preset, folders: dict[str, Path], output: Path, console: Console
+) -> None:
+    uri = absolute_uri(config.tracking_uri) if config.tracking_uri else default_tracking_uri()
+    experiment = prepare_store(uri)
+    corpora = {name: Corpus.open(folder) for name, folder in folders.items()}
+    digests = {name: corpus.digest() for name, corpus in corpora.items()}
+    wanted = {
+        name: tuple(task for task in corpus.tasks if config.tasks is None or task in config.tasks)
+        for name, corpus in corpora.items()
+    }
+    missing = []
+    for planned in cells(size, wanted):
+        spec = replace(planned, data_digest=digests[planned.dataset])
+        folder = (output / CELLS_DIR / spec.key).absolute()
+        if finished(folder, spec) is not None:
+            continue
+        warm = warm_spec(spec)
+        missing.append(
+            _Job(
+                spec=spec,
+                data=folders[spec.dataset].absolute(),
+                folder=folder,
+                warm=warm,
+                warm_folder=(output / WARM_DIR / warm_key(warm)).absolute() if warm else None,
+                experiment=experiment,
+                tracking_uri=uri,
+                torch_device=torch.device("cuda" if _num("GPU") else "cpu"),
+            )
+        )
+    if missing:
+        _run(missing, config.workers, console)
+
+
+def _num(resource: str) -> int:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return int(resources.get(resource, 0))
+
+
+def _run(jobs: Sequence[_Job], workers: int | None, console: Console) -> None:
+    """Run warm stages and cells as Ray tasks; a cell waits for its warm model alone."""
+    # One GPU or one core each; more cells at once than that would only take turns.
+    kind = "GPU" if _num("GPU") else "CPU"
+    at_once = min(workers or _num(kind), _num(kind))
+    on_ray: Any = ray.remote(num_cpus=_num("CPU") / at_once, num_gpus=int(kind == "GPU"), max_retries=1)
+    warm_task, cell_task = on_ray(_warm), on_ray(_cell)
+    warm_refs: dict[Path, Any] = {}
+    running: dict[Any, str] = {}
+    for job in jobs:
+        if job.warm_folder is not None and job.warm_folder not in warm_refs:
+            warm_refs[job.warm_folder] = warm_task.remote(job)
+        waits_for = warm_refs[job.warm_folder] if job.warm_folder is not None else None
+        running[cell_task.remote(job, waits_for)] = job.spec.key
+    failed: list[tuple[str, BaseException]] = []
+    with progress_bar(console) as progress:
+        bar = progress.add_task("cells", total=len(jobs), note="")
+        while running:
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            key = running.pop(done)
+            try:
+                result: CellResult = ray.get(done)
+                said = ", ".join(f"{name} {100 * value:.1f}" for name, value in result.measures.items())
+                console.print(f"{key}: {said} ({result.train_s:.0f} s)", highlight=False)
+            except RayTaskError as error:
+                failed.append((key, error.cause if isinstance(error.cause, HyperFleetError) else error))
+                console.print(f"[red]{key} failed[/]: {failed[-1][1]}", highlight=False)
+            progress.advance(bar)
+    if failed:
+        raise ServiceError(
+            f"{len(failed)} of {len(jobs)} cells failed, first {failed[0][0]}: {failed[0][1]}; the others "
+            "are kept: run the same command again for the rest"
+        )
+
+
+def _warm(job: _Job) -> None:
+    assert job.warm is not None
+    assert job.warm_folder is not None
+    torch.set_num_threads(1)
+    train_warm(job.warm, job.data, job.warm_folder, torch_device=job.torch_device)
+
+
+def _cell(job: _Job, _: None) -> CellResult:
+    torch.set_num_threads(1)
+    tracker = open_run(job.experiment, tracking_uri=job.tracking_uri, run_name=job.spec.key)
+    try:
+        result = run_cell(
+            job.spec,
+            job.data,
+            job.folder,
+            warm=job.warm_folder,
+            tracker=tracker,
+            torch_device=job.torch_device,
+        )
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish()
+    return result

@@ -1,0 +1,86 @@
+"""Multiple choice about a clip: its true caption, two of other clips and two that are nearly true."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from hyperfleet.datasets.fleetqa.captions import describe
+from hyperfleet.datasets.fleetqa.scene import COLORS, MOTIONS, SHAPES, Scene, SceneObject
+
+Attribute = Literal["color", "motion", "shape"]
+
+_VALUES: dict[Attribute, tuple[str, ...]] = {
+    "color": tuple(COLORS),
+    "motion": tuple(MOTIONS),
+    "shape": SHAPES,
+}
+
+# What tells the hard candidates from the true one.
+HARD_ATTRIBUTES: tuple[Attribute, ...] = ("color", "motion")
+NUM_HARD = 2
+NUM_RANDOM = 2
+NUM_OTHERS_TRIED = 16
+
+
+def draw_choices(
+    scene: Scene, others: Sequence[Scene], rng: np.random.Generator, wording: int
+) -> tuple[list[str], int]:
+    """Return five captions in one wording, and the place of the true one.
+
+    Two hard ones give the same attribute of the same object two other values, and two describe scenes
+    drawn from `others`, of which this one may be one; where too few of them are refuted by this scene,
+    shapes are changed instead.
+    With different attributes in the hard ones the true caption would be the one that each of them is
+    close to, and no look at the clip would be needed; so the texts alone give one in three.
+    """
+    attribute = HARD_ATTRIBUTES[int(rng.integers(len(HARD_ATTRIBUTES)))]
+    hard = [describe(near, wording) for near in altered(scene, attribute, rng, NUM_HARD)]
+    tried = rng.choice(len(others), size=min(len(others), NUM_OTHERS_TRIED), replace=False).tolist()
+    false = [others[index] for index in tried if not _fits(others[index], scene)]
+    false += altered(scene, "shape", rng, NUM_RANDOM)
+    far = [text for text in dict.fromkeys(describe(one, wording) for one in false) if text not in hard]
+    wrong = hard + far[:NUM_RANDOM]
+    options = [wrong[index] for index in rng.permutation(len(wrong)).tolist()]
+    answer = int(rng.integers(len(options) + 1))
+    options.insert(answer, describe(scene, wording))
+    return options, answer
+
+
+def altered(scene: Scene, attribute: Attribute, rng: np.random.Generator, count: int) -> list[Scene]:
+    """Return the scene `count` times with one attribute of one object changed, each to another value.
+
+    The object is one whose attribute `describe` names; a new color or shape is one that no object has.
+    """
+    num_named = 1 if attribute == "motion" and len(scene.objects) > 2 else len(scene.objects)
+    chosen = int(rng.integers(num_named))
+    involved = [scene.objects[chosen]] if attribute == "motion" else scene.objects
+    present = {getattr(thing, attribute) for thing in involved}
+    free = [value for value in _VALUES[attribute] if value not in present]
+    values = [free[index] for index in rng.permutation(len(free))[:count].tolist()]
+    before, after = scene.objects[:chosen], scene.objects[chosen + 1 :]
+    return [
+        replace(scene, objects=(*before, _with_value(scene.objects[chosen], attribute, value), *after))
+        for value in values
+    ]
+
+
+def _with_value(thing: SceneObject, attribute: Attribute, value: str) -> SceneObject:
+    match attribute:
+        case "color":
+            return replace(thing, color=value)
+        case "motion":
+            return replace(thing, motion=value)
+        case "shape":
+            return replace(thing, shape=value)
+
+
+def _fits(claimed: Scene, scene: Scene) -> bool:
+    # Whether all objects one scene is said to have are in the other, whatever is behind them.
+    there = {(thing.color, thing.shape, thing.motion) for thing in scene.objects}
+    first, *rest = [(thing.color, thing.shape, thing.motion) for thing in claimed.objects]
+    if len(rest) < 2:
+        return all(claim in there for claim in (first, *rest))
+    named = {(color, shape) for color, shape, _ in there}
+    return first in there and all((color, shape) in named for color, shape, _ in rest)

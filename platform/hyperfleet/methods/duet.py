@@ -1,0 +1,66 @@
+"""DUET: heads generated from the sequence of all frames' features, without templates or distributions."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from hyperfleet.methods.base import (
+    GENERATOR_RATE,
+    WARM,
+    Examples,
+    Stage,
+    TaskModel,
+    adaptation_losses,
+    parts_beside,
+    static_loss,
+    warm_stage,
+)
+from hyperfleet.nn import HeadGeneratorConfig, SequenceReaderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duet:
+    """Video port of DUET (Lv et al., WWW 2023), StableSynthNet's Table 2.
+
+    A GRU reads five features, an MLP makes one vector of them and a linear layer the head. Every part
+    is trained; in the released code the layers that emit the weights are not registered as parameters
+    and keep their random values. The paper's stable weight adapter is in no release and left out. Not
+    DUET's, but shared with the other methods here: the warm start, the generated offset to a static head,
+    and its initialisation.
+
+    Attributes:
+        generator: reader and hypernetwork.
+        joint: let the loss of the generated heads move encoder and static head as well; otherwise these learn
+            from the static head's loss, as in Fine-tuning, and the generator learns beside them.
+    """
+
+    name: str = "duet"
+    generator: HeadGeneratorConfig = HeadGeneratorConfig(  # noqa: RUF009 - frozen
+        projector_hidden=None, adr=None, sequence=SequenceReaderConfig()
+    )
+    joint: bool = False
+
+    @property
+    def generator_config(self) -> HeadGeneratorConfig | None:
+        """Reader and hypernetwork."""
+        return self.generator
+
+    def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
+        """The warm stage, then everything together."""
+        return (
+            warm_stage(warm_epochs, learning_rate),
+            Stage(
+                name="adapt",
+                trains=(*parts_beside(self.generator), "generator"),
+                epochs=epochs,
+                learning_rate=learning_rate / 2,
+                generator_rate=GENERATOR_RATE,
+            ),
+        )
+
+    def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:
+        """The task's loss of the generated heads."""
+        if stage == WARM:
+            return {"answer": static_loss(model, examples)}
+        return adaptation_losses(model, examples, joint=self.joint)
