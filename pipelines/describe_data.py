@@ -10,6 +10,7 @@ from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.annotations import read_msrvtt_qa
 from hyperfleet.datasets.corpus import SPLITS, questions_file
 from hyperfleet.datasets.question_baseline import question_only_accuracy
+from hyperfleet.datasets.task_names import OPEN_ENDED_QA
 from hyperfleet.nn.encoder_config import tiny
 
 
@@ -39,7 +40,7 @@ def describe(config: DescribeConfig) -> None:
                 f"{len(split):,}",
                 f"{len(set(split.clip_row.tolist())):,}",
                 f"{len(split.device_ids):,}",
-                f"{split.oov_share:.1%}",
+                f"{split.oov_share:.1%}" if task == OPEN_ENDED_QA else "-",
                 f"{split.num_skipped:,}",
             )
     console = Console()

@@ -32,7 +32,7 @@ class TablesConfig:
 
     Attributes:
         train: train what is missing at this size first: smoke (minutes, to see that all works), demo
-            (hours on two cores) or paper (the papers' schedule and All-in-One-Ti, for a GPU). None shows
+            (hours on two cores) or paper (the papers' epochs and batch, All-in-One-Ti, for a GPU). None shows
             the cells of `size` that are finished.
         size: whose cells are shown when nothing is trained.
         data: folders of prepared data sets besides FleetQA (`hyperfleet data prepare`).

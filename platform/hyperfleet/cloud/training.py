@@ -138,7 +138,8 @@ class Trainer:
 
     `wrap` puts the objective into DistributedDataParallel where there are several workers. Batches are
     drawn for all workers together and then shared out, so the samples of a step do not depend on how
-    many workers there are.
+    many workers there are. `kept_validation` holds the validation split's features while nothing of the
+    encoder moves.
     """
 
     config: TrainConfig
@@ -151,6 +152,7 @@ class Trainer:
     torch_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     optimiser: torch.optim.AdamW | None = None
     best_score: float = -1.0
+    kept_validation: Tensor | None = None
 
     def to(self, torch_device: torch.device) -> None:
         """Move the model to a device, and all that is computed from now on."""
@@ -173,7 +175,10 @@ class Trainer:
             first = start.epoch if index == start.stage else 0
             num_batches = self._num_batches(stage)
             objective, scheduler = self._enter(stage, num_batches, first, restore if first else None)
-            cached = self.features(self.train) if stage.encoder_is_frozen else None
+            self.kept_validation = None
+            cached = None
+            if stage.encoder_is_frozen:
+                cached, self.kept_validation = self.features(self.train), self.features(self.validation)
             for epoch in range(first, stage.epochs):
                 self._seed(stage, epoch)
                 sums: dict[str, float] = {}
@@ -188,6 +193,7 @@ class Trainer:
                 yield self._finish_epoch(
                     index, stage, epoch, step, {k: v / num_batches for k, v in sums.items()}
                 )
+        self.kept_validation = None
 
     def num_steps(self, start: Position) -> int:
         """Return the step at which the run ends when it goes on from `start`."""
@@ -265,7 +271,9 @@ class Trainer:
         if stage.samples_per_category is None:
             return slice(self.rank, None, self.world_size)
         # Samples of one category stand side by side and must stay together.
-        return slice(*(num_samples * rank // self.world_size for rank in (self.rank, self.rank + 1)))
+        groups = -(-num_samples // stage.samples_per_category)
+        bounds = (groups * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        return slice(*(bound * stage.samples_per_category for bound in bounds))
 
     @torch.inference_mode()
     def features(self, source: BatchSource) -> Float[Tensor, "sample *axes 192"]:
@@ -293,7 +301,9 @@ class Trainer:
 
         The anchor of a sample is one of its frames, drawn with the run's seed.
         """
-        features = self.features(source)
+        features = self.kept_validation if source is self.validation else None
+        if features is None:
+            features = self.features(source)
         # A reasoner may be configured to draw at inference; it draws the same each time.
         torch.manual_seed(torch_generator(self.config.seed, "judge").initial_seed())
         frames = self.model.task.frames(features)

@@ -80,7 +80,10 @@ class Corpus:
             DataError: a file is missing or broken; the message says which and how to get it.
         """
         if not root.is_dir():
-            raise DataError(f"no data set at {root}: no such folder; make one with `hyperfleet data render`")
+            raise DataError(
+                f"no data set at {root}: no such folder; make one with `hyperfleet data render`, or of a "
+                "public data set with `hyperfleet data prepare`"
+            )
         has_questions = OPEN_ENDED_QA in _tasks_in(root)
         return cls(
             root,

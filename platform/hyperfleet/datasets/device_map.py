@@ -93,9 +93,8 @@ class DeviceMap:
         path = root / "device_map.csv"
         if not path.is_file():
             raise DataError(
-                f"no device map at {path}; FleetQA has one (`hyperfleet data render`), other data sets "
-                "need a file "
-                f"with the columns {', '.join(COLUMNS)}"
+                f"no device map at {path}; FleetQA has one (`hyperfleet data render`), public data sets get "
+                f"one by `hyperfleet data prepare`, others need a file with the columns {', '.join(COLUMNS)}"
             )
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

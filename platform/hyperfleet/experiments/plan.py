@@ -17,6 +17,7 @@ WITH_DUET = (*MAIN[:4], "duet", *MAIN[4:])
 MODULES = (
     "cdc_mmpg_fda",
     "cdc_mmpg_adr",
+    "cdc_mmpg_joint",
     "stable_synth_net_no_contrastive",
     "stable_synth_net_no_separation",
     "stable_synth_net_no_templates",

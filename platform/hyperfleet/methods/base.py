@@ -200,7 +200,8 @@ def adaptation_losses(model: TaskModel, examples: Examples, *, joint: bool) -> d
 
     The static head is what a device falls back to, so it is trained too where heads have a static base.
     Unless `joint`, the loss of the generated heads moves the generator alone and encoder, trunk and
-    static head learn from the static one, as in Fine-tuning: docs/decisions/0008.
+    static head learn from the static one, as in Fine-tuning: docs/decisions/0008. (In retrieval it also
+    reaches the text's projection, which generated heads are compared with.)
     """
     if not generator_of(model).config.static_base:
         anchor = random_anchor(model.task.frames(examples.features))

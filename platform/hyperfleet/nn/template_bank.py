@@ -92,17 +92,23 @@ class TemplateBank(nn.Module):
             return feature
         weight = self.select(feature)
         if self.config.renormalise == "template_to_sample":
-            renormalised = adain(weight @ self.templates, feature)
+            renormalised = adain(self._mix(weight, self.templates), feature)
         else:
             renormalised = self._towards_templates(feature, weight)
         return self.config.fuse_weight * renormalised + (1 - self.config.fuse_weight) * feature
+
+    def _mix(
+        self, weight: Float[Tensor, "sample category"], values: Float[Tensor, "category ..."]
+    ) -> Float[Tensor, "sample ..."]:
+        # Picked, not multiplied by one and zeros: a template that diverged to NaN would spoil every sample.
+        return values[weight.argmax(dim=1)] if self.config.selection == "nearest" else weight @ values
 
     def _towards_templates(
         self, feature: Float[Tensor, "sample 192"], weight: Float[Tensor, "sample category"]
     ) -> Float[Tensor, "sample 192"]:
         # Statistics are averaged, not templates: a mean of vectors has a smaller deviation than they have.
-        mean = weight @ self.templates.mean(dim=1)
-        deviation = weight @ (self.templates.var(dim=1, unbiased=False) + EPSILON).sqrt()
+        mean = self._mix(weight, self.templates.mean(dim=1))
+        deviation = self._mix(weight, (self.templates.var(dim=1, unbiased=False) + EPSILON).sqrt())
         own = (feature.var(dim=1, unbiased=False) + EPSILON).sqrt()
         return (deviation / own)[:, None] * (feature - feature.mean(dim=1, keepdim=True)) + mean[:, None]
 

@@ -99,6 +99,27 @@ def test_samples_of_a_step_do_not_depend_on_the_number_of_workers() -> None:
         assert torch.equal(whole, torch.stack([first, second], dim=1).flatten())
 
 
+def test_workers_get_whole_groups_of_a_category() -> None:
+    for rank in range(2):
+        worker = trainer(method="stable_synth_net")
+        worker.rank, worker.world_size = rank, 2
+        drive = next(stage for stage in worker.config.stages() if stage.samples_per_category)
+        for batch in worker._batches(drive, 0, None):
+            assert len(batch["categories"]) == 4
+            assert len(batch["categories"].unique()) == 1
+
+
+def test_the_same_pass_over_the_encoder_sees_the_same_samples_whatever_the_method() -> None:
+    seen = {}
+    for name, last in (("fine_tuning", "continue"), ("cdc_mmpg", "adapt"), ("cdc_mmpg_as_printed", "adapt")):
+        run = trainer(method=name)
+        stage = next(stage for stage in run.config.stages() if stage.name == last)
+        # Without a warm stage the last stage makes its passes too.
+        epoch = 3 if name == "cdc_mmpg_as_printed" else 1
+        seen[name] = [batch["labels"].tolist() for batch in run._batches(stage, epoch, None)]
+    assert seen["fine_tuning"] == seen["cdc_mmpg"] == seen["cdc_mmpg_as_printed"]
+
+
 SERVED = [
     *((name, OPEN_ENDED_QA) for name in ("cdc_mmpg", "cdc_mmpg_rank8", "cdc_mmpg_film")),
     *((name, OPEN_ENDED_QA) for name in ("f_hyper", "stable_synth_net")),

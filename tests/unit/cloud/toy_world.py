@@ -20,6 +20,8 @@ NUM_ANSWERS = 11
 NUM_CLASSES = NUM_ANSWERS + 1
 NUM_CLIPS, NUM_LEVELS, NUM_CANDIDATES = 16, 4, 5
 TEXT_LENGTH = 4
+# Of the shared embedding in retrieval; with the usual 256 its generated heads would take most of the time.
+EMBEDDING_DIM = 16
 CLS, SEP, QUESTION, FIRST_WORD = 1, 2, 3, 10
 ENCODER = dataclasses.replace(tiny(50), image_size=32, text_length=TEXT_LENGTH, depth=1)
 
@@ -86,13 +88,14 @@ def trainer(**changes: object) -> Trainer:
     """Return a trainer of an untrained model on the toy data, with the fields of `TrainConfig` changed."""
     config = TrainConfig(**{"batch_size": 8, "warm_epochs": 2, "epochs": 2, **changes})  # type: ignore[arg-type]
     num_frames = encoder_config(config, ENCODER.vocab_size).num_frames
+    num_outputs = task(config.task).num_outputs(NUM_ANSWERS) if config.task != RETRIEVAL else EMBEDDING_DIM
     torch.manual_seed(config.seed)
     model = build_model(
         BundleConfig(
             task=config.task,
             method=config.method,
             seed=config.seed,
-            num_classes=task(config.task).num_outputs(NUM_ANSWERS),
+            num_classes=num_outputs,
             encoder=dataclasses.replace(ENCODER, num_frames=num_frames),
             generator=generator_config(config, NUM_LEVELS),
         )

@@ -57,8 +57,8 @@ def _write_questions(folder: Path) -> None:
         for video in videos:
             for answer in ("man", "dog" if name != "test" else "unicorn"):
                 question = f"what is number {video}?"
-                records.append({"answer": answer, "category_id": video % 3, "id": number, "question": question,
-                                "video_id": video})  # fmt: skip
+                record = {"answer": answer, "id": number, "question": question, "video_id": video}
+                records.append(record | {"category_id": video % 3})
                 number += 1
         (folder / f"{name}_qa.json").write_text(json.dumps(records))
 
@@ -209,7 +209,7 @@ def test_multiple_choice_trains_on_captions_of_videos_that_do_not_test(folder: P
         number = record["clip_name"].removeprefix("video")
         own = [option.endswith(f"number {number}") for option in record["options"]]
         assert own == [place == int(record["answer"]) for place in range(5)]
-    with pytest.raises(DataError, match="has no open-ended questions .* only files for: multiple-choice"):
+    with pytest.raises(DataError, match=r"has no open-ended questions .* only files for: multiple-choice"):
         corpus.split("test", 12)
 
     public, _ = _prepare(_config(folder, "msrvtt-mc", protocol="public", output=folder / "public"))
@@ -338,5 +338,5 @@ def test_impossible_configurations_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"store_quality must lie in 90\.\.100, got 50"):
         _config(folder, "msrvtt-qa", store_quality=50)
     _write_questions(folder)
-    with pytest.raises(ConfigError, match="100 devices .* lower num_devices"):
+    with pytest.raises(ConfigError, match=r"100 devices .* lower num_devices"):
         prepare(_config(folder, "msrvtt-qa", num_devices=100), workers=0)

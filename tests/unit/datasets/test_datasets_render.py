@@ -11,8 +11,11 @@ import ray
 
 from hyperfleet.datasets import OUT_OF_VOCABULARY, Corpus, QuestionStream, example_frames
 from hyperfleet.datasets.annotations import read_msrvtt_qa
+from hyperfleet.datasets.corpus import SPLITS
 from hyperfleet.datasets.device_map import DeviceMap
 from hyperfleet.datasets.fleetqa import FleetQAConfig
+from hyperfleet.datasets.multiple_choice import read_msrvtt_mc, write_msrvtt_mc
+from hyperfleet.datasets.task_names import MULTIPLE_CHOICE, RETRIEVAL, TASK_NAMES
 from hyperfleet.errors import ConfigError, DataError, EmptyStreamError, UnknownNameError
 from pipelines.render_data import render
 from pipelines.runtime import connect
@@ -66,6 +69,41 @@ def test_labels_are_the_answers_of_the_annotations(small_root: Path) -> None:
             assert example.answer not in corpus.vocabulary.answers
         else:
             assert corpus.vocabulary.answers[number] == example.answer
+
+
+def test_multiple_choice_and_retrieval_are_opened_as_well(small_root: Path) -> None:
+    corpus = Corpus.open(small_root)
+    assert corpus.tasks == TASK_NAMES
+    num_clips = {"train": 17, "val": 1, "test": 16}
+    for name in SPLITS:
+        choices = corpus.split(name, 14, MULTIPLE_CHOICE)
+        assert len(choices) == num_clips[name] * (4 if name == "train" else 1)
+        assert choices.token_ids.shape == choices.token_mask.shape == (len(choices), 5, 14)
+        assert set(choices.label.tolist()) <= set(range(5))
+        assert choices.oov_share == 0
+        captions = corpus.split(name, 14, RETRIEVAL)
+        # One live clip a device is asked for.
+        assert len(captions) == {"train": 17 * 20, "val": 1, "test": 8}[name]
+        assert captions.token_ids.shape == (len(captions), 14)
+        assert captions.label.tolist() == captions.clip_row.tolist()
+        assert min(choices.category.min(), captions.category.min()) >= 0
+    stream = corpus.split("test", 14, MULTIPLE_CHOICE).stream(3)
+    assert stream.token_ids.shape == (2, 5, 14)
+
+
+def test_a_question_stands_before_each_option(copy: Path) -> None:
+    (example, *others) = read_msrvtt_mc(copy / "msrvtt_mc_test.jsonl")
+    write_msrvtt_mc(
+        copy / "msrvtt_mc_test.jsonl", [replace(example, question="where does the circle move?"), *others]
+    )
+    corpus = Corpus.open(copy)
+
+    first, *_ = corpus.split("test", 24, MULTIPLE_CHOICE).token_ids
+    (question,), _ = corpus.tokenizer.encode(["where does the circle move?"], 8)
+    options, _ = corpus.tokenizer.encode(example.options, 24)
+
+    assert (first[:, :8] == question).all()
+    assert first[:, 8:21].tolist() == options[:, 1:14].tolist()
 
 
 def test_held_out_devices_are_in_test_alone(small_root: Path) -> None:
@@ -208,5 +246,7 @@ def test_ray_renders_the_same_data(small_root: Path, small_config: FleetQAConfig
         "device_map.csv",
         "tokenizer.json",
         "clips.arrow",
+        "MSRVTT_data.json",
+        "msrvtt_mc_test.jsonl",
     ):
         assert (root / name).read_bytes() == (small_root / name).read_bytes(), name

@@ -19,6 +19,7 @@ from tests.unit.cloud.toy_world import NUM_CLASSES, trainer
 SPEC = CellSpec(
     dataset="fleetqa",
     train=TrainConfig(method="duet", seed=3, learning_rate=3e-4, captions_per_video=4, warm_up_fraction=0.05),
+    data_digest="before",
 )
 RESULT = CellResult(
     spec=SPEC,
@@ -74,6 +75,8 @@ def test_a_finished_cell_stands_for_the_same_settings_alone(tmp_path: Path) -> N
     changed = replace(SPEC, train=replace(SPEC.train, epochs=7, batch_size=16))
     with pytest.raises(CheckpointError, match=r"other batch_size, epochs \(\[64, 2\], now \[16, 7\]\)"):
         finished(tmp_path, changed)
+    with pytest.raises(CheckpointError, match=r"other data \(\['before'\], now \['rendered anew'\]\)"):
+        finished(tmp_path, replace(SPEC, data_digest="rendered anew"))
 
 
 def test_start_is_measured_on_samples_with_a_label_and_changes_nothing() -> None:

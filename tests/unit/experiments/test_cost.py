@@ -7,7 +7,7 @@ from hyperfleet.experiments.cost import cost_of, count_params, example_upload, m
 from hyperfleet.methods import METHODS
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig, TemplateBankConfig, head_layout
 from hyperfleet.tasks import MULTIPLE_CHOICE, RETRIEVAL
-from tests.unit.cloud.toy_world import NUM_CLASSES, trainer
+from tests.unit.cloud.toy_world import EMBEDDING_DIM, NUM_CLASSES, trainer
 
 MSRVTT = head_layout(1501, "answers")
 F_P = 2 * 192 * 96
@@ -67,7 +67,7 @@ def test_a_static_head_costs_the_cloud_nothing() -> None:
         ({"method": "duet"}, 5 * 768, 4 * 97 * NUM_CLASSES),
         ({"method": "cdc_mmpg_film"}, 768, 768),
         ({"method": "cdc_mmpg", "task": MULTIPLE_CHOICE}, 768, 772),
-        ({"method": "cdc_mmpg", "task": RETRIEVAL}, 768, 193 * 1024),
+        ({"method": "cdc_mmpg", "task": RETRIEVAL}, 768, 4 * 193 * EMBEDDING_DIM),
     ],
 )
 def test_bytes_each_way(change: dict[str, str], upload: int, download: int) -> None:

@@ -4,8 +4,8 @@ from collections import defaultdict
 
 import pytest
 
-from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.errors import ConfigError, UnknownNameError
+from hyperfleet.experiments.cell import CellSpec
 from hyperfleet.experiments.plan import (
     ALL_TASKS,
     AS_PRINTED,
@@ -18,8 +18,8 @@ from hyperfleet.experiments.plan import (
     cells,
     preset,
     spec_of,
-    warm_config,
     warm_key,
+    warm_spec,
 )
 from hyperfleet.methods import METHODS
 from hyperfleet.nn import ENCODERS
@@ -65,17 +65,15 @@ def test_frames_that_encoders_take_anyway_are_left_out_of_the_name() -> None:
 def test_cells_share_a_warm_model_only_where_its_training_is_the_same(name: str) -> None:
     trainings = defaultdict(set)
     for spec in cells(preset(name), DATASETS):
-        config = warm_config(spec)
-        if config is not None:
-            assert config.stages()[0] == spec.train.stages()[0]
-            trainings[warm_key(spec, config)].add((config, spec.dataset))
+        warm = warm_spec(spec)
+        if warm is not None:
+            assert warm.train.stages()[0] == spec.train.stages()[0]
+            trainings[warm_key(warm)].add(warm)
     assert all(len(each) == 1 for each in trainings.values())
 
 
-def warm_of(method: str, num_frames: int | None = None) -> tuple[TrainConfig | None, str | None]:
-    spec = spec_of(preset("smoke"), "fleetqa", OPEN_ENDED_QA, method, 0, num_frames)
-    config = warm_config(spec)
-    return config, None if config is None else warm_key(spec, config)
+def warm_of(method: str, num_frames: int | None = None) -> CellSpec | None:
+    return warm_spec(spec_of(preset("smoke"), "fleetqa", OPEN_ENDED_QA, method, 0, num_frames))
 
 
 def test_methods_that_begin_alike_begin_with_one_model() -> None:
@@ -87,7 +85,7 @@ def test_methods_that_begin_alike_begin_with_one_model() -> None:
 
 @pytest.mark.parametrize("method", ["f_linear", "f_hyper", "cdc_mmpg_as_printed"])
 def test_methods_without_a_warm_stage_begin_with_none(method: str) -> None:
-    assert warm_of(method) == (None, None)
+    assert warm_of(method) is None
 
 
 def test_nothing_to_plan_is_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hyperfleet.errors import ConfigError, UnknownNameError
+from hyperfleet.errors import ConfigError
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig, head_layout
 from hyperfleet.nn.head_form import HeadFormName, LowRankHead, head_form
@@ -160,9 +160,3 @@ def test_ranks_that_save_nothing_are_refused(rank: int) -> None:
 def test_the_score_of_multiple_choice_has_no_factors_of_rank_8() -> None:
     with pytest.raises(ConfigError, match="1 x 192 weights has ranks 1 to 1, got 8"):
         head_form("low_rank", head_layout(1, "candidates"), 8)
-
-
-def test_unknown_forms_are_refused() -> None:
-    # Past the type: a name out of a file.
-    with pytest.raises(UnknownNameError, match="full, low_rank, film"):
-        HeadGenerator(HeadGeneratorConfig(form="sparse"), LAYOUT)  # type: ignore[arg-type]

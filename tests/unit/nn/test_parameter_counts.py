@@ -60,9 +60,10 @@ def test_head_bytes(num_classes: int, num_bytes: int) -> None:
         assert HeadGenerator(F_HYPER, layout).payload_bytes == num_bytes
 
 
-def test_bytes_of_a_feature_and_of_the_head_of_multiple_choice() -> None:
+def test_bytes_of_a_feature_and_of_the_heads_of_other_tasks() -> None:
     assert FEATURE_BYTES == 768
     assert head_layout(1, "candidates").num_bytes == 772
+    assert head_layout(256, "embedding").num_bytes == 193 * 1024
 
 
 @pytest.mark.parametrize(

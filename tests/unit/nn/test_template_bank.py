@@ -125,15 +125,45 @@ def test_first_visit_sets_the_template_to_the_mean_of_its_samples() -> None:
         assert templates.seen.tolist() == [False, True, False, False, True]
 
 
-def test_samples_without_category_or_loss_and_other_templates_stay_out() -> None:
+def test_samples_without_category_and_templates_of_other_categories_stay_out() -> None:
     templates = bank()
     before = templates.templates.clone()
-    counted = torch.tensor([True, True, True, False])
-    templates.observe(features(4), torch.tensor([2, 2, -1, 0]), torch.tensor([1.0, 2.0, 3.0, 4.0]), counted)
+    observe(templates, features(3), [2, 2, -1], [1.0, 2.0, 3.0])
+    alone = bank()
+    observe(alone, features(3)[:2], [2, 2], [1.0, 2.0])
+    assert torch.equal(templates.templates, alone.templates)
     unmoved = [0, 1, 3, 4]
     assert torch.equal(templates.templates[unmoved], before[unmoved])
     assert not torch.equal(templates.templates[2], before[2])
     assert not templates.seen[3]
+
+
+def test_a_sample_without_a_loss_counts_for_the_mean_but_not_for_the_variance() -> None:
+    # The only sample of a category has no positive and so no loss; its template is learned all the same.
+    templates = TemplateBank(TemplateBankConfig(num_categories=NUM))
+    samples = features(4)
+    categories, counted = torch.tensor([0, 0, 0, 4]), torch.tensor([True, True, False, False])
+    templates.observe(samples, categories, torch.tensor([0.0, 4.0, 0.0, 0.0]), counted)
+    torch.testing.assert_close(templates.templates[0], samples[:3].mean(dim=0))
+    torch.testing.assert_close(templates.templates[4], samples[3])
+    again = features(8)[4:]
+    templates.observe(again, categories, torch.tensor([0.0, 4.0, 100.0, 100.0]), counted)
+    approach = 1 / (4.0 * 3)
+    expected = samples[:3].mean(dim=0) + 0.1 * approach * (again[:3].mean(dim=0) - samples[:3].mean(dim=0))
+    torch.testing.assert_close(templates.templates[0], expected)
+
+
+def test_templates_of_a_distributed_run_are_those_of_one_process() -> None:
+    alone, distributed = bank(), bank()
+    observe(alone, features(4), [0, 0, 1, 1], [0.0, 4.0, 1.0, 1.1])
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        observe(distributed, features(4), [0, 0, 1, 1], [0.0, 4.0, 1.0, 1.1])
+    finally:
+        torch.distributed.destroy_process_group()
+    assert torch.equal(alone.templates, distributed.templates)
+    assert torch.equal(alone.seen, distributed.seen)
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.5])

@@ -8,7 +8,7 @@ import torch
 from hyperfleet.errors import ConfigError, UnknownNameError
 from hyperfleet.nn import DeviceModel
 from hyperfleet.nn.encoder_config import tiny
-from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, TASKS, Task, task
+from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL, TASKS, Task, task
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,21 @@ def test_answers_out_of_the_vocabulary_do_not_train_and_are_wrong() -> None:
     assert hits["accuracy"].tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_a_model_that_diverged_is_never_right(broken: float) -> None:
+    scores = torch.zeros(2, 5)
+    scores[0, 3] = broken
+    scores[1, 2] = 1
+    choice, questions = task(MULTIPLE_CHOICE), task(OPEN_ENDED_QA)
+    features = torch.zeros(2, 1, 192)
+    device = DeviceModel(tiny(50), 5)
+    chosen = questions.judge(device, features, scores[:, None])
+    assert torch.equal(choice.judge(device, torch.zeros(2, 5, 1, 192), scores[..., None]), chosen)
+    for label in range(-1, 5):
+        right = questions.hits(chosen, torch.tensor([label, 2]))["accuracy"]
+        assert right.tolist() == [False, True]
+
+
 def test_open_questions_are_answered_from_the_mean_of_the_frames() -> None:
     questions, device = task(OPEN_ENDED_QA), DeviceModel(tiny(50), 4).eval()
     features = torch.randn(3, 3, 192)
@@ -95,6 +110,7 @@ def test_sizes_of_the_heads() -> None:
     # One class more than there are answers, as in All-in-One; it is never a target.
     assert task(OPEN_ENDED_QA).num_outputs(1500) == 1501
     assert task(MULTIPLE_CHOICE).num_outputs(None) == 1
+    assert task(RETRIEVAL).num_outputs(None) == 256
     with pytest.raises(ConfigError, match="vocabulary of answers"):
         task(OPEN_ENDED_QA).num_outputs(None)
     for num_outputs, readout in ((1, "answers"), (2, "candidates"), (0, "embedding")):
