@@ -1,5 +1,6 @@
 """`hyperfleet tables`: train the cells that are missing, in parallel on Ray, and write every table."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.scales import scale
-from hyperfleet.errors import ConfigError, HyperFleetError, ServiceError
+from hyperfleet.errors import ConfigError, DataError, HyperFleetError, ServiceError
 from hyperfleet.evaluation.paper_tables.page import build_tables, write_tables
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.experiments.cell import CellResult, CellSpec, finished, read_cells, run_cell, train_warm
@@ -20,7 +21,7 @@ from hyperfleet.experiments.plan import ALL_TASKS, FLEETQA, Preset, cells, prese
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
 from pipelines.progress import progress_bar
-from pipelines.render_data import render
+from pipelines.render_data import DATASET_FILE, render
 from pipelines.runtime import connect, disconnect
 
 WARM_DIR, CELLS_DIR = "warm", "cells"
@@ -75,7 +76,8 @@ def tables(config: TablesConfig, console: Console) -> Path:
         size = replace(size, seeds=config.seeds, ablation_seeds=config.seeds[:1])
     name = config.train or config.size
     output = config.output / name
-    folders = {FLEETQA: Path("data") / size.scale, **{folder.name: folder for folder in config.data}}
+    prepared = {_dataset_name(folder): folder for folder in config.data}
+    folders = {FLEETQA: Path("data") / size.scale, **prepared}
     if config.train is not None:
         connect()
         try:
@@ -87,6 +89,16 @@ def tables(config: TablesConfig, console: Console) -> Path:
     for table in built:
         console.print(to_rich(table))
     return write_tables(measured, built, output, size=name)
+
+
+def _dataset_name(folder: Path) -> str:
+    path = folder / DATASET_FILE
+    if not path.is_file():
+        raise DataError(
+            f"no prepared data set at {folder}: {DATASET_FILE} is missing; `hyperfleet data prepare`"
+        )
+    name: str = json.loads(path.read_text(encoding="utf-8"))["config"].get("dataset", folder.name)
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

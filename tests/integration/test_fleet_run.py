@@ -65,7 +65,7 @@ def place(tmp_path_factory) -> Place:
     for method in ("cdc_mmpg", "fine_tuning"):
         torch.manual_seed(len(method))
         config = BundleConfig(
-            task="open_ended_qa",
+            task="open-ended-qa",
             method=method,
             seed=0,
             num_classes=corpus.vocabulary.num_classes,

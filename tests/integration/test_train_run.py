@@ -10,13 +10,14 @@ import torch
 from mlflow import MlflowClient
 
 from hyperfleet.bundle import load_device_model, load_generator, read_config
+from hyperfleet.cloud.assembly import assemble
 from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from hyperfleet.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from hyperfleet.tracking.registry import GENERATOR_NAME, NEWEST, resolve_bundle
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
-from pipelines.train_generator import TrainResult, TrainRunConfig, build_trainer, train
+from pipelines.train_generator import TrainResult, TrainRunConfig, train
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
 
 def test_two_workers_train_what_a_plain_loop_trains(trained: Trained) -> None:
     plain = dataclasses.replace(SCHEDULE, method="fine_tuning")
-    trainer, _ = build_trainer(trained.config(train=plain))
+    trainer = assemble(plain, trained.config(train=plain).data).trainer
     results = list(trainer.run())
     alone, together = trainer.model.device.state_dict(), load_device_model(trained.static.bundle).state_dict()
     for name, tensor in alone.items():
@@ -98,7 +99,7 @@ def test_a_finished_run_is_taken_up_where_it_ended(trained: Trained) -> None:
 
 def test_the_device_model_alone_starts_warm(trained: Trained) -> None:
     assert trained.personal.warm == trained.static.warm
-    trainer, _ = build_trainer(trained.config(train=SCHEDULE))
+    trainer = assemble(SCHEDULE, trained.config(train=SCHEDULE).data).trainer
     assert not any(name.startswith("generator.base") for name, _ in trainer.model.named_parameters())
 
 
