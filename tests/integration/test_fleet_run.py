@@ -77,7 +77,7 @@ def place(tmp_path_factory) -> Place:
         with torch.no_grad():
             # At its start an encoder gives almost the same feature for everything, and one answer to all.
             for weight in model.device.encoder.transformer.blocks.parameters():
-                weight.mul_(8 if weight.dim() == 2 else 1)
+                weight.mul_(16 if weight.dim() == 2 else 1)
         files = {"tokenizer_file": corpus.tokenizer_file, "answers_file": corpus.answers_file}
         save_bundle(root / method, config, model, **files)
     return Place(root)
@@ -93,7 +93,7 @@ def result(place) -> FleetResult:
 @pytest.mark.integration
 def test_a_fleet_asks_a_real_service_and_answers_as_the_serial_loop_does(place, result):
     events = read_events(result.events)
-    live = open_live_data(place.root / "data", text_length=12)
+    live = open_live_data(place.root / "data", text_length=ENCODERS["tiny"](100).text_length)
     group = DeviceGroup(
         personal=load_device_model(place.root / "cdc_mmpg"),
         static=load_device_model(place.root / "fine_tuning"),
