@@ -88,7 +88,9 @@ def _facts(result: FleetResult, run_id: str, uri: str, steps: tuple[StepFact, ..
     if result.num_skipped:
         notes.append(f"{result.num_skipped} live questions were left out because their video is broken.")
     return RunFacts(
-        method="CDC-MMPG" if result.bundle.method == "cdc_mmpg" else result.bundle.method,
+        method={"cdc_mmpg": "CDC-MMPG", "stable_synth_net": "StableSynthNet"}.get(
+            result.bundle.method, result.bundle.method
+        ),
         data_set=str(result.data),
         seed=result.bundle.seed,
         model_name=result.model.name,
@@ -96,7 +98,7 @@ def _facts(result: FleetResult, run_id: str, uri: str, steps: tuple[StepFact, ..
         mlflow_run_id=run_id,
         mlflow_url=uri,
         encoder_preset=result.bundle.encoder.name,
-        weights_origin="random initialisation",
+        weights_origin=result.bundle.weights_origin,
         num_classes=result.bundle.num_classes,
         device_params=sum(p.numel() for p in device.parameters()),
         cloud_params=sum(p.numel() for p in generator.parameters()),

@@ -276,7 +276,7 @@ def _worker(loop: dict[str, Any]) -> None:
     assembled = assemble(config.train, config.data, rank=rank, world_size=world_size)
     trainer, files = assembled.trainer, assembled.files
     if rank == 0:
-        tracker.log_params({"weights_origin": assembled.weights_origin})
+        tracker.log_params({"weights_origin": trainer.weights_origin})
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         start, restore = starting_point(config, trainer, None)

@@ -37,7 +37,10 @@ TOKENIZER_FILE, ANSWERS_FILE = "tokenizer.json", "answers.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BundleConfig:
-    """What a bundle holds; enough to build its modules before loading their weights."""
+    """What a bundle holds; enough to build its modules before loading their weights.
+
+    `weights_origin` tells where the encoder's weights came from before they were trained.
+    """
 
     task: str
     method: str
@@ -45,6 +48,7 @@ class BundleConfig:
     num_classes: int
     encoder: EncoderConfig
     generator: HeadGeneratorConfig | None
+    weights_origin: str = "random"
 
     def to_json(self) -> str:
         """Return the configuration as indented JSON."""

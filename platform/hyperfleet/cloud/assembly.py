@@ -27,7 +27,6 @@ class Assembled:
     trainer: Trainer
     source: Callable[[str], BatchSource]
     files: BundleFiles
-    weights_origin: str
 
 
 def encoder_config(config: TrainConfig, vocab_size: int) -> EncoderConfig:
@@ -94,9 +93,15 @@ def assemble(config: TrainConfig, data: Path, *, rank: int = 0, world_size: int 
     checkpoint = Path(config.pretrained) if config.pretrained is not None else None
     origin = initialise(model.device, tokenizer=corpus.tokenizer, checkpoint=checkpoint)
     trainer = Trainer(
-        config=config, model=model, train=train, validation=source("val"), rank=rank, world_size=world_size
+        config=config,
+        model=model,
+        train=train,
+        validation=source("val"),
+        rank=rank,
+        world_size=world_size,
+        weights_origin=origin.describe(),
     )
     files = BundleFiles(
         tokenizer=corpus.tokenizer_file, answers=corpus.answers_file if corpus.vocabulary else None
     )
-    return Assembled(trainer=trainer, source=source, files=files, weights_origin=origin.describe())
+    return Assembled(trainer=trainer, source=source, files=files)

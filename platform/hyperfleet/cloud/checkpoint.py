@@ -29,7 +29,7 @@ class BundleFiles:
 
 def save_trained(folder: Path, trainer: Trainer, files: BundleFiles) -> Path:
     """Write the trainer's model as a bundle."""
-    config = bundle_config(trainer.config, trainer.model)
+    config = bundle_config(trainer)
     return save_bundle(
         folder, config, trainer.model, tokenizer_file=files.tokenizer, answers_file=files.answers
     )

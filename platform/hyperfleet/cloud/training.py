@@ -152,6 +152,7 @@ class Trainer:
     torch_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     optimiser: torch.optim.AdamW | None = None
     best_score: float = -1.0
+    weights_origin: str = "random"
     kept_validation: Tensor | None = None
 
     def to(self, torch_device: torch.device) -> None:
@@ -355,8 +356,9 @@ class Trainer:
         )
 
 
-def bundle_config(config: TrainConfig, model: TaskModel) -> BundleConfig:
-    """Describe the model that `config` trains, for saving it."""
+def bundle_config(trainer: Trainer) -> BundleConfig:
+    """Describe the model that a trainer trains, for saving it."""
+    config, model = trainer.config, trainer.model
     return BundleConfig(
         task=config.task,
         method=config.method,
@@ -364,4 +366,5 @@ def bundle_config(config: TrainConfig, model: TaskModel) -> BundleConfig:
         num_classes=model.device.layout.num_classes,
         encoder=model.device.encoder.config,
         generator=model.generator.config if model.generator is not None else None,
+        weights_origin=trainer.weights_origin,
     )

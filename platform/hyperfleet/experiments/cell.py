@@ -197,7 +197,7 @@ def run_cell(
     trainer = assembled.trainer
     trainer.to(torch_device)
     start = warm_start(warm, trainer) if warm is not None else Position()
-    origin = assembled.weights_origin
+    origin = trainer.weights_origin
     parameters = {**dataclasses.asdict(spec.train), "dataset": spec.dataset, "data": data}
     tracker.log_params({**parameters, "warm_start": warm, "weights_origin": origin})
     logit_std, loss = measure_start(trainer)

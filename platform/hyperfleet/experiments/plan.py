@@ -60,7 +60,7 @@ PRESETS = {
         ablation_seeds=(0,),
     ),
     "paper": Preset(
-        scale="full",
+        scale="paper",
         train=TrainConfig(
             encoder="all_in_one_ti", warm_epochs=10, epochs=40, batch_size=256, learning_rate=1e-4
         ),

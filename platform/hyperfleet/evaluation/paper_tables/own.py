@@ -15,6 +15,12 @@ _TITLES = {
     MULTIPLE_CHOICE: "multiple choice",
     RETRIEVAL: "video-text retrieval",
 }
+_TASK_NOTES = {
+    OPEN_ENDED_QA: (
+        "An answer outside the vocabulary counts as wrong; All-in-One's count leaves such samples out.",
+    ),
+    RETRIEVAL: ("The difference is of the mean of the six recalls.",),
+}
 PAIRED_NOTE = (
     "Difference to Fine-tuning on the same live samples, in points: seeds averaged, devices paired; 95% "
     "interval by bootstrap over devices, p of Wilcoxon's signed-rank test. It says how sure the difference "
@@ -45,6 +51,7 @@ def methods_on_fleetqa(measured: Measured, task: str) -> Table:
             row(
                 name,
                 *(measured.cell(cells, measure(each), percent_spread) for each in measures),
+                *([_in_vocabulary(measured, cells)] if task == OPEN_ENDED_QA else []),
                 *_difference(measured, base, cells),
                 str(len(cells)) if cells else MISSING,
             )
@@ -53,11 +60,19 @@ def methods_on_fleetqa(measured: Measured, task: str) -> Table:
     return Table(
         name=f"fleetqa-{task}",
         title=f"All methods on FleetQA, {_TITLES[task]}",
-        columns=("Method", *(each.capitalize() if each == "accuracy" else each for each in measures), *tail),
+        columns=(
+            "Method",
+            *(each.capitalize() if each == "accuracy" else each for each in measures),
+            *(["All-in-One's count"] if task == OPEN_ENDED_QA else []),
+            *tail,
+        ),
         rows=tuple(rows),
-        footnotes=(PAIRED_NOTE,)
-        + (("The difference is of the mean of the six recalls.",) if task == RETRIEVAL else ()),
+        footnotes=(PAIRED_NOTE, *_TASK_NOTES.get(task, ())),
     )
+
+
+def _in_vocabulary(measured: Measured, cells: list[CellResult]) -> Cell:
+    return measured.cell(cells, lambda cell: cell.in_vocabulary, percent_spread)
 
 
 def _difference(measured: Measured, base: list[CellResult], cells: list[CellResult]) -> list[str]:
