@@ -19,10 +19,6 @@ from hyperfleet.tasks import OPEN_ENDED_QA, task
 
 Losses = dict[str, Tensor]
 
-# A step on kept features costs so little that starting it would dominate: they come in larger batches.
-CACHED_BATCHES = 8
-# Numbers of generated heads in one such batch: 128 MiB of float32, and as much again for their gradient.
-GENERATED_AT_ONCE = 2**25
 # A chunk of 1,501 scores each is 1.5 MiB, of generated heads of that size 149 MiB.
 JUDGED_TOGETHER = 256
 
@@ -203,13 +199,7 @@ class Trainer:
         return start.step + sum(stage.epochs * self._num_batches(stage) for stage in left) - done
 
     def _batch_size(self, stage: Stage) -> int:
-        if not stage.encoder_is_frozen:
-            return self.config.batch_size
-        generator = self.model.generator
-        if generator is None or not stage.moves("generator.f_h.x"):
-            return CACHED_BATCHES * self.config.batch_size
-        heads = GENERATED_AT_ONCE // (generator.form.num_generated * self.config.batch_size)
-        return self.config.batch_size * max(1, min(CACHED_BATCHES, heads))
+        return self.config.batch_size * stage.batch_factor
 
     def _num_batches(self, stage: Stage) -> int:
         return self.train.num_batches(self._batch_size(stage))

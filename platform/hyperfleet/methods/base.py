@@ -49,6 +49,7 @@ class Stage:
             the head itself.
         samples_per_category: put so many samples of a category side by side (a P x K sampler), for losses
             that compare them; None shuffles freely.
+        batch_factor: how many times as large batches are, where a step costs less than starting it.
     """
 
     name: str
@@ -57,8 +58,11 @@ class Stage:
     learning_rate: float
     generator_rate: float = 1.0
     samples_per_category: int | None = None
+    batch_factor: int = 1
 
     def __post_init__(self) -> None:
+        if self.batch_factor < 1:
+            raise ConfigError(f"stage {self.name!r} needs batch_factor >= 1, got {self.batch_factor}")
         if self.epochs < 0 or not self.learning_rate > 0 or not self.generator_rate > 0:
             raise ConfigError(
                 f"stage {self.name!r} needs epochs >= 0 and learning rates > 0, got epochs={self.epochs}, "

@@ -23,6 +23,7 @@ from hyperfleet.methods.base import (
 from hyperfleet.nn import AnchorReasonerConfig, HeadGeneratorConfig
 
 REASON, ADAPT = "reason", "adapt"
+REASON_BATCH_FACTOR = 8
 
 # Ablations: the adaptor on the raw anchor, and the reasoner before a bare hypernetwork.
 FDA_ALONE = HeadGeneratorConfig(adr=None)
@@ -68,7 +69,11 @@ class CdcMmpg:
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
         """Warm start, ADR, then FDA with the device model."""
         reason = Stage(
-            name=REASON, trains=("generator.adr",), epochs=FROZEN_PASSES * epochs, learning_rate=learning_rate
+            name=REASON,
+            trains=("generator.adr",),
+            epochs=FROZEN_PASSES * epochs,
+            learning_rate=learning_rate,
+            batch_factor=REASON_BATCH_FACTOR,
         )
         # Without the warm stage its passes go to the last one: every method makes equally many.
         adapt = Stage(
