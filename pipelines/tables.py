@@ -25,6 +25,7 @@ from pipelines.render_data import DATASET_FILE, render
 from pipelines.runtime import connect, disconnect
 
 WARM_DIR, CELLS_DIR = "warm", "cells"
+WIDTH = 160
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +87,10 @@ def tables(config: TablesConfig, console: Console) -> Path:
         finally:
             disconnect()
     measured, built = build_tables(read_cells(output / CELLS_DIR), output / CELLS_DIR)
+    # A file or a pipe has no width; 80 columns would fold every cell.
+    wide = console if console.is_terminal else Console(width=WIDTH)
     for table in built:
-        console.print(to_rich(table))
+        wide.print(to_rich(table))
     return write_tables(measured, built, output, size=name)
 
 

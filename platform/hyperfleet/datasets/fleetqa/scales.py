@@ -135,7 +135,7 @@ SCALES = {
     "demo": FleetQAConfig(),
     "full": _FULL,
     # For All-in-One-Ti: the videos' own height, and as many frames as the most demanding method reads.
-    "paper": replace(_FULL, stored_frames=5, store_short_side=240),
+    "paper": replace(_FULL, stored_frames=5, store_short_side=240, store_quality=90),
 }
 
 

@@ -1,11 +1,13 @@
 """Counts of the real modules at the papers' sizes: what the analytic columns show."""
 
+import dataclasses
 from functools import cache
 
 import torch
 
 from hyperfleet.evaluation import published
 from hyperfleet.experiments.cost import count_params, macs_of
+from hyperfleet.messages import FEATURE_BYTES
 from hyperfleet.methods import METHODS
 from hyperfleet.nn import DeviceModel, HeadGenerator, HeadGeneratorConfig, all_in_one_ti, head_layout
 from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL, task
@@ -49,9 +51,13 @@ def generator_macs(dataset: str, method: str) -> tuple[int, int] | None:
     return macs_of(HeadGenerator(config, head_layout(outputs, task(name).readout)))
 
 
-def _config(dataset: str, method: str) -> HeadGeneratorConfig | None:
-    import dataclasses
+def upload_bytes(method: str) -> int:
+    """Size of what a device sends for one head; 0 where nothing is generated."""
+    config = METHODS[method].generator_config
+    return 0 if config is None else config.num_uploaded * FEATURE_BYTES
 
+
+def _config(dataset: str, method: str) -> HeadGeneratorConfig | None:
     config = METHODS[method].generator_config
     if config is None or config.templates is None:
         return config

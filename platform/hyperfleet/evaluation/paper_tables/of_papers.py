@@ -82,25 +82,26 @@ def paper_tables(measured: Measured) -> tuple[Table, ...]:
 def methods_table(measured: Measured, paper: str, number: int, task: str) -> Table:
     """Accuracy, parameters and time delay by method, of both question answering tasks."""
     records = [r for r in published.METHODS if (r.paper, r.table) == (paper, number)]
-    datasets = list(dict.fromkeys(record.dataset for record in records))
-    columns = ["Method", *(f"{data} {what}" for data in datasets for what in _COLUMNS), "FleetQA Acc."]
-    rows = []
+    rows = [
+        _row(record.dataset, record.method, paper, *_method_cells(measured, record, task))
+        for record in records
+    ]
     for name in dict.fromkeys(record.method for record in records):
-        key = key_of(paper, name)
-        cells: list[Cell] = []
-        for data in datasets:
-            record = published.method(paper, data, name)
-            cells += _method_cells(measured, record, key, task)
-        cells.append(measured.cell(measured.of(FLEETQA, task, key), accuracy, percent_spread))
-        rows.append(row(f"{name} ({key})" if name == "Ours" else name, *cells, strong=name == "Ours"))
+        cells = measured.of(FLEETQA, task, key_of(paper, name))
+        shown = measured.cell(cells, accuracy, percent_spread)
+        rows.append(_row("FleetQA", name, paper, shown, *[Cell(text=MISSING)] * 3))
     notes = [record.note for record in records if record.note]
+    columns = ["Data set, method", "Accuracy", "D-Param", "C-Param", "Time delay"]
     return _table(paper, number, columns, rows, (*notes, STATIC_NOTE, ANALYTIC_NOTE))
 
 
-_COLUMNS = ("Acc.", "D-Param", "C-Param", "Time delay")
+def _row(dataset: str, name: str, paper: str, *cells: Cell) -> tuple[Cell, ...]:
+    ours = name == "Ours"
+    return row(f"{dataset}, {f'Ours: {OURS[paper]}' if ours else name}", *cells, strong=ours)
 
 
-def _method_cells(measured: Measured, record: published.PublishedMethod, key: str, task: str) -> list[Cell]:
+def _method_cells(measured: Measured, record: published.PublishedMethod, task: str) -> list[Cell]:
+    key = key_of(record.paper, record.method)
     ours = measured.of(PREPARED[record.dataset], task, key)
     cloud = modules.cloud_params(record.dataset, key)
     size = modules.download_bytes(record.dataset, key)
@@ -117,44 +118,40 @@ def retrieval_table(measured: Measured, paper: str) -> Table:
     """Recall from video to text and from text to video."""
     records = [record for record in published.RETRIEVAL if record.paper == paper]
     names = published.RETRIEVAL_COLUMNS
-    data = records[0].dataset
-    columns = ["Method", *(f"{data} {name}" for name in names), *(f"FleetQA {name}" for name in names)]
-    rows = []
+    rows, rendered = [], []
     for record in records:
         key = key_of(paper, record.method)
-        ours = measured.of(PREPARED[data], RETRIEVAL, key)
-        rendered = measured.of(FLEETQA, RETRIEVAL, key)
+        ours = measured.of(PREPARED[record.dataset], RETRIEVAL, key)
         cells = [
             measured.cell(ours, measure(name), percent_spread, printed=printed)
             for name, printed in zip(names, record.recalls, strict=True)
-        ] + [measured.cell(rendered, measure(name), percent_spread) for name in names]
-        head = f"{record.method} ({key})" if record.method == "Ours" else record.method
-        rows.append(row(head, *cells, strong=record.method == "Ours"))
+        ]
+        rows.append(_row(record.dataset, record.method, paper, *cells))
+        own = measured.of(FLEETQA, RETRIEVAL, key)
+        shown = [measured.cell(own, measure(name), percent_spread) for name in names]
+        rendered.append(_row("FleetQA", record.method, paper, *shown))
     notes = [record.note for record in records if record.note]
-    return _table(paper, 3, columns, rows, tuple(notes))
+    return _table(paper, 3, ["Data set, method", *names], [*rows, *rendered], tuple(notes))
 
 
 def frames_table(measured: Measured, paper: str) -> Table:
     """Fine-tuning by number of frames: accuracy and time of an epoch."""
     records = [record for record in published.FRAMES if record.paper == paper]
-    datasets = list(dict.fromkeys(record.dataset for record in records))
-    columns = ["Frames", *(f"{data} {what}" for data in datasets for what in ("Acc.", "Time/epoch"))]
-    columns += ["FleetQA Acc.", "FleetQA Time/epoch"]
     rows = []
+    for data in dict.fromkeys(record.dataset for record in records):
+        for record in (each for each in records if each.dataset == data):
+            ours = measured.of(PREPARED[data], OPEN_ENDED_QA, "fine_tuning", record.num_frames)
+            cells = (
+                measured.cell(ours, accuracy, percent_spread, printed=record.accuracy),
+                measured.cell(ours, _epoch_s, seconds, printed=record.time_per_epoch),
+            )
+            rows.append(row(f"{data}, {record.num_frames} frames", *cells))
     for number in dict.fromkeys(record.num_frames for record in records):
-        cells: list[Cell] = []
-        for record in (each for each in records if each.num_frames == number):
-            ours = measured.of(PREPARED[record.dataset], OPEN_ENDED_QA, "fine_tuning", number)
-            cells.append(measured.cell(ours, accuracy, percent_spread, printed=record.accuracy))
-            cells.append(measured.cell(ours, _epoch_s, seconds, printed=record.time_per_epoch))
-        rendered = measured.of(FLEETQA, OPEN_ENDED_QA, "fine_tuning", number)
-        cells.append(measured.cell(rendered, accuracy, percent_spread))
-        cells.append(measured.cell(rendered, _epoch_s, seconds))
-        rows.append(row(str(number), *cells))
-    note = (
-        "Time of an epoch, ours: with as many cells at once as the machine had cores; the papers': one A100."
-    )
-    return _table(paper, 4, columns, rows, (note,))
+        own = measured.of(FLEETQA, OPEN_ENDED_QA, "fine_tuning", number)
+        shown = (measured.cell(own, accuracy, percent_spread), measured.cell(own, _epoch_s, seconds))
+        rows.append(row(f"FleetQA, {number} frames", *shown))
+    note = "Time of an epoch, ours: with as many cells at once as cores; the papers': one A100 GPU."
+    return _table(paper, 4, ["Data set", "Accuracy", "Time/epoch"], rows, (note,))
 
 
 def _epoch_s(cell: CellResult) -> float | None:
@@ -162,39 +159,35 @@ def _epoch_s(cell: CellResult) -> float | None:
 
 
 def duet_table(measured: Measured) -> Table:
-    """StableSynthNet beside DUET: accuracy, latency, and multiplications."""
-    records = published.LATENCIES
-    datasets = list(dict.fromkeys(record.dataset for record in records))
-    columns = ["Method", *(f"{data} {what}" for data in datasets for what in ("Acc.", "Latency"))]
-    columns += ["FleetQA Acc.", "FleetQA generate + apply", "MACs before f_h, f_h (MSRVTT-QA)", "Upload, KiB"]
+    """StableSynthNet beside DUET: accuracy, latency, multiplications and upload."""
+    paper = published.STABLE_SYNTH_NET
     rows = []
-    for name in dict.fromkeys(record.method for record in records):
-        key = key_of(published.STABLE_SYNTH_NET, name)
-        cells: list[Cell] = []
-        for record in (each for each in records if each.method == name):
-            ours = measured.of(PREPARED[record.dataset], OPEN_ENDED_QA, key)
-            cells.append(measured.cell(ours, accuracy, percent_spread, printed=record.accuracy))
-            cells.append(measured.cell(ours, latency_s, _latency, printed=record.latency))
-        rendered = measured.of(FLEETQA, OPEN_ENDED_QA, key)
-        flops = next((each.flops for each in published.FLOPS if each.method == name), MISSING)
-        macs = modules.generator_macs(published.MSRVTT_QA, key)
-        counted = MISSING if macs is None else " + ".join(wording.millions(count) for count in macs)
-        uploads = METHOD_UPLOADS[key]
-        cells += [
-            measured.cell(rendered, accuracy, percent_spread),
-            measured.cell(rendered, latency_s, _latency),
-            Cell(text=f"{flops} / {counted}"),
-            Cell(text=wording.kib(uploads * FEATURE_BYTES)),
-        ]
-        rows.append(row(f"{name} ({key})" if name == "Ours" else name, *cells, strong=name == "Ours"))
+    for record in published.LATENCIES:
+        key = key_of(paper, record.method)
+        ours = measured.of(PREPARED[record.dataset], OPEN_ENDED_QA, key)
+        # The text prints the count once and does not say for which data set.
+        flops = next((each.flops for each in published.FLOPS if each.method == record.method), None)
+        macs = modules.generator_macs(record.dataset, key) or ()
+        counted = " + ".join(wording.millions(count) for count in macs)
+        cells = (
+            measured.cell(ours, accuracy, percent_spread, printed=record.accuracy),
+            measured.cell(ours, latency_s, _latency, printed=record.latency),
+            _beside(flops, counted),
+            Cell(text=wording.kib(modules.upload_bytes(key))),
+        )
+        rows.append(_row(record.dataset, record.method, paper, *cells))
+    for name in dict.fromkeys(record.method for record in published.LATENCIES):
+        own = measured.of(FLEETQA, OPEN_ENDED_QA, key_of(paper, name))
+        shown = (measured.cell(own, accuracy, percent_spread), measured.cell(own, latency_s, _latency))
+        upload = Cell(text=wording.kib(modules.upload_bytes(key_of(paper, name))))
+        rows.append(_row("FleetQA", name, paper, *shown, Cell(text=MISSING), upload))
     note = (
         "Latency, ours: median time of generating one head alone on one thread and applying it, without "
-        "encoder and network; the paper does not say what its latency contains."
+        "encoder and network; the paper does not say what its latency contains. Multiply-accumulates, ours: "
+        "before f_h + of f_h."
     )
-    return _table(published.STABLE_SYNTH_NET, 2, columns, rows, (note,))
-
-
-METHOD_UPLOADS = {"duet": 5, "stable_synth_net": 1}
+    columns = ["Data set, method", "Accuracy", "Latency", "FLOPs / MACs", "Upload, KiB"]
+    return _table(paper, 2, columns, rows, (note,))
 
 
 def latency_s(cell: CellResult) -> float | None:

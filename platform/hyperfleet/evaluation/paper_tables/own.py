@@ -129,7 +129,7 @@ def cost_table(measured: Measured) -> Table:
         cloud = modules.cloud_params(published.MSRVTT_QA, name)
         macs = modules.generator_macs(published.MSRVTT_QA, name)
         size = modules.download_bytes(published.MSRVTT_QA, name)
-        upload = cells[0].cost.upload_bytes if cells else 0
+        upload = modules.upload_bytes(name)
         rows.append(
             row(
                 name,
@@ -161,7 +161,7 @@ def cost_table(measured: Measured) -> Table:
         rows=tuple(rows),
         footnotes=(
             "Parameters, multiply-accumulates and download: counted in the modules with All-in-One-Ti and "
-            "C = 1,501. Upload, times and training (after the shared warm stage): on FleetQA, one thread.",
+            "C = 1,501. Times and training (after the shared warm stage): on FleetQA, one thread.",
         ),
     )
 
