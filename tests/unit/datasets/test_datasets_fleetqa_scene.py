@@ -166,7 +166,7 @@ def test_impossible_configurations_are_refused(change: dict[str, object], messag
 
 
 def test_scales_have_names() -> None:
-    assert set(SCALES) == {"smoke", "demo", "full"}
+    assert set(SCALES) == {"smoke", "demo", "full", "paper"}
     with pytest.raises(UnknownNameError, match="expected one of: demo, full, smoke"):
         scale("huge")
     assert isinstance(scale("full"), FleetQAConfig)
