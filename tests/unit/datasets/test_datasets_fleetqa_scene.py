@@ -167,7 +167,7 @@ def test_impossible_configurations_are_refused(change: dict[str, object], messag
 
 def test_scales_have_names() -> None:
     assert set(SCALES) == {"smoke", "demo", "full", "paper"}
-    with pytest.raises(UnknownNameError, match="expected one of: demo, full, smoke"):
+    with pytest.raises(UnknownNameError, match="expected one of: demo, full, paper, smoke"):
         scale("huge")
     assert isinstance(scale("full"), FleetQAConfig)
 
