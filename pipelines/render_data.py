@@ -28,7 +28,7 @@ from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from hyperfleet.datasets.fleetqa.writer import render_clip
 from hyperfleet.errors import ConfigError, DataError
 from pipelines.progress import progress_bar
-from pipelines.runtime import connect
+from pipelines.runtime import connect, num_available
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -142,7 +142,7 @@ def _spread_on_ray(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
 ) -> Iterator[Result]:
     connect()
-    limit = 2 * (workers or _num_cores())
+    limit = 2 * (workers or max(1, num_available("CPU")))
     task: Any = ray.remote(_apply_to_chunk)
     shared = ray.put(function)
     running: deque[ray.ObjectRef[list[Result]]] = deque()
@@ -161,11 +161,6 @@ def _result(chunk: "ray.ObjectRef[list[Result]]") -> list[Result]:
     except RayTaskError as error:
         # What went wrong, instead of where in Ray it surfaced.
         raise error.cause from error
-
-
-def _num_cores() -> int:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources["CPU"]))
 
 
 def _apply_to_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

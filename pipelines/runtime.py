@@ -59,6 +59,12 @@ def connect(num_cpus: int | None = None) -> None:
         _join_cluster(address, folders)
 
 
+def num_available(resource: str) -> int:
+    """Return how many whole CPUs or GPUs the connected cluster has."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return int(resources.get(resource, 0))
+
+
 def disconnect() -> None:
     """Leave the cluster; one that `connect` started stops."""
     if ray.is_initialized():

@@ -17,12 +17,13 @@ from hyperfleet.errors import ConfigError, DataError, HyperFleetError, ServiceEr
 from hyperfleet.evaluation.paper_tables.page import build_tables, write_tables
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.experiments.cell import CellResult, CellSpec, finished, read_cells, run_cell, train_warm
-from hyperfleet.experiments.plan import ALL_TASKS, FLEETQA, Preset, cells, preset, warm_key, warm_spec
+from hyperfleet.experiments.plan import FLEETQA, Preset, cells, preset, warm_key, warm_spec
+from hyperfleet.tasks import TASKS
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
 from pipelines.progress import progress_bar
 from pipelines.render_data import DATASET_FILE, render
-from pipelines.runtime import connect, disconnect
+from pipelines.runtime import connect, disconnect, num_available
 
 WARM_DIR, CELLS_DIR = "warm", "cells"
 WIDTH = 160
@@ -55,11 +56,9 @@ class TablesConfig:
     output: Path = Path("outputs/tables")
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.tasks or ()) - set(ALL_TASKS))
+        unknown = sorted(set(self.tasks or ()) - set(TASKS))
         if unknown:
-            raise ConfigError(
-                f"TablesConfig.tasks must be of {', '.join(ALL_TASKS)}, got {', '.join(unknown)}"
-            )
+            raise ConfigError(f"TablesConfig.tasks must be of {', '.join(TASKS)}, got {', '.join(unknown)}")
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) != len(self.seeds)):
             raise ConfigError(f"TablesConfig.seeds needs different seeds, got {self.seeds}")
         if self.workers is not None and self.workers < 1:
@@ -144,24 +143,21 @@ def _train_missing(
                 warm_folder=(output / WARM_DIR / warm_key(warm)).absolute() if warm else None,
                 experiment=experiment,
                 tracking_uri=uri,
-                torch_device=torch.device("cuda" if _num("GPU") else "cpu"),
+                torch_device=torch.device("cuda" if num_available("GPU") else "cpu"),
             )
         )
     if missing:
         _run(missing, config.workers, console)
 
 
-def _num(resource: str) -> int:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return int(resources.get(resource, 0))
-
-
 def _run(jobs: Sequence[_Job], workers: int | None, console: Console) -> None:
     """Run warm stages and cells as Ray tasks; a cell waits for its warm model alone."""
     # One GPU or one core each; more cells at once than that would only take turns.
-    kind = "GPU" if _num("GPU") else "CPU"
-    at_once = min(workers or _num(kind), _num(kind))
-    on_ray: Any = ray.remote(num_cpus=_num("CPU") / at_once, num_gpus=int(kind == "GPU"), max_retries=1)
+    kind = "GPU" if num_available("GPU") else "CPU"
+    at_once = min(workers or num_available(kind), num_available(kind))
+    on_ray: Any = ray.remote(
+        num_cpus=num_available("CPU") / at_once, num_gpus=int(kind == "GPU"), max_retries=1
+    )
     warm_task, cell_task = on_ray(_warm), on_ray(_cell)
     warm_refs: dict[Path, Any] = {}
     running: dict[Any, str] = {}

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -18,7 +17,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
 from actors.progress_board import TrainProgress, start_progress_board
-from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config
+from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config, replace_folder
 from hyperfleet.cloud.assembly import assemble, encoder_config
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
 from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
@@ -30,7 +29,7 @@ from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri,
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
 from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
 from pipelines.progress import progress_bar
-from pipelines.runtime import connect
+from pipelines.runtime import connect, num_available
 
 BEST = "best"
 SETTINGS_FILE = "settings.json"
@@ -168,7 +167,7 @@ def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
 def _check_resources(config: TrainRunConfig) -> None:
     # Ray Train would wait for the missing workers without end.
     kind = "GPU" if config.use_gpu else "CPU"
-    available = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    available = num_available(kind)
     if available < config.num_workers:
         raise ConfigError(
             f"{config.num_workers} training workers need one {kind} each, the cluster has {available}; "
@@ -252,18 +251,9 @@ def starting_point(config: TrainRunConfig, trainer: Trainer, checkpoint: Path | 
 def keep_bundles(config: TrainRunConfig, trainer: Trainer, files: BundleFiles, result: EpochResult) -> None:
     """Write the best model so far, and the one that ends the first stage, into the output folder."""
     if result.is_best:
-        _replace(config.output / BEST, trainer, files)
+        replace_folder(config.output / BEST, lambda folder: save_trained(folder, trainer, files))
     if result.ends_stage and result.stage == WARM:
-        _replace(config.output / WARM, trainer, files)
-
-
-def _replace(folder: Path, trainer: Trainer, files: BundleFiles) -> None:
-    # A run killed while it writes must not leave a half-written model under the final name.
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save_trained(partial, trainer, files)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+        replace_folder(config.output / WARM, lambda folder: save_trained(folder, trainer, files))
 
 
 def _worker(loop: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ answers.json        the answers in label order
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,16 @@ def save_bundle(
     # Written last: a folder with a configuration is a whole bundle.
     (folder / CONFIG_FILE).write_text(config.to_json())
     return folder
+
+
+def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a folder that then takes the place of `folder`: whole, or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    write(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def read_config(folder: Path) -> BundleConfig:

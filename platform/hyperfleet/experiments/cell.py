@@ -3,9 +3,7 @@
 import dataclasses
 import json
 import math
-import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
+from hyperfleet.bundle import replace_folder
 from hyperfleet.cloud.assembly import Assembled, assemble
 from hyperfleet.cloud.batches import BatchSource
 from hyperfleet.cloud.checkpoint import save_trained, warm_start
@@ -176,7 +175,7 @@ def train_warm(spec: CellSpec, data: Path, folder: Path, *, torch_device: torch.
         save_trained(partial, assembled.trainer, assembled.files)
         (partial / WARM_FILE).write_text(json.dumps(_settings(spec.train, spec.data_digest), indent=2) + "\n")
 
-    _replace(folder, write)
+    replace_folder(folder, write)
     return folder
 
 
@@ -280,16 +279,6 @@ def _train(
         if result.is_best:
             best = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     trainer.model.load_state_dict(best)
-    _replace(folder / MODEL_DIR, lambda partial: save_trained(partial, trainer, assembled.files))
+    replace_folder(folder / MODEL_DIR, lambda partial: save_trained(partial, trainer, assembled.files))
     epoch_s = sum(passes) / len(passes) if passes else None
     return epoch_s, time.perf_counter() - started
-
-
-def _replace(folder: Path, write: Callable[[Path], object]) -> None:
-    # A run killed while it writes must not leave half a model under the final name.
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    write(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)

@@ -8,7 +8,7 @@ from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.experiments.cell import CellSpec
 from hyperfleet.methods import method
 from hyperfleet.methods.base import WARM
-from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL
+from hyperfleet.tasks import OPEN_ENDED_QA
 
 FLEETQA = "fleetqa"
 # The rows of the main tables, in the papers' order; DUET appears in StableSynthNet's Table 2 alone.
@@ -148,6 +148,3 @@ def warm_key(spec: CellSpec) -> str:
     """Name of the folder of a warm model."""
     frames = spec.num_frames or DEFAULT_FRAMES
     return f"{spec.dataset}/{spec.train.task}/warm-{frames}frames/seed-{spec.train.seed}"
-
-
-ALL_TASKS = (OPEN_ENDED_QA, MULTIPLE_CHOICE, RETRIEVAL)

@@ -14,6 +14,9 @@ from hyperfleet.tasks import Task
 
 # The stage that most methods begin with, unless they start from a model that has been through it.
 WARM = "warm"
+# The stage that methods with a generator end with, and what of it trains where a reader is frozen.
+ADAPT = "adapt"
+ADAPTOR = ("generator.f_p", "generator.f_h")
 
 # All that the device computes with; `itm_score` is carried along for its checkpoints and never applied.
 HEAD_PARTS = ("device.trunk", "device.head", "device.text_projection")
@@ -134,6 +137,24 @@ def parts_beside(generator: HeadGeneratorConfig) -> tuple[str, ...]:
 def warm_stage(epochs: int, learning_rate: float) -> Stage:
     """Return the static model's training on the history of all devices, which methods share."""
     return Stage(name=WARM, trains=DEVICE_PARTS, epochs=epochs, learning_rate=learning_rate)
+
+
+def adapt_stage(
+    generator: HeadGeneratorConfig,
+    epochs: int,
+    learning_rate: float,
+    *,
+    generator_rate: float = GENERATOR_RATE,
+    generator_parts: tuple[str, ...] = ("generator",),
+) -> Stage:
+    """Return the stage that trains the generator beside the device model."""
+    return Stage(
+        name=ADAPT,
+        trains=(*parts_beside(generator), *generator_parts),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        generator_rate=generator_rate,
+    )
 
 
 def generator_of(model: TaskModel) -> HeadGenerator:

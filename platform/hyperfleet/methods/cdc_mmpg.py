@@ -7,22 +7,23 @@ from torch import Tensor
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.methods.base import (
+    ADAPTOR,
     FROZEN_PASSES,
     GENERATOR_RATE,
     WARM,
     Examples,
     Stage,
     TaskModel,
+    adapt_stage,
     adaptation_losses,
     generator_of,
-    parts_beside,
     random_anchor,
     static_loss,
     warm_stage,
 )
 from hyperfleet.nn import AnchorReasonerConfig, HeadGeneratorConfig
 
-REASON, ADAPT = "reason", "adapt"
+REASON = "reason"
 REASON_BATCH_FACTOR = 8
 
 # Ablations: the adaptor on the raw anchor, and the reasoner before a bare hypernetwork.
@@ -76,12 +77,12 @@ class CdcMmpg:
             batch_factor=REASON_BATCH_FACTOR,
         )
         # Without the warm stage its passes go to the last one: every method makes equally many.
-        adapt = Stage(
-            name=ADAPT,
-            trains=(*parts_beside(self.generator), "generator.f_p", "generator.f_h"),
-            epochs=epochs if self.warm else warm_epochs + epochs,
-            learning_rate=learning_rate / 2 if self.warm else learning_rate,
+        adapt = adapt_stage(
+            self.generator,
+            epochs if self.warm else warm_epochs + epochs,
+            learning_rate / 2 if self.warm else learning_rate,
             generator_rate=self.generator_rate,
+            generator_parts=ADAPTOR,
         )
         reasoned = (reason,) if self.generator.adr is not None else ()
         warmed = (warm_stage(warm_epochs, learning_rate),) if self.warm else ()

@@ -6,13 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.methods.base import (
-    GENERATOR_RATE,
     WARM,
     Examples,
     Stage,
     TaskModel,
+    adapt_stage,
     adaptation_losses,
-    parts_beside,
     static_loss,
     warm_stage,
 )
@@ -50,13 +49,7 @@ class Duet:
         """The warm stage, then everything together."""
         return (
             warm_stage(warm_epochs, learning_rate),
-            Stage(
-                name="adapt",
-                trains=(*parts_beside(self.generator), "generator"),
-                epochs=epochs,
-                learning_rate=learning_rate / 2,
-                generator_rate=GENERATOR_RATE,
-            ),
+            adapt_stage(self.generator, epochs, learning_rate / 2),
         )
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

@@ -6,12 +6,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.methods.base import (
+    ADAPT,
     FROZEN_PASSES,
-    GENERATOR_RATE,
     WARM,
     Examples,
     Stage,
     TaskModel,
+    adapt_stage,
     adaptation_losses,
     parts_beside,
     static_loss,
@@ -48,20 +49,14 @@ class FHyper:
 
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
         """One stage on kept features; or the warm stage and one over everything."""
-        parts = (*parts_beside(self.generator), "generator")
         if not self.train_encoder:
+            parts = (*parts_beside(self.generator), "generator")
             frozen = tuple(part for part in parts if part not in _FROZEN)
             passes = FROZEN_PASSES * (warm_epochs + epochs)
-            return (Stage(name="adapt", trains=frozen, epochs=passes, learning_rate=learning_rate),)
+            return (Stage(name=ADAPT, trains=frozen, epochs=passes, learning_rate=learning_rate),)
         return (
             warm_stage(warm_epochs, learning_rate),
-            Stage(
-                name="adapt",
-                trains=parts,
-                epochs=epochs,
-                learning_rate=learning_rate / 2,
-                generator_rate=GENERATOR_RATE,
-            ),
+            adapt_stage(self.generator, epochs, learning_rate / 2),
         )
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

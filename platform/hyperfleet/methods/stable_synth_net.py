@@ -8,11 +8,13 @@ from torch import Tensor
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.methods.base import (
+    ADAPTOR,
     GENERATOR_RATE,
     WARM,
     Examples,
     Stage,
     TaskModel,
+    adapt_stage,
     adaptation_losses,
     generator_of,
     parts_beside,
@@ -23,7 +25,7 @@ from hyperfleet.methods.base import (
 from hyperfleet.methods.driver_contrastive import contrastive_losses, risk_variance
 from hyperfleet.nn import HeadGeneratorConfig, TemplateBankConfig
 
-DRIVE, ADAPT = "drive", "adapt"
+DRIVE = "drive"
 SAMPLES_PER_CATEGORY = 4
 # 2e-5 against 1e-4 in the paper.
 DRIVE_RATE = 0.2
@@ -105,12 +107,12 @@ class StableSynthNet:
             learning_rate=learning_rate / 2 if self.keep_answering else learning_rate * DRIVE_RATE,
             samples_per_category=SAMPLES_PER_CATEGORY,
         )
-        adapt = Stage(
-            name=ADAPT,
-            trains=(*parts_beside(self.generator), "generator.f_p", "generator.f_h"),
-            epochs=epochs - driven,
-            learning_rate=learning_rate / 2,
+        adapt = adapt_stage(
+            self.generator,
+            epochs - driven,
+            learning_rate / 2,
             generator_rate=self.generator_rate,
+            generator_parts=ADAPTOR,
         )
         return warm_stage(warm_epochs, learning_rate), drive, adapt
 

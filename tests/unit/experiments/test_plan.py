@@ -7,7 +7,6 @@ import pytest
 from hyperfleet.errors import ConfigError, UnknownNameError
 from hyperfleet.experiments.cell import CellSpec
 from hyperfleet.experiments.plan import (
-    ALL_TASKS,
     AS_PRINTED,
     DEFAULT_FRAMES,
     FRAMES,
@@ -23,9 +22,9 @@ from hyperfleet.experiments.plan import (
 )
 from hyperfleet.methods import METHODS
 from hyperfleet.nn import ENCODERS
-from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL
+from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL, TASKS
 
-DATASETS = {"fleetqa": ALL_TASKS, "msvd-qa": (OPEN_ENDED_QA,)}
+DATASETS = {"fleetqa": tuple(TASKS), "msvd-qa": (OPEN_ENDED_QA,)}
 
 
 @pytest.mark.parametrize("name", PRESETS)
