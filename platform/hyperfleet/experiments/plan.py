@@ -55,7 +55,7 @@ PRESETS = {
     ),
     "demo": Preset(
         scale="demo",
-        train=TrainConfig(warm_epochs=3, epochs=2, batch_size=32, captions_per_video=2),
+        train=TrainConfig(warm_epochs=6, epochs=2, batch_size=32, captions_per_video=1),
         seeds=(0, 1, 2),
         ablation_seeds=(0,),
     ),
