@@ -14,13 +14,14 @@ import pyarrow as pa
 import ray
 import torch
 
+from hyperfleet.client import AsyncHttpClient, RetryPolicy, served_model
 from hyperfleet.device import DeviceGroup, EncodedSamples, QuestionStream, gather_samples
 from hyperfleet.device.group import FrameStore
 from hyperfleet.emulation.events import Event, events_table
 from hyperfleet.emulation.exchange import Networks, ask_and_answer
 from hyperfleet.errors import ConfigError
-from hyperfleet.link.generator_client import HttpGeneratorClient, RetryPolicy
-from hyperfleet.link.served_model import served_model
+from hyperfleet.head_codecs import DEFAULT_CODEC
+from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.nn import DeviceModel
 
 
@@ -53,6 +54,9 @@ class HostSpec:
         max_concurrent_requests: requests one host has under way at a time.
         torch_threads: threads that encode.
         retry: when a device asks again and when it gives up.
+        codec: how heads travel, a name of `hyperfleet.head_codecs.CODECS`.
+        token: what the generator knows the devices by.
+        model: name of the served model; None for the first one of the task.
     """
 
     open_data: Callable[[], DeviceData]
@@ -65,8 +69,12 @@ class HostSpec:
     max_concurrent_requests: int = 8
     torch_threads: int = 1
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    codec: str = DEFAULT_CODEC
+    token: str | None = field(default=None, repr=False)
+    model: str | None = None
 
     def __post_init__(self) -> None:
+        head_codec(self.codec)
         for name in ("batch_size", "max_concurrent_requests", "torch_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"HostSpec.{name} must be >= 1, got {getattr(self, name)}")
@@ -117,22 +125,31 @@ class DeviceHost:
 
         Raises:
             DataError: the data set cannot be opened on this machine.
-            ServiceError: the generator cannot be reached from this machine.
+            ServiceError: the generator cannot be reached from this machine or serves no such model.
+            ConfigError: the model cannot be had in this codec, or belongs to another static head.
         """
         spec = self._spec
         torch.set_num_threads(spec.torch_threads)
         # Once here, rather than device after device that falls back to its own head.
-        await asyncio.to_thread(served_model, spec.generator_url)
+        served = await asyncio.to_thread(
+            served_model, spec.generator_url, task=spec.task, name=spec.model, token=spec.token
+        )
         data = spec.open_data()
         personal, static = self._models
         self._stream = data.stream
         self._group = DeviceGroup(personal=personal, static=static, store=data.store, seed=spec.seed)
         self._networks = Networks(seed=spec.seed, names=spec.networks)
+        base = self._group.base
+        served.check_codec(spec.codec, base)
         self._client = await self._open.enter_async_context(
-            HttpGeneratorClient(
+            AsyncHttpClient(
                 url=spec.generator_url,
-                layout=self._group.layout,
+                layout=base.layout,
                 task=spec.task,
+                model=spec.model,
+                codec=spec.codec,
+                base=base,
+                token=spec.token,
                 max_connections=spec.max_concurrent_requests,
                 retry=spec.retry,
             )

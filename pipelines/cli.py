@@ -12,6 +12,7 @@ from tyro.conf import subcommand
 
 from hyperfleet.datasets.fleetqa.scales import at_shift
 from hyperfleet.errors import HyperFleetError
+from pipelines.codecs import CodecsConfig, codecs
 from pipelines.compare import CompareConfig, compare
 from pipelines.demo import DemoConfig, demo
 from pipelines.describe_data import DescribeConfig, describe
@@ -68,6 +69,7 @@ Command = (
         FleetConfig, subcommand("fleet", description="Let a fleet of devices ask for heads and answer.")
     ]
     | Annotated[TablesConfig, subcommand("tables", description="Every table of both papers: paper / ours.")]
+    | Annotated[CodecsConfig, subcommand("codecs", description="Accuracy against bytes of each head codec.")]
     | Annotated[
         CompareConfig, subcommand("compare", description="Static against personalized over several seeds.")
     ]
@@ -110,5 +112,7 @@ def _run(command: object) -> None:
             console.print(f"report: {shown}")
         case TablesConfig():
             console.print(f"tables: {tables(command, console)}")
+        case CodecsConfig():
+            console.print(f"codecs: {codecs(command, console)}")
         case CompareConfig():
             console.print(f"table: {compare(command)}")

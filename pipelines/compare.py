@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hyperfleet.bundle import load_device_model, load_generator, read_config
+from hyperfleet.client import InProcessClient
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.scales import at_shift
@@ -18,8 +19,9 @@ from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.metrics import AnswerKey, FleetScore, Roster, score
 from hyperfleet.evaluation.rendering import to_markdown, to_rich
 from hyperfleet.evaluation.seeds import seed_results, seeds_table, summarise
-from hyperfleet.link.generator_client import InProcessClient
 from hyperfleet.link.network import PAPER_NETWORKS
+from hyperfleet.messages import ModelLabel
+from hyperfleet.tracking.registry import GENERATOR_NAME
 from pipelines.demo import DemoConfig, train_pair
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
@@ -107,7 +109,8 @@ def score_pair(data: Path, static: TrainResult, personal: TrainResult, seed: int
         seed=seed,
     )
     generator = ParameterGenerator(load_generator(personal.bundle))
-    client = InProcessClient(lambda features: (*generator.generate(features), personal.model_version))
+    label = ModelLabel(model=GENERATOR_NAME, version=personal.model_version, task=bundle.task)
+    client = InProcessClient(generator.generate, label)
     devices = [int(device) for device in live.device_ids]
     run = run_serial(
         group,

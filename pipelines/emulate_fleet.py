@@ -1,5 +1,6 @@
 """Run a fleet of emulated devices against the generator and keep what each of them reported."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,20 +15,24 @@ import serve_apps
 from actors.device_host import HostSpec
 from actors.fleet import Fleet, FleetProgress
 from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, BundleConfig, load_device_model, read_config
+from hyperfleet.client import ServedModel, served_model
 from hyperfleet.datasets import Corpus
 from hyperfleet.device.group import check_comparable
 from hyperfleet.emulation.events import join_events, write_events
 from hyperfleet.emulation.live_data import open_live_data
 from hyperfleet.emulation.population import choose_devices, portion
 from hyperfleet.errors import CheckpointError, ConfigError
+from hyperfleet.head_codecs import DEFAULT_CODEC
+from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.link.network import PAPER_NETWORKS, network
-from hyperfleet.link.served_model import ServedModel, served_model
 from hyperfleet.tasks import OPEN_ENDED_QA
 from hyperfleet.tracking.registry import ALIAS, NEWEST, STATIC_NAME, ResolvedBundle, resolve_bundle
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
 EVENTS_FILE = "events.parquet"
+# The fleet's bearer token, where the generator wants one; on a command line others could read it.
+TOKEN_VARIABLE = "HYPERFLEET_TOKEN"
 NEWEST_STATIC = f"models:/{STATIC_NAME}@{ALIAS}"
 
 
@@ -48,6 +53,7 @@ class FleetConfig:
         generator_url: a generator that runs already; None starts one on the cluster for this run.
         port: port for the generator that is started; 0 takes a free one.
         replicas: replicas of it.
+        codec: how heads travel, e.g. fp32 (exact), int8 or rank4; see `hyperfleet codecs`.
         concurrent_requests: requests each host has under way at a time.
         batch_size: samples a host encodes together.
         devices_per_chunk: devices a host is given at a time; what is lost and redone when a host dies.
@@ -66,6 +72,7 @@ class FleetConfig:
     generator_url: str | None = None
     port: int = 0
     replicas: int = 1
+    codec: str = DEFAULT_CODEC
     concurrent_requests: int = 8
     batch_size: int = 32
     devices_per_chunk: int = 16
@@ -83,6 +90,7 @@ class FleetConfig:
             raise ConfigError(f"FleetConfig.networks is empty, expected some of {', '.join(PAPER_NETWORKS)}")
         for name in self.networks:
             network(name)
+        head_codec(self.codec)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,10 +155,14 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
     devices = choose_devices(data.seen, config.devices, config.seed)
     connect()
     with _generator(config, models.personal) as url:
+        served = _check_service(url, models)
         spec = HostSpec(
             open_data=open_data,
             generator_url=url,
-            task=_check_service(url, models).task,
+            task=served.task,
+            model=served.name,
+            codec=config.codec,
+            token=os.environ.get(TOKEN_VARIABLE),
             seed=config.seed,
             networks=config.networks,
             samples_per_device=config.samples_per_device,
@@ -240,7 +252,7 @@ def _generator(config: FleetConfig, personal: ResolvedBundle) -> Iterator[str]:
 
 
 def _check_service(url: str, models: _Models) -> ServedModel:
-    served = served_model(url)
+    served = served_model(url, task=models.bundle.task, token=os.environ.get(TOKEN_VARIABLE))
     expected = models.personal.version, models.bundle.num_classes
     if (served.version, served.layout.num_classes) != expected:
         raise CheckpointError(

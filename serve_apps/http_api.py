@@ -3,165 +3,230 @@
 Nothing here knows Ray; `build_api` makes the same application for a Serve replica and for a test.
 """
 
-from dataclasses import dataclass
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from typing import Any, Protocol
 
-import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from hyperfleet.errors import FeatureError
-from hyperfleet.messages import FEATURE_BYTES, FEATURE_DIM, HeadReply, HeadRequest
+from hyperfleet.errors import (
+    ComeAgainError,
+    DeadlineError,
+    FeatureError,
+    HyperFleetError,
+    NotAcceptableError,
+    TooManyFeaturesError,
+    UnauthenticatedError,
+    UnknownNameError,
+)
+from hyperfleet.messages import FEATURE_BYTES, FEATURE_DIM
+from serve_apps.head_service import CHECKSUM, EncodedHeads, HeadService
+from serve_apps.http_documentation import (
+    BASE_REPLIES,
+    GENERATE_REPLIES,
+    GENERATE_REQUEST,
+    OCTETS,
+    PROBLEM,
+    Problem,
+)
+from serve_apps.negotiation import SAFETENSORS, negotiate
+from serve_apps.served_models import ModelInfo
 
-OCTETS = "application/octet-stream"
-SAFETENSORS = "application/x-safetensors"
-PROBLEM = "application/problem+json"
 GENERATE_PATH = "/v1/generate/{task}"
+TIMEOUT_HEADER = "X-Request-Timeout-Seconds"
+REQUEST_ID_HEADER = "X-Request-ID"
+MAX_REQUEST_ID = 128
 
-_BINARY = {"type": "string", "format": "binary"}
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-
-class ModelInfo(BaseModel):
-    """Which model is served and what it takes and gives."""
-
-    name: str = Field(description='registered name, or "local" for a bundle folder')
-    version: str = Field(description="registered version; also in the header X-Model-Version of every reply")
-    run_id: str = Field(description="tracking run that trained it, empty for a bundle folder")
-    task: str = Field(description="the {task} of the generate path")
-    method: str
-    num_classes: int = Field(description="rows of a head's weight")
-    hidden: int = Field(description="columns of a head's weight")
-    feature_dim: int = FEATURE_DIM
-    head_bytes: int = Field(description="size of one head's float32 values in bytes")
-    max_features: int = Field(description="most features in one request")
+_STATUS: dict[type[HyperFleetError], HTTPStatus] = {
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    UnknownNameError: HTTPStatus.NOT_FOUND,
+    NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
+    TooManyFeaturesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    FeatureError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ComeAgainError: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+}
 
 
-class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+class ModelList(BaseModel):
+    """What is served; a task without a model's name goes to its first one here."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    instance: str
+    models: list[ModelInfo]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class GeneratedHeads:
-    """Heads for one request and how long they took.
+def build_api(service: HeadService, *, body_timeout_s: float, lifespan: Lifespan | None = None) -> FastAPI:
+    """Return the ASGI application over `service`.
 
-    `weight` has shape (n, classes, hidden), `bias` (n, classes). `generate_s` is the time of the
-    batches the request was in, `queue_s` what it waited for them, in seconds.
+    Args:
+        service: answers.
+        body_timeout_s: how long a client may take to send its body.
+        lifespan: runs around the application.
     """
-
-    weight: np.ndarray
-    bias: np.ndarray
-    queue_s: float
-    generate_s: float
-
-
-class HeadService(Protocol):
-    """What the interface needs behind it."""
-
-    @property
-    def info(self) -> ModelInfo:
-        """The model that answers."""
-        ...
-
-    async def generate(self, features: np.ndarray) -> GeneratedHeads:
-        """Generate one head for each feature (n, 192)."""
-        ...
-
-
-def build_api(service: HeadService) -> FastAPI:
-    """Return the ASGI application over `service`."""
-    info = service.info
     api = FastAPI(
         title="HyperFleet parameter generator",
         description="Generates the weights of one small neural network for each uploaded feature.",
-        version=f"v1, model {info.name} {info.version}",
+        version="v1",
+        lifespan=lifespan,
     )
     api.add_exception_handler(HTTPException, _http_problem)
+    api.add_exception_handler(HyperFleetError, _known_problem)
     api.add_exception_handler(Exception, _unexpected_problem)
 
-    @api.get("/healthz", summary="Whether the service answers")
+    _describe_models(api, service)
+    _generate_heads(api, service, body_timeout_s)
+    return api
+
+
+def _describe_models(api: FastAPI, service: HeadService) -> None:
+    @api.get("/healthz", summary="Whether the service answers; needs no token")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @api.get("/v1/model", summary="Which model is served")
-    async def model() -> ModelInfo:
-        return info
+    @api.get("/v1/models", summary="Which models are served")
+    async def models(request: Request) -> ModelList:
+        service.authenticate(request.headers.get("authorization"))
+        return ModelList(models=service.table.infos())
 
+    @api.get("/v1/models/{name}", summary="One model")
+    async def model(name: str, request: Request) -> ModelInfo:
+        service.authenticate(request.headers.get("authorization"))
+        return service.table.named(name).info
+
+    @api.get(
+        "/v1/models/{name}/base",
+        summary="The static head that offsets are added to",
+        response_class=Response,
+        responses=BASE_REPLIES,
+    )
+    async def base(name: str, request: Request) -> Response:
+        service.authenticate(request.headers.get("authorization"))
+        served = service.table.named(name)
+        etag = f'"{served.info.base_id}"'
+        if served.info.base_id and request.headers.get("if-none-match") == etag:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})
+        return Response(served.base_file(), media_type=SAFETENSORS, headers={"ETag": etag})
+
+
+def _generate_heads(api: FastAPI, service: HeadService, body_timeout_s: float) -> None:
     @api.post(
         GENERATE_PATH,
         summary="Generate one head for each feature",
         description=(
             f"The request is n x {FEATURE_BYTES} bytes: n >= 1 features of {FEATURE_DIM} little-endian "
-            "float32 values. The reply is a safetensors file with `weight` (n, num_classes, hidden) and "
-            "`bias` (n, num_classes), float32. `Server-Timing` tells the milliseconds a request waited for "
-            "its batch (`queue`) and those the batch took (`generate`)."
+            f"float32 values. `Accept: {SAFETENSORS}; codec=fp16` chooses how the heads travel; the reply "
+            "is a safetensors file whose metadata say what it holds. `Server-Timing` tells the milliseconds "
+            "a request waited for its batch (`queue`), those the batch took (`generate`) and those of the "
+            f"codec (`encode`). `{TIMEOUT_HEADER}` is the caller's deadline: later work is not done."
         ),
         response_class=Response,
-        responses=_documented_replies(),
-        openapi_extra={"requestBody": {"required": True, "content": {OCTETS: {"schema": _BINARY}}}},
+        responses=GENERATE_REPLIES,
+        openapi_extra=GENERATE_REQUEST,
     )
-    async def generate(task: str, request: Request) -> Response:
-        _check_task(task, info)
-        _check_content_type(request)
-        body = await _read_body(request, max_bytes=info.max_features * FEATURE_BYTES)
-        try:
-            features = HeadRequest.from_bytes(body).features
-        except FeatureError as error:
-            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-        return _reply(await service.generate(features), info)
-
-    return api
-
-
-def _reply(heads: GeneratedHeads, info: ModelInfo) -> Response:
-    reply = HeadReply(weight=heads.weight, bias=heads.bias, model_version=info.version)
-    timing = f"queue;dur={1e3 * heads.queue_s:.3f}, generate;dur={1e3 * heads.generate_s:.3f}"
-    headers = {"X-Model-Version": info.version, "Server-Timing": timing}
-    return Response(reply.to_bytes(), media_type=SAFETENSORS, headers=headers)
+    async def generate(
+        task: str, request: Request, model: str | None = Query(None, description="name of a served model")
+    ) -> Response:
+        headers = request.headers
+        client = service.authenticate(headers.get("authorization"))
+        deadline_s = _deadline_s(headers.get(TIMEOUT_HEADER))
+        served = service.table.of_task(task, model)
+        codec = negotiate(headers.get("accept", ""), served.generator.codecs)
+        _check_content_type(headers.get("content-type", ""))
+        body = await _read_body(request, service.max_features * FEATURE_BYTES, body_timeout_s)
+        heads = await service.generate(served, body, codec=codec, client=client, deadline_s=deadline_s)
+        return _reply(heads, _request_id(headers.get(REQUEST_ID_HEADER)))
 
 
-def _check_task(task: str, info: ModelInfo) -> None:
-    if task != info.task:
-        detail = f"no generator for task {task!r}; this one serves {info.task!r}"
-        raise HTTPException(HTTPStatus.NOT_FOUND, detail)
+def _reply(heads: EncodedHeads, request_id: str) -> Response:
+    info = heads.served.info
+    timing = ", ".join(
+        f"{name};dur={1e3 * seconds:.3f}"
+        for name, seconds in (
+            ("queue", heads.queue_s),
+            ("generate", heads.generate_s),
+            ("encode", heads.encode_s),
+        )
+    )
+    headers = {
+        "X-Model-Name": info.name,
+        "X-Model-Version": info.version,
+        "X-Task": info.task,
+        "X-Codec": heads.codec,
+        "X-Head-Layout": f"{info.num_classes}x{info.hidden}",
+        "X-Base-Id": info.base_id,
+        "X-Checksum": f"{CHECKSUM}={heads.checksum}",
+        "Server-Timing": timing,
+        REQUEST_ID_HEADER: request_id,
+        "Vary": "Accept",
+    }
+    return Response(heads.body, media_type=f"{SAFETENSORS}; codec={heads.codec}", headers=headers)
 
 
-def _check_content_type(request: Request) -> None:
-    content_type = request.headers.get("content-type", "")
+def _deadline_s(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        timeout_s = float(value)
+    except ValueError:
+        timeout_s = math.nan
+    if not 0 < timeout_s < math.inf:
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST,
+            f"{TIMEOUT_HEADER} must be a finite number of seconds above 0, got {value[:40]!r}",
+        )
+    return time.monotonic() + timeout_s
+
+
+def _request_id(value: str | None) -> str:
+    # Whatever a client sends comes back in a header and stands in logs.
+    if value and len(value) <= MAX_REQUEST_ID and value.isascii() and value.isprintable():
+        return value
+    return uuid.uuid4().hex
+
+
+def _check_content_type(content_type: str) -> None:
     if content_type.partition(";")[0].strip().lower() != OCTETS:
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type must be {OCTETS}, got {content_type!r}; "
+            f"Content-Type must be {OCTETS}, got {content_type[:200]!r}; "
             "send the features as raw little-endian float32",
         )
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
+async def _read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
     length = request.headers.get("content-length", "")
-    num_bytes = int(length) if length.isdecimal() else 0
+    if length.isdecimal() and int(length) > max_bytes:
+        raise _too_large(int(length), max_bytes)
     body = bytearray()
-    if num_bytes <= max_bytes:
-        # The header may be absent or wrong, so what arrives counts.
-        async for chunk in request.stream():
-            body += chunk
-            num_bytes = len(body)
-            if num_bytes > max_bytes:
-                break
-    if num_bytes > max_bytes:
+    try:
+        async with asyncio.timeout(timeout_s):
+            # The header may be absent or wrong, so what arrives counts.
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _too_large(len(body), max_bytes)
+    except TimeoutError as error:
         raise HTTPException(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"a request carries at most {max_bytes // FEATURE_BYTES} features ({max_bytes} bytes), "
-            f"got {num_bytes} bytes or more; send several requests",
-        )
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"the body took more than {timeout_s:g} s, {len(body)} bytes came; send it faster",
+        ) from error
     return bytes(body)
+
+
+def _too_large(num_bytes: int, max_bytes: int) -> HTTPException:
+    return HTTPException(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"a request carries at most {max_bytes // FEATURE_BYTES} features ({max_bytes} bytes), "
+        f"got {num_bytes} bytes or more; send several requests",
+    )
 
 
 def _problem(
@@ -170,7 +235,8 @@ def _problem(
     problem = Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, instance=request.url.path
     )
-    return JSONResponse(problem.model_dump(), status_code=status, headers=headers, media_type=PROBLEM)
+    sent = {REQUEST_ID_HEADER: _request_id(request.headers.get(REQUEST_ID_HEADER)), **(headers or {})}
+    return JSONResponse(problem.model_dump(), status_code=status, headers=sent, media_type=PROBLEM)
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
@@ -178,30 +244,20 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     return _problem(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 
+async def _known_problem(request: Request, error: Exception) -> Response:
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
+    if status is None:
+        return await _unexpected_problem(request, error)
+    headers = {}
+    if isinstance(error, ComeAgainError):
+        # Whole seconds, never zero: "now" is when it was refused.
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _problem(request, status, str(error), headers)
+
+
 async def _unexpected_problem(request: Request, error: Exception) -> Response:
     # Starlette logs the exception itself; a client learns no internals.
     detail = "the generator failed; see the log of its replica"
     return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
-
-
-def _documented_replies() -> dict[int | str, dict[str, Any]]:
-    timing = {"description": "queue;dur=<ms>, generate;dur=<ms>", "schema": {"type": "string"}}
-    version = {"description": "version of the model", "schema": {"type": "string"}}
-    replies: dict[int | str, dict[str, Any]] = {
-        200: {
-            "description": "One head for each feature",
-            "content": {SAFETENSORS: {"schema": _BINARY}},
-            "headers": {"X-Model-Version": version, "Server-Timing": timing},
-        }
-    }
-    reasons = {
-        404: "Another task than the model's",
-        413: "More features than one request may carry",
-        415: f"Content-Type is not {OCTETS}",
-        422: "Not a multiple of a feature's length, empty, or a value is NaN or infinite",
-    }
-    for status, reason in reasons.items():
-        # Not FastAPI's "model" key, which would promise application/json beside it.
-        schema = Problem.model_json_schema()
-        replies[status] = {"description": reason, "content": {PROBLEM: {"schema": schema}}}
-    return replies

@@ -5,8 +5,10 @@ fields of `GeneratorArgs`, e.g. `serve run serve_apps:generator model=models:/hy
 """
 
 import asyncio
-import time
-from dataclasses import dataclass
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,18 +24,31 @@ from pydantic import (
 )
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import HTTPOptions
+from ray.serve.config import BackpressureConfig, HTTPOptions
+from ray.serve.context import _get_global_client
 
-from hyperfleet.bundle import read_config
-from hyperfleet.cloud.generator import ParameterGenerator
-from hyperfleet.errors import HyperFleetError
-from hyperfleet.messages import HeadLayout
+from hyperfleet.errors import HyperFleetError, ServiceError
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri
-from hyperfleet.tracking.registry import NEWEST, ResolvedBundle, resolve_bundle
-from serve_apps.http_api import GeneratedHeads, ModelInfo, build_api
+from hyperfleet.tracking.registry import NEWEST
+from serve_apps.access import BearerTokens, RateLimit
+from serve_apps.batching import Batcher
+from serve_apps.grpc_api import GrpcOptions, start_grpc
+from serve_apps.head_service import HeadService, generate_batch
+from serve_apps.http_api import build_api
 from serve_apps.ports import free_port, is_serve_proxy
+from serve_apps.served_models import ModelTable, parse_models
 
 DEPLOYMENT = "ParameterGenerator"
+TOKENS_VARIABLE = "HYPERFLEET_TOKENS"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+GRPC_GRACE_S = 5.0
+# glibc gives allocations above 32 MiB back to the kernel and faults them in again, which halves the rate of
+# batches of 57 heads of 1,501 answers or more; and torch's threads would fight for the replica's one core.
+MEMORY_SETTINGS = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "8589934592",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 def _in_serve_run() -> bool:
@@ -47,15 +62,46 @@ class GeneratorArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(default=NEWEST, description="models:/name@alias, models:/name/3 or a bundle folder")
+    model: str = Field(
+        default=NEWEST,
+        description="models:/name@alias, models:/name/3 or a bundle folder; several as name=model,name=model",
+    )
     tracking_uri: str | None = Field(default=None, description="None: $MLFLOW_TRACKING_URI or ./mlflow.db")
     replicas: int = Field(default=1, ge=1)
     max_batch_size: int = Field(default=32, ge=1, description="most heads generated together")
-    batch_wait_s: float = Field(default=0.001, ge=0, description="how long the first one waits for others")
+    batch_pause_s: float = Field(
+        default=0.001, gt=0, description="how long no request comes before a batch is closed"
+    )
     torch_threads: int = Field(default=1, ge=1)
-    max_features: int = Field(default=64, ge=1, description="most features in one request")
-    max_ongoing_requests: int = Field(default=128, ge=1, description="requests inside one replica")
-    max_queued_requests: int = Field(default=4096, ge=1, description="waiting in the proxy; more get 503")
+    max_features: int = Field(default=32, ge=1, description="most features in one request")
+    max_waiting_heads: int = Field(
+        default=512, ge=1, description="heads waiting in one replica; more get 429 with Retry-After"
+    )
+    max_ongoing_requests: int = Field(default=1024, ge=1, description="requests inside one replica")
+    max_queued_requests: int = Field(default=4096, ge=1, description="waiting in the proxy; more get 429")
+    body_timeout_s: float = Field(default=10.0, gt=0, description="how long a body may take to arrive")
+    follow_alias_s: float = Field(
+        default=10.0, ge=0, description="how often to look whether an alias names a new version; 0 for never"
+    )
+    tokens_file: str | None = Field(
+        default=None, description=f"lines of 'client token'; None: ${TOKENS_VARIABLE}, and without it anyone"
+    )
+    heads_per_s: int | None = Field(
+        default=None, ge=1, description="what one client may ask of one replica; None for no limit"
+    )
+    grpc_port: int | None = Field(default=None, ge=0, le=65535, description="None for no gRPC")
+    grpc_host: str = "127.0.0.1"
+    grpc_certificate: str | None = Field(default=None, description="PEM file; TLS with grpc_key")
+    grpc_key: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_a_batch(self) -> "GeneratorArgs":
+        if self.max_features > self.max_batch_size:
+            raise ValueError(
+                f"max_features={self.max_features} must be at most max_batch_size={self.max_batch_size}: "
+                "a request is generated in one batch"
+            )
+        return self
 
     @model_validator(mode="wrap")
     @classmethod
@@ -73,115 +119,157 @@ class GeneratorArgs(BaseModel):
 
 
 class GeneratorReplica:
-    """One process that holds the generator and answers HTTP; a plain class until `generator` wraps it.
+    """One process that holds the generators and answers; a plain class until `generator` wraps it.
 
     Args:
-        args: with a pinned model, so that every replica of a deployment serves the same version
-            whatever the alias names by then.
+        args: with absolute places.
+
+    Raises:
+        ServiceError: strangers could reach the service and no tokens are set.
+        ModelNotRegisteredError, CheckpointError, ConfigError: a model or a token file cannot be used.
     """
 
     def __init__(self, args: GeneratorArgs) -> None:
-        bundle = resolve_bundle(args.model, args.tracking_uri)
-        self._generator = ParameterGenerator.from_bundle(bundle.local_dir, num_threads=args.torch_threads)
-        self._generator.check()
-        self.info = _model_info(bundle, layout=self._generator.layout, max_features=args.max_features)
-        self._max_batch_size = args.max_batch_size
-        batch = serve.batch(
-            max_batch_size=args.max_batch_size,
-            batch_wait_timeout_s=args.batch_wait_s,
-            batch_size_fn=lambda chunks: sum(map(len, chunks)),
+        self._args = args
+        tokens = _tokens(args)
+        if tokens is None:
+            _refuse_strangers(args)
+        table = ModelTable(
+            parse_models(args.model),
+            tracking_uri=args.tracking_uri or default_tracking_uri(),
+            torch_threads=args.torch_threads,
+            max_features=args.max_features,
         )
-        self._batched = batch(self._generate_batch)
+
+        batcher = Batcher(generate_batch, max_heads=args.max_batch_size, pause_s=args.batch_pause_s)
+        self.service = HeadService(
+            table,
+            batcher,
+            max_features=args.max_features,
+            max_waiting_heads=args.max_waiting_heads,
+            tokens=tokens,
+            rate=RateLimit(args.heads_per_s) if args.heads_per_s is not None else None,
+        )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         # Serve calls this after the constructor; a module-level FastAPI object would be pickled instead.
-        return build_api(self)
+        return build_api(self.service, body_timeout_s=self._args.body_timeout_s, lifespan=self._lifespan)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._args.follow_alias_s > 0:
+                following = asyncio.create_task(self.service.table.follow(self._args.follow_alias_s))
+                stack.callback(following.cancel)
+            if self._args.grpc_port is not None:
+                running = await start_grpc(self.service, _grpc_options(self._args))
+                stack.push_async_callback(running.stop, GRPC_GRACE_S)
+            yield
 
     async def check_health(self) -> None:
-        """Generate one head; Serve replaces the replica when this raises."""
-        self._generator.check()
+        """Generate one head with each model; Serve replaces the replica when this raises."""
+        self.service.table.check()
 
-    async def generate(self, features: np.ndarray) -> GeneratedHeads:
-        """Generate one head for each feature (n, 192), in batches with other requests."""
-        queued_at_s = time.perf_counter()
-        size = self._max_batch_size
-        chunks = [features[start : start + size] for start in range(0, len(features), size)]
-        parts: list[_Part] = await asyncio.gather(*map(self._batched, chunks))
-        generate_s = sum(part.finished_s - part.started_s for part in parts)
-        return GeneratedHeads(
-            weight=np.concatenate([part.weight for part in parts]) if len(parts) > 1 else parts[0].weight,
-            bias=np.concatenate([part.bias for part in parts]) if len(parts) > 1 else parts[0].bias,
-            queue_s=max(part.finished_s for part in parts) - queued_at_s - generate_s,
-            generate_s=generate_s,
-        )
+    async def generate_shard(self, features: np.ndarray, task: str, model: str | None = None) -> np.ndarray:
+        """Generate for a shard of devices of this cluster; see `HeadService.generate_shard`.
 
-    async def _generate_batch(self, chunks: list[np.ndarray]) -> list["_Part"]:
-        # On the event loop, on purpose: Serve closes a batch after `batch_wait_s` whether or not the one
-        # before has finished, so beside a working thread batches of one or two would pile up, each of
-        # which reads all weights. A loop that computes finds everything that came meanwhile in one batch.
-        started_s = time.perf_counter()
-        weight, bias = self._generator.generate(np.concatenate(chunks))
-        finished_s = time.perf_counter()
-        ends = np.cumsum([len(chunk) for chunk in chunks])
-        parts = [slice(end - len(chunk), end) for chunk, end in zip(chunks, ends, strict=True)]
-        return [
-            _Part(weight=weight[part], bias=bias[part], started_s=started_s, finished_s=finished_s)
-            for part in parts
-        ]
+        Call it through a handle by reference, `handle.generate_shard.options(_by_reference=True)`, so that
+        the array goes through the object store.
+        """
+        service = self.service
+        return await service.generate_shard(service.table.of_task(task, model), features)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Part:
-    """Heads of at most one batch and when that batch ran, by the performance counter."""
+def _tokens(args: GeneratorArgs) -> BearerTokens | None:
+    if args.tokens_file is not None:
+        return BearerTokens.from_file(args.tokens_file)
+    # Set but empty is a mistake, and not one that should let everybody in.
+    return BearerTokens.from_env(TOKENS_VARIABLE) if TOKENS_VARIABLE in os.environ else None
 
-    weight: np.ndarray
-    bias: np.ndarray
-    started_s: float
-    finished_s: float
+
+def _refuse_strangers(args: GeneratorArgs) -> None:
+    serving = _get_global_client()
+    hosts = {"HTTP": str(serving.http_config.host)} if serving is not None else {}
+    if args.grpc_port is not None:
+        hosts["gRPC"] = args.grpc_host
+    for transport, host in hosts.items():
+        if host not in LOOPBACK:
+            raise ServiceError(
+                f"{transport} listens on {host} where anyone can ask for heads: give tokens_file or set "
+                f"{TOKENS_VARIABLE}, or listen on 127.0.0.1"
+            )
+
+
+def _grpc_options(args: GeneratorArgs) -> GrpcOptions:
+    def path(name: str | None) -> Path | None:
+        return Path(name) if name is not None else None
+
+    assert args.grpc_port is not None
+    return GrpcOptions(
+        host=args.grpc_host,
+        port=args.grpc_port,
+        tls_certificate=path(args.grpc_certificate),
+        tls_key=path(args.grpc_key),
+    )
 
 
 def generator(args: GeneratorArgs) -> Application:
-    """Build the application around the model that `args` names, as it stands now.
+    """Build the application around the models that `args` names.
 
     Raises:
         ModelNotRegisteredError: there is no such model.
         CheckpointError: its files are damaged or of another version.
+        ConfigError: a token file or a certificate that cannot be used.
         ServiceError: the tracking store cannot be reached, the model makes unusable heads, or the port
             of `serve run` is in use.
     """
     try:
         if _in_serve_run():
             _check_serve_run_port()
-        pinned = pin_model(args)
+        prepared = prepare(args)
     except HyperFleetError as error:
         if _in_serve_run():
             raise click.ClickException(f"{type(error).__name__}: {error}") from None
         raise
     as_deployment = serve.deployment(
         name=DEPLOYMENT,
-        num_replicas=pinned.replicas,
-        max_ongoing_requests=pinned.max_ongoing_requests,
-        max_queued_requests=pinned.max_queued_requests,
+        num_replicas=prepared.replicas,
+        max_ongoing_requests=prepared.max_ongoing_requests,
+        max_queued_requests=prepared.max_queued_requests,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+        ray_actor_options={"runtime_env": {"env_vars": MEMORY_SETTINGS}},
         # A constructor that failed twice on the same files fails a third time as well.
         max_constructor_retry_count=2,
         logging_config={"enable_access_log": False},
     )
-    return as_deployment(serve.ingress()(GeneratorReplica)).bind(pinned)
+    return as_deployment(serve.ingress()(GeneratorReplica)).bind(prepared)
 
 
-def pin_model(args: GeneratorArgs) -> GeneratorArgs:
-    """Replace an alias by the version it names now and relative places by absolute ones, and try the model.
+def prepare(args: GeneratorArgs) -> GeneratorArgs:
+    """Replace relative places by absolute ones and try everything once, here rather than in each replica.
 
     Raises:
         ModelNotRegisteredError: there is no such model.
         CheckpointError: its files are damaged or of another version.
-        ServiceError: the tracking store cannot be reached, or the model makes unusable heads.
+        ConfigError: models of one name, a token file or a certificate that cannot be used.
+        ServiceError: the tracking store cannot be reached, or a model makes unusable heads.
     """
     tracking_uri = absolute_uri(args.tracking_uri) if args.tracking_uri else default_tracking_uri()
-    bundle = resolve_bundle(args.model, tracking_uri)
-    # Once here, so that a bad file is one clear error now and no replica that fails again and again.
-    ParameterGenerator.from_bundle(bundle.local_dir).check()
-    return args.model_copy(update={"model": bundle.uri, "tracking_uri": tracking_uri})
+    models = parse_models(args.model)
+    table = ModelTable(models, tracking_uri=tracking_uri, torch_threads=1, max_features=args.max_features)
+    _tokens(args)
+    absolute = {
+        name: str(Path(value).absolute())
+        for name in ("tokens_file", "grpc_certificate", "grpc_key")
+        if (value := getattr(args, name)) is not None
+    }
+    if args.grpc_port is not None:
+        _grpc_options(args)
+    wanted = ",".join(
+        f"{served.info.name}={uri if uri.startswith('models:') else served.uri}"
+        for served, uri in zip(table, models.values(), strict=True)
+    )
+    return args.model_copy(update={"model": wanted, "tracking_uri": tracking_uri, **absolute})
 
 
 def _check_serve_run_port() -> None:
@@ -189,18 +277,3 @@ def _check_serve_run_port() -> None:
     host, port = str(options.host), int(options.port)
     if not is_serve_proxy(host, port):
         free_port(host, port)
-
-
-def _model_info(bundle: ResolvedBundle, *, layout: HeadLayout, max_features: int) -> ModelInfo:
-    config = read_config(bundle.local_dir)
-    return ModelInfo(
-        name=bundle.name,
-        version=bundle.version,
-        run_id=bundle.run_id,
-        task=config.task,
-        method=config.method,
-        num_classes=layout.num_classes,
-        hidden=layout.hidden,
-        head_bytes=layout.num_bytes,
-        max_features=max_features,
-    )

@@ -5,53 +5,22 @@ field for a frame, a question or a label, and cloud, device and link import noth
 other but this module, so what leaves a device can be read off here.
 
 Wire format: a request is the features themselves, little-endian float32, 768 bytes each; a
-reply is a safetensors file holding `weight` (n, classes, hidden) and `bias` (n, classes).
+reply is a safetensors file whose metadata name the model and the codec that its tensors are in.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from hyperfleet.errors import FeatureError, HeadLayoutError
+from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, Heads
+from hyperfleet.head_codecs import HEAD_HIDDEN as HEAD_HIDDEN
+from hyperfleet.head_codecs import HeadLayout as HeadLayout
+from hyperfleet.head_codecs import codec as head_codec
+from hyperfleet.head_codecs.frame import pack, unpack
 
 FEATURE_DIM = 192
 FEATURE_BYTES = FEATURE_DIM * 4
-HEAD_HIDDEN = 96
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeadLayout:
-    """Shape of a generated head: one linear layer from `hidden` units to `num_classes` scores."""
-
-    num_classes: int
-    hidden: int = HEAD_HIDDEN
-
-    @property
-    def num_params(self) -> int:
-        """Number of generated parameters: weights first, row by row, then the bias."""
-        return self.num_classes * (self.hidden + 1)
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of one head in float32, in bytes (`num_params` x 4)."""
-        return 4 * self.num_params
-
-    def split(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """View flat heads (n, num_params) as weights (n, classes, hidden) and biases (n, classes).
-
-        Raises:
-            HeadLayoutError: the last axis does not hold `num_params` values.
-        """
-        if flat.ndim != 2 or flat.shape[1] != self.num_params:
-            raise HeadLayoutError(
-                f"a head of {self.num_classes} classes x {self.hidden} hidden units has {self.num_params} "
-                f"parameters, got an array of shape {flat.shape}; generator and device must be of one model"
-            )
-        num_weights = self.num_classes * self.hidden
-        weight = flat[:, :num_weights].reshape(len(flat), self.num_classes, self.hidden)
-        return weight, flat[:, num_weights:]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -99,55 +68,91 @@ class HeadRequest:
         return cls(features=np.frombuffer(body, dtype="<f4").reshape(-1, FEATURE_DIM))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelLabel:
+    """Which model made a head: the name it is served under, its version, and the task its heads are for."""
+
+    model: str
+    version: str
+    task: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class HeadReply:
-    """What the cloud answers: the weights of one head a feature.
+    """What the cloud answers: one head a feature, in the codec that the device asked for.
 
-    `weight` has shape (n, classes, hidden), `bias` (n, classes), both float32.
+    Attributes:
+        heads: ready to be applied.
+        label: the model that made them.
+        codec: how they travelled.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
-    model_version: str
+    heads: Heads
+    label: ModelLabel
+    codec: str
 
     @property
     def layout(self) -> HeadLayout:
         """Shape of each head in the reply."""
-        return HeadLayout(num_classes=self.weight.shape[1], hidden=self.weight.shape[2])
-
-    def to_bytes(self) -> bytes:
-        """Encode as a safetensors file with the model version in its metadata."""
-        # Weights and bias are views into one flat array; safetensors wants each contiguous.
-        tensors = {"weight": np.ascontiguousarray(self.weight), "bias": np.ascontiguousarray(self.bias)}
-        return safetensors.numpy.save(tensors, metadata={"model_version": self.model_version})
+        return self.heads.layout
 
     @classmethod
     def from_bytes(
-        cls, body: bytes, *, expected: HeadLayout, num_heads: int, model_version: str
+        cls, body: bytes, *, expected: HeadLayout, num_heads: int, base: BaseHead | None = None
     ) -> "HeadReply":
-        """Decode a reply and check it against the head the device can hold.
+        """Decode what `encode_heads` wrote and check it against the head the device can hold; no copies.
+
+        Args:
+            body: a whole reply.
+            expected: shape of the device's own head.
+            num_heads: how many were asked for.
+            base: the device's own static head, for codecs that send what is added to it.
 
         Raises:
-            HeadLayoutError: not a safetensors file, or tensors of other names, types or shapes.
+            HeadLayoutError: not a safetensors file, heads of another shape or number, or an offset to
+                another static head than `base`.
         """
-        try:
-            tensors = safetensors.numpy.load(body)
-        except safetensors.SafetensorError as error:
+        tensors, metadata = unpack(body)
+        if metadata.get("codec") not in CODECS:
             raise HeadLayoutError(
-                f"the reply of {len(body)} bytes is no safetensors file: {error}"
-            ) from error
-        shapes = {
-            "weight": (num_heads, expected.num_classes, expected.hidden),
-            "bias": (num_heads, expected.num_classes),
-        }
-        for name, shape in shapes.items():
-            got = tensors[name].shape if name in tensors else "nothing"
-            if got != shape or tensors[name].dtype != np.float32:
-                raise HeadLayoutError(
-                    f"the reply's {name!r} must be float32 of shape {shape}, got {got}; "
-                    "the generator serves another model than the one on the device"
-                )
-        return cls(weight=tensors["weight"], bias=tensors["bias"], model_version=model_version)
+                f"the reply is in codec {metadata.get('codec')!r}, this version knows {', '.join(CODECS)}; "
+                "update the device or ask for one of these"
+            )
+        codec = CODECS[metadata["codec"]]
+        base_id = metadata.get("base_id", "")
+        if codec.needs_base and base is not None and base_id != base.id:
+            raise HeadLayoutError(
+                f"the reply changes the static head {base_id!r}, the device's own is {base.id!r}; "
+                "load the model version that the generator serves onto the device"
+            )
+        heads = codec.decode(tensors, expected, base)
+        if len(heads) != num_heads:
+            raise HeadLayoutError(f"asked for {num_heads} heads, got {len(heads)}")
+        label = ModelLabel(
+            model=metadata.get("model", ""),
+            version=metadata.get("model_version", ""),
+            task=metadata.get("task", ""),
+        )
+        return cls(heads=heads, label=label, codec=codec.name)
+
+
+def encode_heads(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> bytes:
+    """Encode generated heads as a safetensors file that says itself what it holds.
+
+    Raises:
+        UnknownNameError: there is no such codec.
+        HeadLayoutError: the heads cannot travel in it.
+    """
+    metadata = {
+        "codec": codec,
+        "model": label.model,
+        "model_version": label.version,
+        "task": label.task,
+        "num_classes": str(generated.layout.num_classes),
+        "hidden": str(generated.layout.hidden),
+        "base_id": generated.base.id if generated.base is not None else "",
+    }
+    return pack(head_codec(codec).encode(generated), metadata)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

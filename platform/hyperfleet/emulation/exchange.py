@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hyperfleet.client import GeneratorClient, ReceivedHead
 from hyperfleet.device import EncodedSamples
 from hyperfleet.emulation.events import Event
 from hyperfleet.errors import FeatureError, HeadLayoutError, ServiceError
-from hyperfleet.link.generator_client import GeneratorClient, ReceivedHead
 from hyperfleet.link.network import NetworkProfile, assign_network
 from hyperfleet.messages import FEATURE_BYTES, DeviceReport
 
@@ -61,7 +61,7 @@ def _personalized(
         device_id=int(encoded.samples.device_id[i]),
         example_id=int(encoded.samples.example_id[i]),
         network=network.name,
-        model_version=head.reply.model_version,
+        model_version=head.reply.label.version,
         answer=answer,
         static_answer=int(encoded.static_answer[i]),
         uplink_bytes=head.uplink_bytes,

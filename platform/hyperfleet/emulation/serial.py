@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from hyperfleet.client import GeneratorClient
 from hyperfleet.device import DeviceGroup, QuestionStream, gather_samples
 from hyperfleet.emulation.events import Event, events_table, join_events
 from hyperfleet.emulation.exchange import Networks, ask_and_answer
-from hyperfleet.link.generator_client import GeneratorClient
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,1 +1,1 @@
-"""The link between a device and the cloud: how long bytes take, and the client that asks for heads."""
+"""The link between a device and the cloud: how long bytes take."""

@@ -2,24 +2,23 @@
 
 `full` emits every weight and bias. `low_rank` emits U (C x r), V (r x H) and a bias for
 W0 + U V; `film` a scale and a shift of the head's input. The last two need the static head W0, which
-the device holds already, and could be sent as 6.24 r KiB (plus bias) or 0.75 KiB instead of 569 KiB; the
-service sends every head whole.
+the device holds already, and can be sent as they are (`hyperfleet.head_codecs`).
 """
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hyperfleet.errors import ConfigError, unknown_name
-from hyperfleet.messages import HeadLayout
+from hyperfleet.head_codecs import GeneratedForm, HeadLayout
+from hyperfleet.head_codecs.factors import split_factors
 
 # The device's own head, as a function of what it is applied to.
 StaticHead = Callable[[Tensor], Tensor]
-HeadFormName = Literal["full", "low_rank", "film"]
 
 
 @runtime_checkable
@@ -127,17 +126,6 @@ class LowRankHead:
         """Factors and bias: r (C + H) + C."""
         return self.rank * (self.layout.num_classes + self.layout.hidden) + self.layout.num_classes
 
-    def _split(
-        self, generated: Float[Tensor, "sample number"]
-    ) -> tuple[
-        Float[Tensor, "sample output rank"],
-        Float[Tensor, "sample rank hidden"],
-        Float[Tensor, "sample output"],
-    ]:
-        outputs, hidden, rank = self.layout.num_classes, self.layout.hidden, self.rank
-        up, down, bias = generated.split([outputs * rank, rank * hidden, outputs], dim=1)
-        return up.unflatten(1, (outputs, rank)), down.unflatten(1, (rank, hidden)), bias
-
     def init_(self, emitter: nn.Linear, gain: float) -> None:
         """Hyperfan for V, zero for U and bias: the head starts as the static one, with a gradient for U."""
         outputs, hidden, rank = self.layout.num_classes, self.layout.hidden, self.rank
@@ -154,7 +142,7 @@ class LowRankHead:
         static: StaticHead | None,
     ) -> Float[Tensor, "sample item output"]:
         """W0 phi + U (V phi) + b, never multiplied out."""
-        up, down, bias = self._split(generated)
+        up, down, bias = split_factors(generated, self.layout)
         inner = torch.einsum("nrh,nkh->nkr", down, hidden)
         own = torch.einsum("ncr,nkr->nkc", up, inner) + bias[:, None]
         return own if static is None else own + static(hidden)
@@ -163,7 +151,7 @@ class LowRankHead:
         self, generated: Float[Tensor, "sample number"], base: Float[Tensor, " param"]
     ) -> Float[Tensor, "sample param"]:
         """Multiply the factors out and add the static head."""
-        up, down, bias = self._split(generated)
+        up, down, bias = split_factors(generated, self.layout)
         return base + torch.cat([(up @ down).flatten(1), bias], dim=1)
 
 
@@ -210,7 +198,7 @@ class FilmHead:
         return torch.cat([folded.flatten(1), base[num_weights:] + shift @ weight.T], dim=1)
 
 
-def head_form(name: HeadFormName, layout: HeadLayout, rank: int) -> HeadForm:
+def head_form(name: GeneratedForm, layout: HeadLayout, rank: int) -> HeadForm:
     """Return the form called `name`; `rank` matters for `low_rank` alone.
 
     Raises:

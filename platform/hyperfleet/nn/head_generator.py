@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hyperfleet.errors import ConfigError
+from hyperfleet.head_codecs import GeneratedForm
 from hyperfleet.messages import FEATURE_DIM, HeadLayout
 from hyperfleet.nn.anchor_reasoner import AnchorReasoner, AnchorReasonerConfig
-from hyperfleet.nn.head_form import HeadFormName, StaticHead, head_form
+from hyperfleet.nn.head_form import StaticHead, head_form
 from hyperfleet.nn.sequence_reader import SequenceReader, SequenceReaderConfig
 from hyperfleet.nn.template_bank import TemplateBank, TemplateBankConfig
 
@@ -41,7 +42,7 @@ class HeadGeneratorConfig:
     static_base: bool = True
     offset_init: float = 0.1
     init: Literal["hyperfan", "torch"] = "hyperfan"
-    form: HeadFormName = "full"
+    form: GeneratedForm = "full"
     rank: int = 8
 
     def __post_init__(self) -> None:
@@ -116,10 +117,24 @@ class HeadGenerator(nn.Module):
         """Size of what has to cross the link for one head, in bytes of float32."""
         return 4 * self.form.num_generated
 
+    @property
+    def emitter(self) -> nn.Linear:
+        """The layer that emits the numbers; all but all of the weights are its."""
+        last = self.f_h[-1] if isinstance(self.f_h, nn.Sequential) else self.f_h
+        assert isinstance(last, nn.Linear)
+        return last
+
+    def embed(self, reasoned: Float[Tensor, "sample dim"]) -> Float[Tensor, "sample embed"]:
+        """Return what `emitter` is applied to."""
+        embedding: Tensor = self.normalise(self.f_p(reasoned) if self.f_p is not None else reasoned)
+        if isinstance(self.f_h, nn.Sequential):
+            for layer in self.f_h[:-1]:
+                embedding = layer(embedding)
+        return embedding
+
     def generate(self, reasoned: Float[Tensor, "sample dim"]) -> Float[Tensor, "sample number"]:
         """Return f_h(f_p(x)): the numbers of one head for each feature that `reason` has seen to."""
-        embedding = self.f_p(reasoned) if self.f_p is not None else reasoned
-        generated: Tensor = self.f_h(self.normalise(embedding))
+        generated: Tensor = self.emitter(self.embed(reasoned))
         return generated
 
     def reason(self, anchor: Float[Tensor, "sample *frame 192"]) -> Float[Tensor, "sample dim"]:

@@ -4,11 +4,12 @@ A registered version points at a bundle folder among the artifacts of the run th
 folder's name carries a digest of its files, so a version never changes and a damaged copy is noticed.
 """
 
+import contextlib
 import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -32,6 +33,8 @@ STATIC_NAME = "hyperfleet-static"
 ALIAS = "champion"
 NEWEST = f"models:/{GENERATOR_NAME}@{ALIAS}"
 BUNDLE_FILES = ("answers.json", "config.json", "model.safetensors", "tokenizer.json")
+# Retrieval and multiple choice have no list of answers. A list that is lost changes the digest.
+_OPTIONAL = frozenset({"answers.json"})
 LOCAL = "local"
 REMEDY = (
     "train one with `hyperfleet train` (a static one with --train.method fine_tuning), name a bundle "
@@ -84,7 +87,7 @@ def register_bundle(
     client = connect(absolute_uri(tracking_uri))
     try:
         with quiet_mlflow():
-            for file in BUNDLE_FILES:
+            for file in _files_of(bundle_dir):
                 client.log_artifact(run_id, str(bundle_dir / file), artifact_path)
             if not client.search_registered_models(f"name = '{name}'"):
                 client.create_registered_model(name, description="Parameter generators of HyperFleet")
@@ -116,29 +119,44 @@ def resolve_bundle(model: str = NEWEST, tracking_uri: str | None = None) -> Reso
     """
     if not model.startswith("models:"):
         return _resolve_folder(Path(model))
-    wanted = _MODEL_URI.fullmatch(model)
-    if wanted is None:
-        raise ConfigError(
-            f"{model!r} names no model; expected models:/<name>@<alias>, models:/<name>/<version number> "
-            "or the path of a bundle folder"
-        )
-    uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
-    database = sqlite_file(uri)
-    if database is not None and not database.exists():
-        raise ModelNotRegisteredError(f"no generator {model}: the store {uri} does not exist yet; {REMEDY}")
-    client = connect(uri)
-    try:
-        found = _find(client, model, wanted)
+    with _registry(model, tracking_uri) as client:
+        found = _find(client, model)
         local_dir = _fetch(client, found)
-    except MlflowException as error:
-        raise ServiceError(f"the registry {uri} failed while looking for {model}: {error}") from error
     return ResolvedBundle(
-        uri=f"models:/{found.name}/{found.version}",
+        uri=_version_uri(found),
         name=found.name,
         version=str(found.version),
         run_id=str(found.run_id),
         local_dir=local_dir,
     )
+
+
+def resolved_uri(model: str, tracking_uri: str | None = None) -> str:
+    """Return the `ResolvedBundle.uri` of what `model` names now, without fetching or reading its files.
+
+    Raises:
+        ModelNotRegisteredError, ConfigError, ServiceError: see `resolve_bundle`.
+    """
+    if not model.startswith("models:"):
+        return str(Path(model).expanduser().absolute())
+    with _registry(model, tracking_uri) as client:
+        return _version_uri(_find(client, model))
+
+
+@contextlib.contextmanager
+def _registry(model: str, tracking_uri: str | None) -> Iterator[MlflowClient]:
+    uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        raise ModelNotRegisteredError(f"no generator {model}: the store {uri} does not exist yet; {REMEDY}")
+    try:
+        yield connect(uri)
+    except MlflowException as error:
+        raise ServiceError(f"the registry {uri} failed while looking for {model}: {error}") from error
+
+
+def _version_uri(found: ModelVersion) -> str:
+    return f"models:/{found.name}/{found.version}"
 
 
 def bundle_digest(bundle_dir: Path) -> str:
@@ -148,7 +166,7 @@ def bundle_digest(bundle_dir: Path) -> str:
         CheckpointError: a file is missing.
     """
     digest = hashlib.sha256()
-    for name in BUNDLE_FILES:
+    for name in _files_of(bundle_dir):
         try:
             with (bundle_dir / name).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -158,6 +176,10 @@ def bundle_digest(bundle_dir: Path) -> str:
                 f"expected the files {', '.join(BUNDLE_FILES)}, as `hyperfleet train` writes them"
             ) from error
     return digest.hexdigest()[:16]
+
+
+def _files_of(bundle_dir: Path) -> list[str]:
+    return [name for name in BUNDLE_FILES if name not in _OPTIONAL or (bundle_dir / name).exists()]
 
 
 def _resolve_folder(folder: Path) -> ResolvedBundle:
@@ -171,7 +193,13 @@ def _resolve_folder(folder: Path) -> ResolvedBundle:
     return ResolvedBundle(uri=str(folder), name=LOCAL, version=version, run_id="", local_dir=folder)
 
 
-def _find(client: MlflowClient, model: str, wanted: re.Match[str]) -> ModelVersion:
+def _find(client: MlflowClient, model: str) -> ModelVersion:
+    wanted = _MODEL_URI.fullmatch(model)
+    if wanted is None:
+        raise ConfigError(
+            f"{model!r} names no model; expected models:/<name>@<alias>, models:/<name>/<version number> "
+            "or the path of a bundle folder"
+        )
     name = wanted["name"]
     if not client.search_registered_models(f"name = '{name}'"):
         names = [each.name for each in client.search_registered_models()]

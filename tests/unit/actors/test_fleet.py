@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import zlib
@@ -9,18 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.device_host import HostSpec
+from actors.device_host import DeviceHost, HostSpec
 from actors.fleet import Fleet, FleetProgress
+from hyperfleet.client import InProcessClient, RetryPolicy
 from hyperfleet.device import DeviceGroup, gather_samples
 from hyperfleet.emulation.events import join_events
 from hyperfleet.emulation.exchange import Networks
 from hyperfleet.emulation.population import portion
 from hyperfleet.emulation.serial import SerialRun, run_serial
-from hyperfleet.errors import ConfigError, DataError, ServiceError
-from hyperfleet.link.generator_client import InProcessClient, RetryPolicy
+from hyperfleet.errors import ConfigError, DataError, ServiceError, UnknownNameError
 from hyperfleet.messages import FEATURE_BYTES
 from pipelines.runtime import connect, disconnect
 from tests.unit.device.fleet_world import (
+    LABEL,
     NETWORKS,
     Traffic,
     World,
@@ -63,7 +65,7 @@ def oracle() -> SerialRun:
     world = World(CLIPS_OF)
     personal, static = tiny_models()
     group = DeviceGroup(personal=personal, static=static, store=world.store, seed=0)
-    client = InProcessClient(generate)
+    client = InProcessClient(generate, LABEL)
     return run_serial(group, world.stream, client, CHUNKS, networks=Networks(seed=0, names=NETWORKS))
 
 
@@ -177,6 +179,22 @@ def test_hosts_that_cannot_start_say_why():
         fleet(Traffic(), 1, open_data=no_data)
     with pytest.raises(ConfigError, match="at least 1 host, got 0"):
         fleet(Traffic(), 0)
+
+
+def test_a_host_asks_for_what_the_service_has_and_keeps_its_token_to_itself():
+    def host(url: str, **fields: str) -> DeviceHost:
+        wanted = {"task": "vqa", **fields}
+        spec = HostSpec(open_data=opener((1,)), generator_url=url, seed=0, networks=NETWORKS, **wanted)
+        assert "s3cret" not in repr(spec)
+        return DeviceHost(spec, *tiny_models())
+
+    with generator_server(Traffic()) as url:
+        with pytest.raises(ConfigError, match="test 3 is served in fp32, not in codec 'rank4'"):
+            asyncio.run(host(url, codec="rank4", token="s3cret").start())
+        with pytest.raises(ServiceError, match="no model called 'other' for task 'vqa'; it serves test 3"):
+            asyncio.run(host(url, model="other").start())
+    with pytest.raises(UnknownNameError, match="unknown head codec 'fp8'"):
+        host(url, codec="fp8")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import torch
 from hyperfleet import bundle
 from hyperfleet.cloud.generator import CHUNK_ROWS, ParameterGenerator
 from hyperfleet.errors import CheckpointError, ConfigError, FeatureError, ServiceError
+from hyperfleet.head_codecs import BaseHead
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import ENCODERS, HeadGenerator, HeadGeneratorConfig
 from hyperfleet.tasks import OPEN_ENDED_QA
@@ -26,19 +27,38 @@ def features(num):
 @pytest.mark.parametrize("num", [1, 5, CHUNK_ROWS, 2 * CHUNK_ROWS + 3])
 def test_heads_are_the_modules_heads(module, num):
     anchors = features(num)
-    weight, bias = ParameterGenerator(module).generate(anchors)
-    flat = module(torch.from_numpy(anchors)).numpy()
-    assert weight.shape == (num, NUM_CLASSES, 96)
-    assert weight.dtype == bias.dtype == np.float32
-    np.testing.assert_allclose(weight.reshape(num, -1), flat[:, : 96 * NUM_CLASSES], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(bias, flat[:, 96 * NUM_CLASSES :], rtol=0, atol=1e-6)
+    heads = ParameterGenerator(module).generate(anchors)
+    torch.testing.assert_close(heads.whole(), module(torch.from_numpy(anchors)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["full", "low_rank", "film"])
+@pytest.mark.parametrize("emitter_hidden", [None, 16])
+def test_every_form_of_head_is_the_modules(form, emitter_hidden):
+    torch.manual_seed(0)
+    config = HeadGeneratorConfig(adr=None, form=form, rank=2, emitter_hidden=emitter_hidden)
+    module = HeadGenerator(config, HeadLayout(num_classes=NUM_CLASSES)).requires_grad_(False).eval()
+    module.emitter.weight.normal_()
+    module.base.normal_()
+    generator, anchors = ParameterGenerator(module), features(4)
+    heads = generator.generate(anchors)
+    expected = module(torch.from_numpy(anchors))
+    torch.testing.assert_close(heads.whole(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(heads.offsets(), expected - module.base, rtol=1e-5, atol=1e-5)
+    assert ("film" in generator.codecs) == (form == "film")
+
+
+def test_requests_of_one_batch_get_their_own_heads(module):
+    generator = ParameterGenerator(module)
+    asked = [features(1), features(40), features(3)]
+    for own, heads in zip(asked, generator.generate_each(asked), strict=True):
+        torch.testing.assert_close(heads.whole(), generator.generate(own).whole(), rtol=0, atol=1e-6)
 
 
 def test_a_head_depends_on_its_own_feature_alone(module):
     generator, anchors = ParameterGenerator(module), features(CHUNK_ROWS + 9)
-    together, _ = generator.generate(anchors)
-    alone = np.concatenate([generator.generate(anchor[None])[0] for anchor in anchors])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    together = generator.generate(anchors).whole()
+    alone = torch.cat([generator.generate(anchor[None]).whole() for anchor in anchors])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
 def test_the_callers_torch_settings_stay(module):
@@ -50,7 +70,7 @@ def test_the_callers_torch_settings_stay(module):
 
 def test_features_out_of_a_request_body_can_be_used(module):
     read_only = np.frombuffer(features(2).tobytes(), dtype="<f4").reshape(2, 192)
-    assert ParameterGenerator(module).generate(read_only)[1].shape == (2, NUM_CLASSES)
+    assert len(ParameterGenerator(module).generate(read_only)) == 2
 
 
 @pytest.mark.parametrize(
@@ -90,7 +110,10 @@ def test_the_generator_comes_out_of_a_bundle(tmp_path):
     generator = ParameterGenerator.from_bundle(tmp_path / "cdc_mmpg")
     assert generator.layout == HeadLayout(num_classes=NUM_CLASSES)
     # The static head is the base of what is generated, so the heads start near it.
-    base = bundle.load_device_model(tmp_path / "cdc_mmpg").head.weight.detach().numpy()
-    assert np.abs(generator.generate(features(3))[0] - base).max() < 0.5
+    device = bundle.load_device_model(tmp_path / "cdc_mmpg")
+    heads = generator.generate(features(3))
+    assert (heads.whole() - device.flat_head()).abs().max() < 0.5
+    # Both sides name the static head alike, or no offset could be sent.
+    assert generator.base.id == BaseHead(layout=device.layout, flat=device.flat_head()).id
     with pytest.raises(CheckpointError, match="no generator"):
         ParameterGenerator.from_bundle(tmp_path / "fine_tuning")

@@ -1,8 +1,7 @@
 """A world of a few devices for tests: in-memory clips, untrained tiny models, and a real HTTP generator."""
 
 import asyncio
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,11 +10,14 @@ import numpy as np
 import torch
 from aiohttp import web
 
-from hyperfleet.messages import HeadLayout, HeadReply, HeadRequest
+from hyperfleet.head_codecs import GeneratedHeads
+from hyperfleet.messages import HeadLayout, HeadReply, HeadRequest, ModelLabel, encode_heads
 from hyperfleet.nn import DeviceModel, EncoderConfig
+from tests.unit.client.cloud_world import reply_headers, serving
 
 NUM_CLASSES = 7
 LAYOUT = HeadLayout(num_classes=NUM_CLASSES)
+LABEL = ModelLabel(model="test", version="3", task="vqa")
 NETWORKS = ("4g-5", "5g-100")
 ENCODER = EncoderConfig(name="test", image_size=32, depth=1, text_length=6, vocab_size=40, num_frames=3)
 QUESTIONS_PER_CLIP = 2
@@ -90,10 +92,21 @@ def opener(clips_of: tuple[int, ...]) -> Callable[[], World]:
 _PROJECTION = np.random.default_rng(3).normal(size=(192, LAYOUT.num_params)).astype(np.float32)
 
 
-def generate(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def generate(features: np.ndarray) -> GeneratedHeads:
     """Make a head of each feature, row by row, so that it does not depend on what else is asked for."""
-    flat = np.stack([row @ _PROJECTION for row in features])
-    return *LAYOUT.split(flat), "3"
+    return whole_heads(np.stack([row @ _PROJECTION for row in features]))
+
+
+def whole_heads(flat: np.ndarray) -> GeneratedHeads:
+    """Return flat heads (n, params) as a generator without a static head gives them."""
+    numbers = torch.from_numpy(flat)
+    return GeneratedHeads(layout=LAYOUT, form="full", numbers=numbers, base=None, whole=lambda: numbers)
+
+
+def reply_of(generated: GeneratedHeads) -> HeadReply:
+    """Return the heads as they arrive on a device."""
+    body = encode_heads(generated, codec="fp32", label=LABEL)
+    return HeadReply.from_bytes(body, expected=LAYOUT, num_heads=len(generated))
 
 
 @dataclass
@@ -119,47 +132,31 @@ class Traffic:
             status = self.refuse(body)
             if status is not None:
                 return web.Response(status=status, text="refused")
-            weight, bias, version = generate(HeadRequest.from_bytes(body).features)
-            reply = HeadReply(weight=weight, bias=bias, model_version=version)
-            headers = {"X-Model-Version": version, "Server-Timing": "queue;dur=0.1, generate;dur=0.2"}
-            return web.Response(body=reply.to_bytes(), headers=headers)
+            heads = generate(HeadRequest.from_bytes(body).features)
+            content = encode_heads(heads, codec="fp32", label=LABEL)
+            return web.Response(body=content, headers=reply_headers(content))
         finally:
             self._concurrent -= 1
 
 
 async def describe(_: web.Request) -> web.Response:
     model = {
-        "name": "test",
-        "version": "3",
-        "task": "vqa",
+        "name": LABEL.model,
+        "version": LABEL.version,
+        "task": LABEL.task,
         "num_classes": NUM_CLASSES,
         "hidden": LAYOUT.hidden,
+        "base_id": "",
+        "codecs": [{"name": "fp32"}],
     }
-    return web.json_response(model)
+    return web.json_response({"models": [model]})
 
 
 @contextmanager
-def generator_server(traffic: Traffic):
+def generator_server(traffic: Traffic) -> Iterator[str]:
     """Serve `traffic` over real HTTP from a thread; yields the URL."""
-    loop = asyncio.new_event_loop()
     app = web.Application()
-    app.router.add_post("/v1/generate/vqa", traffic.handle)
-    app.router.add_get("/v1/model", describe)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-
-    async def start() -> str:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        return f"http://{host}:{port}"
-
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield asyncio.run_coroutine_threadsafe(start(), loop).result(30)
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    app.router.add_post(f"/v1/generate/{LABEL.task}", traffic.handle)
+    app.router.add_get("/v1/models", describe)
+    with serving(app) as url:
+        yield url

@@ -6,9 +6,17 @@ import torch
 
 from hyperfleet.device import DeviceGroup, EncodedSamples, Samples, gather_samples
 from hyperfleet.errors import CheckpointError, ConfigError, HeadLayoutError
-from hyperfleet.messages import FEATURE_BYTES, HeadReply
+from hyperfleet.messages import FEATURE_BYTES
 from hyperfleet.nn import DeviceModel, apply_heads
-from tests.unit.device.fleet_world import ENCODER, LAYOUT, NUM_CLASSES, World, generate, tiny_models
+from tests.unit.device.fleet_world import (
+    ENCODER,
+    LAYOUT,
+    World,
+    generate,
+    reply_of,
+    tiny_models,
+    whole_heads,
+)
 
 
 def group_of(world: World, seed: int = 0) -> DeviceGroup:
@@ -47,9 +55,7 @@ def test_no_gradient_is_recorded_and_no_parameter_changes():
     for model in (personal, static):
         model.trunk.register_forward_hook(lambda _, args, output: graphs.append(output.grad_fn))
     encoded = DeviceGroup(personal=personal, static=static, store=world.store, seed=0).encode(samples)
-    encoded.answer(
-        0, HeadReply(weight=np.ones((1, 7, 96), "f4"), bias=np.zeros((1, 7), "f4"), model_version="1")
-    )
+    encoded.answer(0, reply_of(whole_heads(np.ones((1, LAYOUT.num_params), "f4"))))
     after = [p for model in (personal, static) for p in model.parameters()]
     assert graphs == [None, None]
     assert all(p.grad is None for p in after)
@@ -60,7 +66,7 @@ def test_answers_are_those_of_the_models_called_one_sample_at_a_time():
     world = World((2, 1))
     personal, static = tiny_models()
     encoded = encode_all(world)
-    weight, bias, _ = generate(encoded.anchor)
+    heads = generate(encoded.anchor).whole()
     for i in range(len(encoded)):
         frames = world.store.clips[encoded.samples.clip_row[i], [1, 3, 5], 4:36, 8:40][None]
         question = encoded.samples.token_ids[i : i + 1], encoded.samples.token_mask[i : i + 1]
@@ -70,8 +76,8 @@ def test_answers_are_those_of_the_models_called_one_sample_at_a_time():
         hidden = personal.hidden(features.mean(1))
         assert encoded.base_answer[i] == personal.head(hidden).argmax()
         assert encoded.static_answer[i] == static.head(static.hidden(static.encode(*inputs).mean(1))).argmax()
-        flat = torch.from_numpy(np.concatenate([weight[i].ravel(), bias[i]]))[None]
-        reply = HeadReply(weight=weight[i : i + 1], bias=bias[i : i + 1], model_version="1")
+        flat = heads[i : i + 1]
+        reply = reply_of(whole_heads(flat.numpy()))
         assert encoded.answer(i, reply) == apply_heads(flat, hidden[:, None], LAYOUT).argmax()
 
 
@@ -102,9 +108,10 @@ def test_empty_streams_are_told_and_long_ones_cut():
 
 def test_a_head_without_an_answer_and_models_of_two_data_sets_are_refused():
     encoded = encode_all(World((1,)))
-    bias = np.full((1, NUM_CLASSES), np.nan, "f4")
-    reply = HeadReply(weight=np.zeros((1, NUM_CLASSES, 96), "f4"), bias=bias, model_version="9")
-    with pytest.raises(HeadLayoutError, match="model 9 gives 7 scores of 7 that are NaN"):
+    flat = np.zeros((1, LAYOUT.num_params), "f4")
+    flat[:, LAYOUT.num_weights :] = np.nan
+    reply = reply_of(whole_heads(flat))
+    with pytest.raises(HeadLayoutError, match="model 3 gives 7 scores of 7 that are NaN"):
         encoded.answer(0, reply)
     with pytest.raises(CheckpointError, match=r"'classes': 7.*'classes': 8"):
         DeviceGroup(

@@ -1,3 +1,4 @@
+import dataclasses
 import zlib
 from collections import Counter
 from datetime import UTC, datetime
@@ -6,22 +7,30 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from hyperfleet.client import InProcessClient
 from hyperfleet.device import DeviceGroup
 from hyperfleet.emulation.events import EVENT_SCHEMA, join_events, read_events, write_events
 from hyperfleet.emulation.exchange import Networks
 from hyperfleet.emulation.population import choose_devices, portion
 from hyperfleet.emulation.serial import SerialRun, run_serial
 from hyperfleet.errors import ConfigError, DataError, ServiceError
-from hyperfleet.link.generator_client import InProcessClient
 from hyperfleet.link.network import PAPER_NETWORKS
 from hyperfleet.messages import FEATURE_BYTES, DeviceReport
-from tests.unit.device.fleet_world import LAYOUT, NETWORKS, World, generate, tiny_models
+from tests.unit.device.fleet_world import (
+    LABEL,
+    LAYOUT,
+    NETWORKS,
+    World,
+    generate,
+    tiny_models,
+    whole_heads,
+)
 
 
 def serial(world: World, generate=generate, **fields) -> SerialRun:
     personal, static = tiny_models()
     group = DeviceGroup(personal=personal, static=static, store=world.store, seed=0)
-    client = InProcessClient(generate)
+    client = InProcessClient(generate, LABEL)
     chunks = portion(world.device_ids, 2)
     return run_serial(
         group, world.stream, client, chunks, networks=Networks(seed=0, names=NETWORKS), **fields
@@ -56,6 +65,22 @@ def test_a_run_repeats_and_batches_do_not_change_it():
     assert serial(World((2, 1, 2)), batch_size=3).events.select(chosen).equals(run.events.select(chosen))
 
 
+def test_heads_sent_as_a_difference_to_the_devices_own_give_the_same_answers_for_half_the_bytes():
+    world = World((2, 1))
+    personal, static = tiny_models()
+    group = DeviceGroup(personal=personal, static=static, store=world.store, seed=0)
+    base = group.base
+    client = InProcessClient(
+        lambda features: dataclasses.replace(generate(features), base=base), LABEL, "delta-fp16", base
+    )
+    networks = Networks(seed=0, names=NETWORKS)
+    events = run_serial(group, world.stream, client, portion(world.device_ids, 2), networks=networks).events
+    whole = serial(World((2, 1))).events
+    assert events["answer"].to_pylist() == whole["answer"].to_pylist()
+    assert set(events["fallback"].to_pylist()) == {""}
+    assert max(events["downlink_bytes"].to_pylist()) < 0.7 * min(whole["downlink_bytes"].to_pylist())
+
+
 def test_without_a_head_the_device_answers_by_itself_and_says_why():
     def sometimes(features: np.ndarray):
         if zlib.crc32(features.tobytes()) % 2:
@@ -73,8 +98,7 @@ def test_without_a_head_the_device_answers_by_itself_and_says_why():
 
 def test_a_head_of_nan_and_a_feature_of_nan_are_fallbacks_too():
     def broken(features: np.ndarray):
-        weight, bias, version = generate(features)
-        return weight * np.float32(np.nan), bias, version
+        return whole_heads(np.full((len(features), LAYOUT.num_params), np.nan, "f4"))
 
     rows = serial(World((1,)), generate=broken).events.to_pylist()
     assert all(
@@ -84,7 +108,7 @@ def test_a_head_of_nan_and_a_feature_of_nan_are_fallbacks_too():
     personal.encoder.transformer.norm.bias.fill_(float("nan"))
     world = World((1,))
     group = DeviceGroup(personal=personal, static=static, store=world.store, seed=0)
-    client = InProcessClient(generate)
+    client = InProcessClient(generate, LABEL)
     run = run_serial(group, world.stream, client, [(0,)], networks=Networks(seed=0, names=NETWORKS))
     for row in run.events.to_pylist():
         assert row["fallback"].startswith("FeatureError: features must be finite")

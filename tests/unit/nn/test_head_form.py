@@ -7,13 +7,15 @@ import torch
 from torch import nn
 
 from hyperfleet.errors import ConfigError
+from hyperfleet.head_codecs import GeneratedForm
+from hyperfleet.head_codecs.factors import split_factors
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig, head_layout
-from hyperfleet.nn.head_form import HeadFormName, LowRankHead, head_form
+from hyperfleet.nn.head_form import LowRankHead, head_form
 
 MSRVTT = head_layout(1501, "answers")
 LAYOUT = HeadLayout(num_classes=11)
-FORMS: tuple[HeadFormName, ...] = ("full", "low_rank", "film")
+FORMS: tuple[GeneratedForm, ...] = ("full", "low_rank", "film")
 TASK_LAYOUTS = {
     "answers": LAYOUT,
     "candidates": head_layout(1, "candidates"),
@@ -36,7 +38,7 @@ def naive_outputs(heads: torch.Tensor, hidden: torch.Tensor, layout: HeadLayout)
 
 @pytest.mark.parametrize("readout", TASK_LAYOUTS)
 @pytest.mark.parametrize("name", FORMS)
-def test_outputs_equal_the_whole_heads_applied_one_by_one(name: HeadFormName, readout: str) -> None:
+def test_outputs_equal_the_whole_heads_applied_one_by_one(name: GeneratedForm, readout: str) -> None:
     layout = TASK_LAYOUTS[readout]
     form = head_form(name, layout, min(4, layout.num_classes))
     static = nn.Linear(layout.hidden, layout.num_classes)
@@ -49,7 +51,7 @@ def test_outputs_equal_the_whole_heads_applied_one_by_one(name: HeadFormName, re
 
 
 @pytest.mark.parametrize("name", ["full", "low_rank"])
-def test_without_a_static_head_the_generated_part_stands_alone(name: HeadFormName) -> None:
+def test_without_a_static_head_the_generated_part_stands_alone(name: GeneratedForm) -> None:
     form = head_form(name, LAYOUT, 4)
     generated, hidden = torch.randn(6, form.num_generated), torch.randn(6, 2, 96)
     heads = form.materialise(generated, torch.zeros(LAYOUT.num_params))
@@ -98,7 +100,7 @@ def test_parameters_of_the_generator_and_bytes_of_a_head(
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_the_generator_emits_as_many_numbers_as_its_form_asks_for(name: HeadFormName) -> None:
+def test_the_generator_emits_as_many_numbers_as_its_form_asks_for(name: GeneratedForm) -> None:
     generator = HeadGenerator(HeadGeneratorConfig(form=name, rank=4), LAYOUT)
     numbers = {"full": 11 * 97, "low_rank": 4 * (11 + 96) + 11, "film": 2 * 96}
     assert generator.generate(torch.randn(3, 192)).shape == (3, numbers[name])
@@ -106,7 +108,7 @@ def test_the_generator_emits_as_many_numbers_as_its_form_asks_for(name: HeadForm
 
 
 @pytest.mark.parametrize("name", ["low_rank", "film"])
-def test_cheap_heads_start_as_the_static_one_and_can_leave_it(name: HeadFormName) -> None:
+def test_cheap_heads_start_as_the_static_one_and_can_leave_it(name: GeneratedForm) -> None:
     generator = HeadGenerator(HeadGeneratorConfig(form=name, rank=4), LAYOUT)
     static = nn.Linear(96, 11)
     hidden = torch.randn(8, 1, 96)
@@ -145,7 +147,7 @@ def test_hyperfan_of_the_low_rank_factor_keeps_its_input_at_unit_scale() -> None
     emitter = nn.Linear(192, form.num_generated)
     form.init_(emitter, 1.0)
     with torch.no_grad():
-        _, down, _ = form._split(emitter(torch.randn(64, 192)))
+        _, down, _ = split_factors(emitter(torch.randn(64, 192)), form.layout)
     inner = torch.einsum("nrh,nh->nr", down, torch.randn(64, 96))
     assert inner.std().item() == pytest.approx(1, abs=0.15)
     assert down.std().item() == pytest.approx(1 / math.sqrt(96), rel=0.1)

@@ -1,0 +1,152 @@
+"""A load generator for one binary POST: closed loop (n in flight) and open loop (a fixed rate).
+
+A client that costs as much as the server would measure itself, so this one speaks just enough HTTP/1.1: it
+sends one prepared request again and again and reads Content-Length. In the open loop, requests are due at
+times fixed in advance and their latency counts from then, sent or not (no coordinated omission).
+
+    python benchmarks/clients/http_load.py --port 8000 --codec fp16 --in-flight 32 --seconds 5
+"""
+
+import argparse
+import asyncio
+import collections
+import json
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What a load brought: replies with status 200 a second, their latency, and everything else."""
+
+    replies_per_s: float
+    p50_ms: float
+    p99_ms: float
+    refused: int
+    reply_bytes: int
+    client_cpu_ms: float
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection with at most one request under way."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._missing = 0
+        self._head = b""
+        self.status = 0
+        self.reply_bytes = 0
+        self.done: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Count down to the end of the reply."""
+        if self._missing == 0:
+            self._head += data
+            end = self._head.find(HEAD_END)
+            if end < 0:
+                return
+            head = self._head[:end].lower()
+            length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+            self.status = int(head[9:12])
+            self.reply_bytes = length
+            self._missing = length - (len(self._head) - end - len(HEAD_END))
+            self._head = b""
+        else:
+            self._missing -= len(data)
+        if self._missing == 0 and self.done is not None and not self.done.done():
+            self.done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail the request that is under way."""
+        if self.done is not None and not self.done.done():
+            self.done.set_exception(exc or ConnectionResetError("closed by the server"))
+
+    async def ask(self) -> None:
+        """Send the request and wait for its reply."""
+        self.done = asyncio.get_running_loop().create_future()
+        self._transport.write(self._request)
+        await self.done
+
+
+def prepared_request(path: str, host: str, codec: str | None, body: bytes) -> bytes:
+    """Return the bytes of one request."""
+    accept = f"accept: application/x-safetensors; codec={codec}\r\n" if codec else ""
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/octet-stream\r\n{accept}"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def run(
+    host: str, port: int, request: bytes, *, in_flight: int, seconds: float, rate: float | None
+) -> Load:
+    """Load the server for `seconds` after a warm-up of a fifth of it."""
+    loop = asyncio.get_running_loop()
+    connections = [
+        (await loop.create_connection(lambda: Connection(request), host, port))[1] for _ in range(in_flight)
+    ]
+    latencies: list[float] = []
+    refused = collections.Counter[int]()
+    start = time.perf_counter() + seconds / 5
+    end = start + seconds
+    # When each request is due; None in the closed loop, where it is due when the connection is free.
+    due = iter(np.arange(start - seconds / 5, end, 1 / rate)) if rate else None
+
+    async def drive(connection: Connection) -> None:
+        while True:
+            due_s = next(due, None) if due is not None else time.perf_counter()
+            if due_s is None or due_s >= end:
+                return
+            if due is not None:
+                await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            await connection.ask()
+            now = time.perf_counter()
+            if now >= start and now < end + seconds:
+                if connection.status == 200:
+                    latencies.append(now - due_s)
+                else:
+                    refused[connection.status] += 1
+
+    cpu_s = time.process_time()
+    await asyncio.gather(*map(drive, connections))
+    cpu_s = time.process_time() - cpu_s
+    wall_s = max(time.perf_counter() - start, seconds)
+    p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (np.nan, np.nan)
+    return Load(
+        replies_per_s=len(latencies) / wall_s,
+        p50_ms=1e3 * float(p50),
+        p99_ms=1e3 * float(p99),
+        refused=sum(refused.values()),
+        reply_bytes=connections[0].reply_bytes,
+        client_cpu_ms=1e3 * cpu_s / max(1, len(latencies)),
+    )
+
+
+def main() -> None:
+    """Print one load as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--path", default="/v1/generate/open-ended-qa")
+    parser.add_argument("--codec", default=None)
+    parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rate", type=float, default=None, help="requests a second; none for a closed loop")
+    args = parser.parse_args()
+    body = np.random.default_rng(0).standard_normal(192, dtype=np.float32).tobytes()
+    request = prepared_request(args.path, args.host, args.codec, body)
+    load = run(args.host, args.port, request, in_flight=args.in_flight, seconds=args.seconds, rate=args.rate)
+    print(json.dumps(asdict(asyncio.run(load))))
+
+
+if __name__ == "__main__":
+    main()

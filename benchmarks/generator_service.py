@@ -1,0 +1,317 @@
+"""How many heads a second each way to the generator brings, beside plain PyTorch in the same run.
+
+One replica, one thread, heads of 1,501 answers. Every row runs in turn, round after round, and a ratio is
+taken within its round; CPU is that of all processes of the service, the client's left out.
+
+    python benchmarks/generator_service.py [--rounds 3] [--seconds 4] [--default-flags]
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ROOT = Path(__file__).parents[1]
+OUTPUT = Path("outputs/benchmarks/generator_service.json")
+NUM_CLASSES = 1501
+IN_FLIGHT = 32
+TASK = "open-ended-qa"
+BASELINE = "plain PyTorch, batch 64"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One row of one round."""
+
+    heads_per_s: float
+    cpu_ms_per_head: float
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+
+
+def read_flags() -> None:
+    """Set Serve's fast path, which Ray reads when it is imported."""
+    for line in (ROOT / "serve_apps" / "tuned.env").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.split("=")
+            os.environ.setdefault(name, value)
+
+
+def write_bundles(folder: Path) -> dict[str, Path]:
+    """Write an untrained model whose heads are whole and one whose heads have rank 4."""
+    import torch
+
+    from hyperfleet import bundle
+    from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+
+    empty = folder / "empty.json"
+    empty.write_text("{}")
+    forms = {"whole": HeadGeneratorConfig(), "rank4": HeadGeneratorConfig(form="low_rank", rank=4)}
+    folders = {}
+    for name, generator in forms.items():
+        torch.manual_seed(0)
+        config = bundle.BundleConfig(
+            task=TASK,
+            method="cdc_mmpg",
+            seed=0,
+            num_classes=NUM_CLASSES,
+            encoder=ENCODERS["tiny"](vocab_size=40),
+            generator=generator,
+        )
+        model = bundle.build_model(config).requires_grad_(False)
+        folders[name] = bundle.save_bundle(
+            folder / name, config, model, tokenizer_file=empty, answers_file=empty
+        )
+    return folders
+
+
+def service_cpu_s() -> float:
+    """CPU seconds of every process of Ray and Serve so far."""
+    import psutil
+
+    started_s = psutil.Process().create_time()
+    total = 0.0
+    for process in psutil.process_iter(["cmdline", "cpu_times", "create_time"]):
+        words = " ".join(process.info["cmdline"] or [])
+        # Another cluster of this machine is older.
+        if process.info["create_time"] < started_s:
+            continue
+        if "ray::" in words or "haproxy" in words or "raylet" in words:
+            times = process.info["cpu_times"]
+            total += times.user + times.system
+    return total
+
+
+def rate_of(work: Callable[[], int], seconds: float) -> Sample:
+    """Repeat work that returns how many heads it made, in this process and in the service's."""
+    work()
+    service_s, own_s, start = service_cpu_s(), time.process_time(), time.perf_counter()
+    heads = 0
+    latencies = []
+    while (began := time.perf_counter()) < start + seconds:
+        heads += work()
+        latencies.append(1e3 * (time.perf_counter() - began))
+    wall_s = time.perf_counter() - start
+    cpu_s = service_cpu_s() - service_s + time.process_time() - own_s
+    return Sample(
+        heads_per_s=heads / wall_s,
+        cpu_ms_per_head=1e3 * cpu_s / heads,
+        p50_ms=statistics.median(latencies),
+        p99_ms=max(latencies),
+    )
+
+
+def over_http(port: int, codec: str, model: str, seconds: float) -> Sample:
+    """Load the service from another process."""
+    command = [sys.executable, str(ROOT / "benchmarks/clients/http_load.py"), "--port", str(port)]
+    command += ["--path", f"/v1/generate/{TASK}?model={model}", "--codec", codec]
+    command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
+    service_s = service_cpu_s()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    load = json.loads(done.stdout)
+    # The warm-up of a fifth is served as well.
+    heads = 1.2 * seconds * load["replies_per_s"]
+    return Sample(
+        heads_per_s=load["replies_per_s"],
+        cpu_ms_per_head=1e3 * (service_cpu_s() - service_s) / heads,
+        p50_ms=load["p50_ms"],
+        p99_ms=load["p99_ms"],
+    )
+
+
+def over_grpc(port: int, codec: str, model: str, seconds: float) -> Sample:
+    """Load the service from another process."""
+    command = [sys.executable, str(ROOT / "benchmarks/clients/grpc_load.py"), "--port", str(port)]
+    command += ["--task", TASK, "--model", model, "--codec", codec]
+    command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
+    service_s = service_cpu_s()
+    load = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    heads = 1.2 * seconds * load["replies_per_s"]
+    return Sample(
+        heads_per_s=load["replies_per_s"],
+        cpu_ms_per_head=1e3 * (service_cpu_s() - service_s) / heads,
+        p50_ms=load["p50_ms"],
+        p99_ms=load["p99_ms"],
+    )
+
+
+def features(num: int) -> "np.ndarray":
+    """Return what devices would upload."""
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal((num, 192), dtype=np.float32)
+
+
+def rows(folder: Path, seconds: float) -> dict[str, Callable[[], Sample]]:
+    """Start the service and return what each row runs."""
+    import serve_apps
+    from pipelines.runtime import connect
+    from serve_apps.ports import free_port
+
+    bundles = write_bundles(folder)
+    connect(num_cpus=3)
+    grpc_port = free_port("127.0.0.1", 0)
+    models = ",".join(f"{name}={place}" for name, place in bundles.items())
+    url = serve_apps.start(serve_apps.GeneratorArgs(model=models, grpc_port=grpc_port), port=0)
+    http_port = int(url.rsplit(":", 1)[1])
+
+    def measured(work: Callable[[], int]) -> Callable[[], Sample]:
+        return lambda: rate_of(work, seconds)
+
+    def http(codec: str, model: str = "whole") -> Callable[[], Sample]:
+        return lambda: over_http(http_port, codec, model, seconds)
+
+    def grpc(codec: str, model: str = "whole") -> Callable[[], Sample]:
+        return lambda: over_grpc(grpc_port, codec, model, seconds)
+
+    return {
+        **{name: measured(work) for name, work in in_this_process(bundles).items()},
+        "HTTP fp32": http("fp32"),
+        "HTTP fp16": http("fp16"),
+        "HTTP int8": http("int8"),
+        "HTTP rank 4 of whole heads": http("rank4"),
+        "HTTP rank 4 as generated": http("rank4", "rank4"),
+        "gRPC fp32": grpc("fp32"),
+        "gRPC fp16": grpc("fp16"),
+        "gRPC rank 4 as generated": grpc("rank4", "rank4"),
+        **{name: measured(work) for name, work in in_cluster(bundles).items()},
+    }
+
+
+def in_this_process(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
+    """Generation alone."""
+    from hyperfleet.cloud.generator import ParameterGenerator
+
+    def batches(name: str, size: int) -> Callable[[], int]:
+        generator, asked = ParameterGenerator.from_bundle(bundles[name]), features(size)
+        return lambda: len(generator.generate(asked))
+
+    return {
+        BASELINE: batches("whole", 64),
+        "plain PyTorch, batch 1": batches("whole", 1),
+        "plain PyTorch, rank 4, batch 64": batches("rank4", 64),
+    }
+
+
+def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
+    """Devices of the same cluster: through the handle by reference, and with a generator of their own."""
+    import ray
+    from ray import serve
+    from ray.serve.handle import DeploymentHandle
+
+    from hyperfleet.bundle import load_generator
+    from hyperfleet.cloud.shared_generator import SharedGenerator
+
+    # On Serve's fast path a handle belongs to the event loop that it was made in.
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+
+    async def by_reference() -> DeploymentHandle:
+        return serve.get_app_handle("generator").options(_by_reference=True)
+
+    handle = asyncio.run_coroutine_threadsafe(by_reference(), loop).result()
+
+    def shards(model: str, size: int, in_flight: int) -> Callable[[], int]:
+        asked = [features(size) for _ in range(in_flight)]
+
+        async def ask() -> int:
+            replies = await asyncio.gather(
+                *(handle.generate_shard.remote(each, TASK, model) for each in asked)
+            )
+            return sum(map(len, replies))
+
+        return lambda: asyncio.run_coroutine_threadsafe(ask(), loop).result(timeout=60)
+
+    @ray.remote(num_cpus=1)
+    class Embedded:
+        def __init__(self, shared: SharedGenerator) -> None:
+            self._generator = shared.open()
+
+        def generate(self, num_batches: int) -> int:
+            for _ in range(num_batches):
+                self._generator.generate(features(32))
+            return 32 * num_batches
+
+    actor = Embedded.remote(ray.put(SharedGenerator.of(load_generator(bundles["whole"]))))
+    return {
+        "handle, one call a device": shards("whole", 1, IN_FLIGHT),
+        "handle, shards of 56": shards("whole", 56, 2),
+        "handle, rank 4, shards of 512": shards("rank4", 512, 2),
+        "embedded, weights mapped": lambda: ray.get(actor.generate.remote(8)),
+    }
+
+
+def report(samples: dict[str, list[Sample]]) -> None:
+    """Print the table and write the JSON."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("way", "heads/s", "/ PyTorch b64", "CPU-ms a head", "p50 ms", "p99 ms")
+    figures = {}
+    for name, own in samples.items():
+        ratio = statistics.median(
+            each.heads_per_s / base.heads_per_s for each, base in zip(own, samples[BASELINE], strict=True)
+        )
+        medians = {
+            field: statistics.median(getattr(each, field) for each in own)
+            for field in ("heads_per_s", "cpu_ms_per_head", "p50_ms", "p99_ms")
+        }
+        figures[name] = {"ratio": round(ratio, 3), **{key: round(value, 3) for key, value in medians.items()}}
+        table.add_row(
+            name,
+            f"{medians['heads_per_s']:,.0f}",
+            f"{ratio:.2f}",
+            f"{medians['cpu_ms_per_head']:.3f}",
+            f"{medians['p50_ms']:.1f}",
+            f"{medians['p99_ms']:.1f}",
+        )
+    Console(width=110).print(table)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps({"benchmark": "generator_service", "file": str(OUTPUT)}))
+
+
+def main() -> None:
+    """Run every row in every round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each row in each round")
+    parser.add_argument("--default-flags", action="store_true", help="leave Serve's flags as they are")
+    parser.add_argument("--only", default="", help="rows whose name holds this, beside the baseline")
+    args = parser.parse_args()
+    if not args.default_flags:
+        read_flags()
+
+    from pipelines.runtime import disconnect
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            ways = {
+                name: way
+                for name, way in rows(Path(folder), args.seconds).items()
+                if name == BASELINE or args.only in name
+            }
+            samples: dict[str, list[Sample]] = {name: [] for name in ways}
+            for _ in range(args.rounds):
+                for name, way in ways.items():
+                    samples[name].append(way())
+            report(samples)
+        finally:
+            disconnect()
+
+
+if __name__ == "__main__":
+    main()

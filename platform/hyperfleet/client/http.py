@@ -1,0 +1,156 @@
+"""How a program with an event loop asks the cloud for heads over HTTP."""
+
+import re
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import aiohttp
+import xxhash
+
+from hyperfleet.client.address import authorization
+from hyperfleet.client.received import ReceivedHead
+from hyperfleet.client.refusal import read_refusal
+from hyperfleet.client.retry import Circuit, ask_again, ask_until_answered, read_retry_after
+from hyperfleet.client.settings import ClientSettings
+from hyperfleet.errors import HeadLayoutError, ServiceError
+from hyperfleet.messages import HeadReply, HeadRequest
+
+# 408, 429, 503: the server asks to come again. 500, 502: the replica died under the request; Serve answers
+# for it, and asking again reaches another one (generating a head changes nothing, so twice is once). 504:
+# the time of that try was over, and there may be some left for another.
+RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+
+_DURATION_MS = re.compile(r"([\w-]+)\s*;\s*dur=(\d+(?:\.\d+)?)")
+_CHECKSUM = "xxh3-64="
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Answer:
+    """A decoded reply, its size in bytes, and what the server measured, in seconds."""
+
+    reply: HeadReply
+    num_bytes: int
+    generate_s: float
+    encode_s: float
+
+
+@dataclass(kw_only=True)
+class AsyncHttpClient(ClientSettings):
+    """Asks the generator service over HTTP with keep-alive connections; use it in `async with`."""
+
+    _session: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
+    _circuit: Circuit = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._circuit = Circuit(retry=self.retry)
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.max_connections),
+            # Nothing a server hands out may mark the device when it comes back.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Accept": f"application/x-safetensors; codec={self.codec}",
+                # A head is float32 noise to a compressor: 12 ms of CPU for 7% of the bytes.
+                "Accept-Encoding": "identity",
+                **authorization(self.token),
+            },
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def request(self, request: HeadRequest) -> ReceivedHead:
+        """Ask for the head of each feature; see `GeneratorClient`."""
+        started_s = time.perf_counter()
+        body = request.to_bytes()
+
+        async def send(left_s: float) -> _Answer:
+            return await self._send(body, len(request.features), left_s)
+
+        answer, num_tries = await ask_until_answered(send, self._circuit, self.sleep)
+        return ReceivedHead(
+            reply=answer.reply,
+            uplink_bytes=len(body),
+            downlink_bytes=answer.num_bytes,
+            round_trip_s=time.perf_counter() - started_s,
+            generate_s=answer.generate_s,
+            num_tries=num_tries,
+            encode_s=answer.encode_s,
+        )
+
+    async def _send(self, body: bytes, num_heads: int, left_s: float) -> _Answer:
+        response, content = await self._post(body, left_s)
+        if response.status != 200:
+            raise self._refusal(response, content)
+        # A proxy on the way may add a line of its own.
+        timing = ", ".join(response.headers.getall("Server-Timing", []))
+        measured_ms = {name: float(duration) for name, duration in _DURATION_MS.findall(timing)}
+        checksum = response.headers.get("X-Checksum", "")
+        if "generate" not in measured_ms or not checksum.startswith(_CHECKSUM):
+            raise ServiceError(
+                f"the reply of {self.url} lacks Server-Timing with 'generate;dur=<ms>' or X-Checksum with "
+                f"'{_CHECKSUM}<digits>', got headers {sorted(response.headers)}; is it a parameter generator "
+                "of this HyperFleet?"
+            )
+        got, expected = xxhash.xxh3_64_hexdigest(content), checksum.removeprefix(_CHECKSUM)
+        if got != expected:
+            raise ask_again(
+                f"the reply of {self.url} was damaged on its way: {len(content)} bytes of checksum {got}, "
+                f"sent with {expected}"
+            )
+        return _Answer(
+            reply=self._decode(content, num_heads),
+            num_bytes=len(content),
+            generate_s=measured_ms["generate"] / 1000,
+            encode_s=measured_ms.get("encode", 0.0) / 1000,
+        )
+
+    async def _post(self, body: bytes, left_s: float) -> tuple[aiohttp.ClientResponse, bytes]:
+        if self._session is None:
+            raise ServiceError("the client is closed; use it inside `async with AsyncHttpClient(...)`")
+        try:
+            async with self._session.post(
+                f"{self.url}/v1/generate/{quote(self.task, safe='')}",
+                params={} if self.model is None else {"model": self.model},
+                data=body,
+                headers={"X-Request-Timeout-Seconds": f"{left_s:.3f}"},
+                timeout=aiohttp.ClientTimeout(total=left_s),
+                allow_redirects=False,
+            ) as response:
+                return response, await response.read()
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+            # Payload errors are connections cut in the middle of a reply.
+            raise ask_again(
+                f"{self.url} cannot be reached: {type(error).__name__} {error}".rstrip()
+            ) from error
+        except aiohttp.ClientError as error:
+            fault = str(error)
+        # Not from the error itself, which may hold the headers that were sent, and so the token.
+        raise ServiceError(f"{self.url} does not speak HTTP as expected: {fault}")
+
+    def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ServiceError:
+        reason = read_refusal(content, response.headers.get("Content-Type", ""), self.token)
+        message = f"the generator answered HTTP {response.status}: {reason}"
+        if response.status not in RETRIED_STATUS:
+            return ServiceError(message)
+        return ask_again(message, read_retry_after(response.headers.get("Retry-After")))
+
+    def _decode(self, content: bytes, num_heads: int) -> HeadReply:
+        reply = HeadReply.from_bytes(content, expected=self.layout, num_heads=num_heads, base=self.base)
+        if reply.codec != self.codec:
+            raise HeadLayoutError(
+                f"asked {self.url} for heads in codec {self.codec!r}, got {reply.codec!r}; is it a parameter "
+                "generator of this HyperFleet?"
+            )
+        return reply

@@ -1,0 +1,49 @@
+"""A generator whose weights are arrays, so that many processes can map one copy of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.head_codecs import HeadLayout
+from hyperfleet.head_codecs.frame import read_only
+from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SharedGenerator:
+    """What a generator is made of; put it into Ray's object store once and open it in every process.
+
+    Attributes:
+        config: which parts the hypernetwork has.
+        layout: shape of its heads.
+        arrays: its weights and buffers by name; read-only where they are mapped.
+    """
+
+    config: HeadGeneratorConfig
+    layout: HeadLayout
+    arrays: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, module: HeadGenerator) -> "SharedGenerator":
+        """Take a loaded generator apart; nothing is copied."""
+        arrays = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+        return cls(config=module.config, layout=module.layout, arrays=arrays)
+
+    def open(self, *, num_threads: int = 1) -> ParameterGenerator:
+        """Put it together again around the arrays where they lie.
+
+        Raises:
+            ConfigError: fewer than one thread.
+        """
+        with torch.device("meta"):
+            module = HeadGenerator(self.config, self.layout)
+        module.load_state_dict({name: _tensor(array) for name, array in self.arrays.items()}, assign=True)
+        return ParameterGenerator(module.requires_grad_(False), num_threads=num_threads)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return read_only(array) if array.size and array.ndim else torch.from_numpy(array.copy())

@@ -1,0 +1,102 @@
+"""What each head codec costs in bytes and in answers, on the devices' own live samples."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int
+from torch.linalg import vector_norm
+
+from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.head_codecs import CODECS, DEFAULT_CODEC
+from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
+
+# Static heads of all samples: no head crosses the link at all.
+NO_HEAD = "static head"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LiveFeatures:
+    """What devices computed of some live samples, and the answers, which only the measuring side knows."""
+
+    anchor: Float32[np.ndarray, "sample 192"]
+    hidden: Float32[np.ndarray, "sample 96"]
+    label: Int[np.ndarray, " sample"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CodecResult:
+    """One codec on all samples.
+
+    Attributes:
+        codec: its name, or `NO_HEAD`.
+        head_bytes: tensors of one head, in bytes.
+        reply_bytes: a whole reply with one head, in bytes.
+        correct: which samples were answered right.
+        relative_error: mean over heads of |decoded - generated| / |generated - static|, norms over all
+            parameters: 1 means that what was generated got lost.
+    """
+
+    codec: str
+    head_bytes: int
+    reply_bytes: int
+    correct: Bool[np.ndarray, " sample"]
+    relative_error: float
+
+
+def measure_codecs(
+    generator: ParameterGenerator,
+    batches: Iterable[LiveFeatures],
+    *,
+    label: ModelLabel,
+    codecs: Sequence[str] | None = None,
+) -> tuple[CodecResult, ...]:
+    """Send every head in every codec that can carry it, as bytes, and answer with what arrives.
+
+    Args:
+        generator: makes one head a sample.
+        batches: samples of a few heads' memory each.
+        label: stands in the replies.
+        codecs: names; None for all that the model's heads can travel in.
+
+    Returns:
+        The static head first, if there is one, then the codecs in the order given.
+    """
+    names = tuple(codecs or generator.codecs)
+    correct: dict[str, list[np.ndarray]] = {name: [] for name in (NO_HEAD, *names)}
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in (NO_HEAD, *names)}
+    reply_bytes = dict.fromkeys(names, 0)
+    for live in batches:
+        generated = generator.generate(live.anchor)
+        offset_norm = vector_norm(generated.offsets(), dim=1) if generated.base is not None else None
+        size = offset_norm if offset_norm is not None else vector_norm(generated.whole(), dim=1)
+        if generated.base is not None:
+            correct[NO_HEAD].append(generated.base.scores(live.hidden).argmax(axis=1) == live.label)
+            errors[NO_HEAD].append(np.ones(len(live.label)))
+        for name in names:
+            body = encode_heads(generated, codec=name, label=label)
+            reply = HeadReply.from_bytes(
+                body, expected=generator.layout, num_heads=len(generated), base=generator.base
+            )
+            correct[name].append(reply.heads.scores(live.hidden).argmax(axis=1) == live.label)
+            error = vector_norm(reply.heads.dense() - generated.whole(), dim=1)
+            errors[name].append((error / size).nan_to_num(posinf=0.0).numpy())
+            if not reply_bytes[name]:
+                alone = generator.generate(live.anchor[:1])
+                reply_bytes[name] = len(encode_heads(alone, codec=name, label=label))
+    return tuple(
+        CodecResult(
+            codec=name,
+            head_bytes=CODECS[name].num_bytes(generator.layout) if name in CODECS else 0,
+            reply_bytes=reply_bytes.get(name, 0),
+            correct=np.concatenate(correct[name]),
+            relative_error=float(np.concatenate(errors[name]).mean()),
+        )
+        for name in correct
+        if correct[name]
+    )
+
+
+def reference(results: Sequence[CodecResult]) -> CodecResult:
+    """Return the exact codec's result, which the others are compared with."""
+    return next(result for result in results if result.codec == DEFAULT_CODEC)

@@ -1,0 +1,92 @@
+"""Batches that wait for as long as requests keep coming, and no longer.
+
+`serve.batch` closes a batch a fixed time after its first request. Here the computation runs on the event loop
+that also receives, so that time is over before the requests which came during the last batch have
+been read, and over gRPC, which hands one request to the loop at a time, batches of one follow one another:
+each of them reads all weights. This batcher closes a batch when none has come for a while.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from serve_apps.head_service import Chunk, GeneratedChunk
+
+# Of the pauses between requests, so that a stream of them cannot hold a batch open for ever.
+_MAX_PAUSES = 8
+
+
+class Batcher:
+    """Collects chunks into batches and runs them one after the other on the event loop.
+
+    Args:
+        run: makes the heads of a batch.
+        max_heads: heads of one batch at most; a chunk is never split.
+        pause_s: how long no request may come before a batch is closed, in seconds.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Chunk]], Sequence[GeneratedChunk]],
+        *,
+        max_heads: int,
+        pause_s: float,
+    ) -> None:
+        self._run = run
+        self._max_heads = max_heads
+        self._pause_s = pause_s
+        self._waiting: deque[tuple[Chunk, asyncio.Future[GeneratedChunk]]] = deque()
+        self._num_waiting = 0
+        self._arrived = asyncio.Event()
+        self._working: asyncio.Task[None] | None = None
+
+    async def __call__(self, chunk: Chunk) -> GeneratedChunk:
+        """Return the chunk's part of the batch that it gets into."""
+        future: asyncio.Future[GeneratedChunk] = asyncio.get_running_loop().create_future()
+        self._waiting.append((chunk, future))
+        self._num_waiting += len(chunk.features)
+        self._arrived.set()
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await self._until_none_comes()
+            batch = self._take()
+            if not batch:
+                continue
+            try:
+                made = self._run([chunk for chunk, _ in batch])
+            except Exception as error:
+                for _, future in batch:
+                    future.set_exception(error)
+                continue
+            for (_, future), own in zip(batch, made, strict=True):
+                future.set_result(own)
+
+    async def _until_none_comes(self) -> None:
+        for _ in range(_MAX_PAUSES):
+            if self._num_waiting >= self._max_heads:
+                return
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(self._pause_s):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return
+
+    def _take(self) -> list[tuple[Chunk, asyncio.Future[GeneratedChunk]]]:
+        batch: list[tuple[Chunk, asyncio.Future[GeneratedChunk]]] = []
+        num_heads = 0
+        while self._waiting:
+            chunk, future = self._waiting[0]
+            if batch and num_heads + len(chunk.features) > self._max_heads:
+                break
+            self._waiting.popleft()
+            self._num_waiting -= len(chunk.features)
+            # A caller that has gone gets no work done.
+            if not future.done():
+                batch.append((chunk, future))
+                num_heads += len(chunk.features)
+        return batch

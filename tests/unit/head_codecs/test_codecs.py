@@ -1,0 +1,252 @@
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperfleet.errors import ConfigError, HeadLayoutError, UnknownNameError
+from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, HeadLayout, codec, codecs_of
+from hyperfleet.head_codecs.frame import pack, unpack
+from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
+from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
+
+PAPER = HeadLayout(num_classes=1501)
+SMALL = HeadLayout(num_classes=7)
+LABEL = ModelLabel(model="generator", version="3", task="vqa")
+DENSE = [name for name in CODECS if name != "film"]
+
+
+def make(
+    form: str, layout: HeadLayout = SMALL, *, n: int = 3, seed: int = 0, scale: float = 1.0, rank: int = 2
+):
+    """Heads of a real hypernetwork whose emitter was filled with noise."""
+    torch.manual_seed(seed)
+    config = HeadGeneratorConfig(adr=None, projector_hidden=None, form=form, rank=rank)
+    module = HeadGenerator(config, layout)
+    with torch.no_grad():
+        for parameter in module.emitter.parameters():
+            parameter.normal_(std=scale * 192**-0.5)
+        module.base.normal_(std=scale)
+        numbers = module.generate(torch.randn(n, 192))
+        whole = module.form.materialise(numbers, module.base)
+    base = BaseHead(layout=layout, flat=module.base)
+    numbers = whole if form == "full" else numbers
+    return GeneratedHeads(layout=layout, form=form, numbers=numbers, base=base, whole=lambda: whole)
+
+
+def through_the_wire(generated: GeneratedHeads, name: str) -> HeadReply:
+    body = encode_heads(generated, codec=name, label=LABEL)
+    return HeadReply.from_bytes(
+        body, expected=generated.layout, num_heads=len(generated), base=generated.base
+    )
+
+
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("form", ["full", "low_rank", "film"])
+@given(seed=st.integers(0, 2**16), exponent=st.integers(-12, 3))
+@settings(max_examples=15, deadline=None)
+def test_no_codec_errs_more_than_its_bound(name: str, form: str, seed: int, exponent: int) -> None:
+    generated = make(form, seed=seed, scale=2.0**exponent)
+    if name not in codecs_of(form, generated.layout, has_base=True):
+        return
+    decoded = through_the_wire(generated, name).heads.dense()
+    error = torch.linalg.vector_norm(decoded.double() - generated.whole().double(), dim=1)
+    assert (error <= CODECS[name].error_bound(generated).double() + 1e-30).all()
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "int8", "delta-fp16", "delta-int8", "rank1", "rank4"])
+def test_a_bound_is_not_far_above_the_error(name: str) -> None:
+    generated = make("full", HeadLayout(num_classes=200), n=8)
+    decoded = through_the_wire(generated, name).heads.dense()
+    error = torch.linalg.vector_norm(decoded - generated.whole(), dim=1)
+    assert (CODECS[name].error_bound(generated) < 5 * error).all()
+
+
+def test_fp32_is_bit_exact_and_a_view_of_the_reply() -> None:
+    generated = make("full")
+    body = encode_heads(generated, codec="fp32", label=LABEL)
+    heads = HeadReply.from_bytes(body, expected=SMALL, num_heads=3).heads
+    assert torch.equal(heads.dense(), generated.whole())
+    start = np.frombuffer(body, np.uint8).ctypes.data
+    assert start <= heads.dense().data_ptr() < start + len(body)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("form", ["full", "low_rank", "film"])
+def test_a_head_is_applied_as_it_came_like_the_whole_one(name: str, form: str) -> None:
+    generated = make(form, HeadLayout(num_classes=40), n=5)
+    if name not in codecs_of(form, generated.layout, has_base=True):
+        pytest.skip("this codec does not carry these heads")
+    heads = through_the_wire(generated, name).heads
+    hidden = np.random.default_rng(0).normal(size=(5, 96)).astype(np.float32)
+    for i, flat in enumerate(heads.dense()):
+        layer = torch.nn.Linear(96, 40)
+        with torch.no_grad():
+            layer.weight.copy_(flat[: 40 * 96].view(40, 96))
+            layer.bias.copy_(flat[40 * 96 :])
+            expected = layer(torch.from_numpy(hidden[i])).numpy()
+        np.testing.assert_allclose(heads.scores(hidden)[i], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_bytes"),
+    [
+        ("fp32", 582_388),  # 568.7 KiB: the papers' head
+        ("fp16", 291_194),
+        ("bf16", 291_194),
+        ("delta-fp16", 291_194),
+        ("int8", 156_104),
+        ("delta-int8", 156_104),
+        ("rank1", 6_196),
+        ("rank4", 15_778),
+        ("rank8", 28_554),
+        ("film", 768),
+    ],
+)
+def test_bytes_of_the_papers_head_are_as_computed(name: str, num_bytes: int) -> None:
+    assert codec(name).num_bytes(PAPER) == num_bytes
+    generated = make("film" if name == "film" else "full", PAPER, n=2)
+    body = encode_heads(generated, codec=name, label=LABEL)
+    header = 8 + int.from_bytes(body[:8], "little")
+    assert len(body) == header + 2 * num_bytes
+    assert header < 640
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_factors_are_the_nearest_matrix_of_their_rank(rank: int) -> None:
+    generated = make("full", HeadLayout(num_classes=120), n=4)
+    sent = codec(f"rank{rank}").encode(generated)
+    offsets = generated.offsets()[:, : 120 * 96].view(4, 120, 96)
+    u, s, v = torch.linalg.svd(offsets, full_matrices=False)
+    best = u[:, :, :rank] * s[:, None, :rank] @ v[:, :rank]
+    torch.testing.assert_close(sent["up"].float() @ sent["down"].float(), best, rtol=0, atol=4e-3)
+
+
+def test_factors_that_were_generated_travel_as_they_are() -> None:
+    generated = make("low_rank", rank=2)
+    sent = codec("rank4").encode(generated)
+    torch.testing.assert_close(
+        sent["up"][:, :, :2].flatten(1), generated.numbers[:, :14].half(), rtol=0, atol=0
+    )
+    assert not sent["up"][:, :, 2:].any()
+    cut = codec("rank1").encode(generated)
+    assert cut["up"].shape == (3, 7, 1)
+
+
+def test_rows_of_zeros_and_of_tiny_numbers_survive_8_bits() -> None:
+    generated = make("full")
+    generated.whole()[0, :96] = 0
+    generated.whole()[1, :96] = 1e-42
+    heads = through_the_wire(generated, "int8").heads
+    assert not heads.dense()[0, :96].any()
+    assert heads.dense().isfinite().all()
+
+
+def test_a_head_without_a_static_one_cannot_be_sent_as_a_difference() -> None:
+    generated = make("full")
+    bare = GeneratedHeads(
+        layout=SMALL, form="full", numbers=generated.numbers, base=None, whole=generated.whole
+    )
+    assert codecs_of("full", SMALL, has_base=False) == ("fp32", "fp16", "bf16", "int8")
+    with pytest.raises(HeadLayoutError, match="without a static one"):
+        encode_heads(bare, codec="delta-int8", label=LABEL)
+    with pytest.raises(HeadLayoutError, match="give the device's own as `base`"):
+        HeadReply.from_bytes(encode_heads(generated, codec="rank1", label=LABEL), expected=SMALL, num_heads=3)
+
+
+def test_an_offset_to_another_static_head_is_refused() -> None:
+    generated = make("full", seed=0)
+    other = make("full", seed=1).base
+    body = encode_heads(generated, codec="delta-int8", label=LABEL)
+    with pytest.raises(HeadLayoutError, match=f"static head '{generated.base.id}', the device's own is"):
+        HeadReply.from_bytes(body, expected=SMALL, num_heads=3, base=other)
+
+
+def test_a_static_head_is_named_by_its_values() -> None:
+    flat = torch.randn(SMALL.num_params)
+    assert BaseHead(layout=SMALL, flat=flat).id == BaseHead(layout=SMALL, flat=flat.clone()).id
+    assert BaseHead(layout=SMALL, flat=flat).id != BaseHead(layout=SMALL, flat=flat + 1).id
+    with pytest.raises(HeadLayoutError, match="679 parameters, got shape"):
+        BaseHead(layout=SMALL, flat=flat[1:])
+
+
+def test_unknown_codecs_and_ranks_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown head codec 'fp8'; expected one of: bf16"):
+        codec("fp8")
+    with pytest.raises(ConfigError, match="at most rank 7, got codec 'rank8'"):
+        codec("rank8").encode(make("full"))
+    assert "rank8" not in codecs_of("full", SMALL, has_base=True)
+    with pytest.raises(HeadLayoutError, match="this model generates full heads"):
+        codec("film").encode(make("full"))
+
+
+def test_replies_of_another_shape_or_number_are_refused() -> None:
+    body = encode_heads(make("full"), codec="int8", label=LABEL)
+    with pytest.raises(HeadLayoutError, match="another model than the one on the device"):
+        HeadReply.from_bytes(body, expected=PAPER, num_heads=3)
+    with pytest.raises(HeadLayoutError, match="asked for 2 heads, got 3"):
+        HeadReply.from_bytes(body, expected=SMALL, num_heads=2)
+    newer = pack({"head": torch.zeros(1, 7)}, {"codec": "int2"})
+    with pytest.raises(HeadLayoutError, match="in codec 'int2', this version knows fp32"):
+        HeadReply.from_bytes(newer, expected=SMALL, num_heads=1)
+
+
+TENSORS = {
+    "a": torch.arange(6, dtype=torch.float32).view(2, 3),
+    "b": torch.arange(4, dtype=torch.float16),
+    "c": torch.tensor([[-128, 127]], dtype=torch.int8),
+    "d": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+}
+
+
+def test_the_library_reads_what_we_pack_and_we_read_what_it_writes(tmp_path) -> None:
+    # The library sorts tensors by size of type; its file stands for any other writer's.
+    (tmp_path / "ours").write_bytes(pack(TENSORS, {"codec": "x"}))
+    with safetensors.safe_open(tmp_path / "ours", framework="pt") as file:
+        assert file.metadata() == {"codec": "x"}
+    theirs = safetensors.torch.save(TENSORS, metadata={"codec": "x"})
+    for body in (pack(TENSORS, {"codec": "x"}), theirs):
+        read, metadata = unpack(body)
+        assert metadata == {"codec": "x"}
+        assert all(torch.equal(read[name], tensor) for name, tensor in TENSORS.items())
+    loaded = safetensors.torch.load(pack(TENSORS, {"codec": "x"}))
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_reply_is_a_clear_error_and_nothing_else(data: st.DataObject) -> None:
+    body = bytearray(encode_heads(make("full", n=1), codec="int8", label=LABEL))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, 500))] = data.draw(st.integers(0, 255))
+    cut = bytes(body[: data.draw(st.integers(0, len(body)))])
+    for damaged in (bytes(body), cut):
+        try:
+            HeadReply.from_bytes(damaged, expected=SMALL, num_heads=1)
+        except HeadLayoutError:
+            continue
+        # What is accepted has the right shape: the damage was to numbers, which a checksum is for.
+        assert len(damaged) == len(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "announces a header of 0 bytes"),
+        (b"\xff" * 64, "announces a header of 18446744073709551615 bytes"),
+        ((2).to_bytes(8, "little") + b"[]", "its header is damaged"),
+        ((2).to_bytes(8, "little") + b"{]", "its header is damaged"),
+        ((2).to_bytes(8, "little") + b"{}junk", "4 bytes behind its last tensor"),
+    ],
+)
+def test_what_is_no_safetensors_file_is_named(body: bytes, message: str) -> None:
+    with pytest.raises(HeadLayoutError, match=message):
+        unpack(body)
+
+
+def test_a_type_that_heads_do_not_travel_in_is_named() -> None:
+    body = safetensors.numpy.save({"head": np.zeros((1, 4), np.float64)})
+    with pytest.raises(HeadLayoutError, match="of type 'F64'; heads travel as F32"):
+        unpack(body)

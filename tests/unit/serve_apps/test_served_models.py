@@ -1,0 +1,111 @@
+import asyncio
+import logging
+
+import pytest
+
+from hyperfleet.errors import ConfigError, ModelNotRegisteredError, UnknownNameError
+from hyperfleet.tasks import RETRIEVAL
+from hyperfleet.tracking.mlflow_store import prepare_store
+from hyperfleet.tracking.mlflow_tracker import open_run
+from hyperfleet.tracking.registry import register_bundle, resolved_uri
+from serve_apps.served_models import ModelTable, parse_models
+from tests.unit.serve_apps.conftest import write_bundle
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """A store with one version; call it to register another one."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    count = 0
+
+    def register(**spec):
+        nonlocal count
+        folder = write_bundle(tmp_path / f"bundle-{count}", seed=count, **spec)
+        count += 1
+        run = open_run(prepare_store(uri), tracking_uri=uri)
+        return register_bundle(folder, run.run_id, tracking_uri=uri)
+
+    register()
+    return uri, register
+
+
+def table_of(uri, model="models:/hyperfleet-generator@champion"):
+    return ModelTable(parse_models(model), tracking_uri=uri, torch_threads=1, max_features=4)
+
+
+@pytest.mark.parametrize(
+    ("model", "parsed"),
+    [
+        ("models:/a@champion", {"": "models:/a@champion"}),
+        ("/some/folder", {"": "/some/folder"}),
+        ("a=models:/a@champion, b=models:/a/3", {"a": "models:/a@champion", "b": "models:/a/3"}),
+    ],
+)
+def test_models_are_named_in_one_argument(model, parsed) -> None:
+    assert parse_models(model) == parsed
+
+
+@pytest.mark.parametrize("model", ["", "a=", "=x", "a=x,a=y", "a=x,y", "x,y", "a=x,"])
+def test_models_without_a_name_of_their_own_are_refused(model) -> None:
+    with pytest.raises(ConfigError, match="name=model pairs with different names"):
+        parse_models(model)
+
+
+def test_models_are_found_by_name_and_task(table) -> None:
+    assert [each.info.name for each in table] == ["qa", "small", "search"]
+    assert table.of_task("open-ended-qa").info.name == "qa"
+    assert table.of_task("open-ended-qa", "small").info.name == "small"
+    with pytest.raises(UnknownNameError, match="no model 'x'; served are qa, small, search"):
+        table.named("x")
+    codecs = {each.name: each for each in table.named("small").info.codecs}
+    assert codecs["rank2"].head_bytes == 2 * (2 * (11 + 96) + 11)
+    assert codecs["rank2"].needs_base
+    assert "film" not in codecs
+
+
+def test_a_table_follows_the_alias_and_leaves_a_pinned_version(registry, caplog) -> None:
+    uri, register = registry
+    model = "live=models:/hyperfleet-generator@champion,pinned=models:/hyperfleet-generator/1"
+    table = table_of(uri, model)
+    before = table.named("live")
+
+    async def follow():
+        following = asyncio.create_task(table.follow(0.01))
+        await asyncio.sleep(0.1)
+        assert table.named("live") is before
+        register()
+        async with asyncio.timeout(30):
+            while table.named("live").info.version != "2":
+                await asyncio.sleep(0.01)
+        following.cancel()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(follow())
+    assert table.named("pinned").info.version == "1"
+    assert before.info.version == "1"  # whoever holds it goes on with it
+    assert "model live: version 2 takes the place of 1" in caplog.text
+
+
+def test_a_version_that_cannot_be_served_changes_nothing_and_is_reported_once(registry, caplog) -> None:
+    uri, register = registry
+    table = table_of(uri)
+    name = "hyperfleet-generator"
+
+    async def follow():
+        register(task=RETRIEVAL, num_classes=256)
+        following = asyncio.create_task(table.follow(0.01))
+        await asyncio.sleep(1.0)
+        following.cancel()
+
+    asyncio.run(follow())
+    assert table.named(name).info.version == "1"
+    assert (
+        caplog.text.count("stays at version 1: models:/hyperfleet-generator/2 is for task 'retrieval'") == 1
+    )
+
+
+def test_what_is_not_registered_is_refused_at_once(registry) -> None:
+    uri, _ = registry
+    with pytest.raises(ModelNotRegisteredError):
+        table_of(uri, "models:/hyperfleet-generator/9")
+    assert resolved_uri("models:/hyperfleet-generator@champion", uri) == "models:/hyperfleet-generator/1"
