@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench clean distclean
+.PHONY: help demo test check fmt proto bench clean distclean
 
 help:  ## Show this text
 	@echo "Targets (each sets up $(VENV) on first use: some minutes and several GB, mostly torch):"
@@ -30,6 +30,10 @@ check: $(INSTALLED)  ## Check format, lint, types and layers; changes nothing
 fmt: $(INSTALLED)  ## Format the code and apply the linter's safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+proto: $(INSTALLED)  ## Make the modules of generator.proto again
+	$(BIN)/python -m grpc_tools.protoc -I platform --python_out=platform --pyi_out=platform \
+		--grpc_python_out=platform hyperfleet/wire/generator.proto
 
 bench: $(INSTALLED)  ## Run every script in benchmarks/, one after the other
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "benchmarks/ holds no script to run" >&2; exit 1; }

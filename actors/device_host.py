@@ -22,6 +22,7 @@ from hyperfleet.emulation.exchange import Networks, ask_and_answer
 from hyperfleet.errors import ConfigError
 from hyperfleet.head_codecs import DEFAULT_CODEC
 from hyperfleet.head_codecs import codec as head_codec
+from hyperfleet.head_codecs.memory import KEEP_MEMORY
 from hyperfleet.nn import DeviceModel
 
 
@@ -198,4 +199,6 @@ class DeviceHost:
 
 
 # num_cpus=0: a host mostly waits for the generator, whose replicas must find their CPU free.
-RemoteDeviceHost: Any = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(DeviceHost)
+RemoteDeviceHost: Any = ray.remote(
+    num_cpus=0, scheduling_strategy="SPREAD", runtime_env={"env_vars": dict(KEEP_MEMORY)}
+)(DeviceHost)

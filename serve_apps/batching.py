@@ -7,13 +7,13 @@ each of them reads all weights. This batcher closes a batch when none has come f
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from serve_apps.head_service import Chunk, GeneratedChunk
 
-# Of the pauses between requests, so that a stream of them cannot hold a batch open for ever.
-_MAX_PAUSES = 8
+_LOOKS_A_PAUSE = 4
 
 
 class Batcher:
@@ -37,7 +37,7 @@ class Batcher:
         self._pause_s = pause_s
         self._waiting: deque[tuple[Chunk, asyncio.Future[GeneratedChunk]]] = deque()
         self._num_waiting = 0
-        self._arrived = asyncio.Event()
+        self._num_arrived = 0
         self._working: asyncio.Task[None] | None = None
 
     async def __call__(self, chunk: Chunk) -> GeneratedChunk:
@@ -45,7 +45,7 @@ class Batcher:
         future: asyncio.Future[GeneratedChunk] = asyncio.get_running_loop().create_future()
         self._waiting.append((chunk, future))
         self._num_waiting += len(chunk.features)
-        self._arrived.set()
+        self._num_arrived += 1
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
         return await future
@@ -66,14 +66,16 @@ class Batcher:
                 future.set_result(own)
 
     async def _until_none_comes(self) -> None:
-        for _ in range(_MAX_PAUSES):
-            if self._num_waiting >= self._max_heads:
-                return
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout(self._pause_s):
-                    await self._arrived.wait()
-            except TimeoutError:
+        # Timed by the clock and not by the loop: uvloop, which Serve runs on, counts from when the loop last
+        # looked, so that after a batch of 20 ms a timeout of 1 ms is over before anything was read. A stream
+        # of requests cannot hold a batch open for ever: it fills it.
+        num_seen, since_s = self._num_arrived, time.perf_counter()
+        while self._num_waiting < self._max_heads:
+            await asyncio.sleep(self._pause_s / _LOOKS_A_PAUSE)
+            now_s = time.perf_counter()
+            if self._num_arrived != num_seen:
+                num_seen, since_s = self._num_arrived, now_s
+            elif now_s - since_s >= self._pause_s:
                 return
 
     def _take(self) -> list[tuple[Chunk, asyncio.Future[GeneratedChunk]]]:

@@ -28,6 +28,7 @@ from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.context import _get_global_client
 
 from hyperfleet.errors import HyperFleetError, ServiceError
+from hyperfleet.head_codecs.memory import KEEP_MEMORY
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri
 from hyperfleet.tracking.registry import NEWEST
 from serve_apps.access import BearerTokens, RateLimit
@@ -42,13 +43,8 @@ DEPLOYMENT = "ParameterGenerator"
 TOKENS_VARIABLE = "HYPERFLEET_TOKENS"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 GRPC_GRACE_S = 5.0
-# glibc gives allocations above 32 MiB back to the kernel and faults them in again, which halves the rate of
-# batches of 57 heads of 1,501 answers or more; and torch's threads would fight for the replica's one core.
-MEMORY_SETTINGS = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "OMP_NUM_THREADS": "1",
-}
+# torch's threads would fight for the replica's one core.
+ENVIRONMENT = {**KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
 
 
 def _in_serve_run() -> bool:
@@ -237,7 +233,7 @@ def generator(args: GeneratorArgs) -> Application:
         max_ongoing_requests=prepared.max_ongoing_requests,
         max_queued_requests=prepared.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
-        ray_actor_options={"runtime_env": {"env_vars": MEMORY_SETTINGS}},
+        ray_actor_options={"runtime_env": {"env_vars": ENVIRONMENT}},
         # A constructor that failed twice on the same files fails a third time as well.
         max_constructor_retry_count=2,
         logging_config={"enable_access_log": False},

@@ -37,7 +37,7 @@ def start(
     Args:
         args: what to serve; None means the newest registered model with the defaults.
         port: TCP port on `host`; 0 takes a free one.
-        host: address to listen on. There is no authentication: others than 127.0.0.1 need a private network.
+        host: address to listen on; others than 127.0.0.1 need tokens.
         timeout_s: how long the service may take to answer.
 
     Raises:
@@ -51,6 +51,9 @@ def start(
         raise ServiceError("Ray Serve is running on this cluster already; call serve_apps.stop() first")
     application = generator(args or GeneratorArgs())
     port = free_port(host, port)
+    if args is not None and args.grpc_port:
+        # Replicas share the port, so a stranger on it would share it too.
+        free_port(args.grpc_host, args.grpc_port)
     url = f"http://{host}:{port}"
     with _quiet_serve():
         try:

@@ -9,10 +9,12 @@
         received = client.request(HeadRequest(features=features))  # (n, 192) float32
     scores = received.reply.heads.scores(hidden)  # (n, 96) to (n, classes)
 
-`AsyncHttpClient` is the same for programs with an event loop, `InProcessClient` for a generator of
-this process.
+`AsyncHttpClient` is the same for programs with an event loop, `GrpcClient` and `AsyncGrpcClient` speak gRPC,
+`InProcessClient` calls a generator of this process.
 """
 
+from hyperfleet.client.grpc import AsyncGrpcClient as AsyncGrpcClient
+from hyperfleet.client.grpc import GrpcClient as GrpcClient
 from hyperfleet.client.http import AsyncHttpClient as AsyncHttpClient
 from hyperfleet.client.in_process import InProcessClient as InProcessClient
 from hyperfleet.client.models import ServedModel as ServedModel
