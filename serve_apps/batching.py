@@ -54,16 +54,16 @@ class Batcher:
         while self._waiting:
             await self._until_none_comes()
             batch = self._take()
-            if not batch:
-                continue
             try:
-                made = self._run([chunk for chunk, _ in batch])
+                made = self._run([chunk for chunk, _ in batch]) if batch else ()
+                for (_, future), own in zip(batch, made, strict=True):
+                    future.set_result(own)
             except Exception as error:
                 for _, future in batch:
-                    future.set_exception(error)
-                continue
-            for (_, future), own in zip(batch, made, strict=True):
-                future.set_result(own)
+                    if not future.done():
+                        future.set_exception(error)
+            # Between full batches as well, those that are done are sent and those that left are noticed.
+            await asyncio.sleep(0)
 
     async def _until_none_comes(self) -> None:
         # Timed by the clock and not by the loop: uvloop, which Serve runs on, counts from when the loop last

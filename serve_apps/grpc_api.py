@@ -41,6 +41,8 @@ SERVICE: str = wire.DESCRIPTOR.services_by_name["ParameterGenerator"].full_name
 REQUEST_ID = "x-request-id"
 RETRY_AFTER_S = "retry-after-s"
 MAX_REQUEST_ID = 128
+MAX_CONCURRENT_CALLS = 1024
+MAX_STREAMS_A_CONNECTION = 128
 # A request's names and what protobuf adds to its features.
 _SLACK_BYTES = 4096
 # Details travel in the trailers, of which clients take 8 KiB; up to three bytes go over for each character.
@@ -133,7 +135,9 @@ async def start_grpc(service: HeadService, options: GrpcOptions) -> RunningGrpc:
     Raises:
         ServiceError: the port cannot be listened on.
     """
-    server = grpc.aio.server(options=_channel_options(service, options))
+    server = grpc.aio.server(
+        options=_channel_options(service, options), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+    )
     calls = _Calls(service)
     methods = {
         "GenerateHeads": calls.method(wire.GenerateHeadsRequest, calls.generate_heads),
@@ -170,6 +174,9 @@ def _channel_options(service: HeadService, options: GrpcOptions) -> list[tuple[s
         # Replicas that share a port are given whole connections: unless these end now and then, a replica
         # that starts later gets none of the devices that are there already.
         ("grpc.max_connection_age_ms", 600_000),
+        ("grpc.max_connection_age_grace_ms", 30_000),
+        # A client that asks and does not read makes the server hold its replies.
+        ("grpc.max_concurrent_streams", MAX_STREAMS_A_CONNECTION),
         # A device that went out of reach holds its connection and replies no longer than this.
         ("grpc.keepalive_time_ms", 60_000),
         # Clients that wait for a reply look every 10 s whether the connection lives; gRPC takes more than one

@@ -3,6 +3,7 @@
 Nothing here knows Ray, HTTP or gRPC; the transports map its errors to their statuses.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from hyperfleet.errors import DeadlineError, OverloadedError, TooManyFeaturesError
+from hyperfleet.errors import (
+    DeadlineError,
+    FeatureError,
+    HyperFleetError,
+    OverloadedError,
+    TooManyFeaturesError,
+)
 from hyperfleet.head_codecs import GeneratedHeads
 from hyperfleet.messages import HeadRequest, encode_heads
 from serve_apps.access import BearerTokens, RateLimit
@@ -21,6 +28,7 @@ ANYONE = "anyone"
 # Until batches have shown how fast they are.
 _FIRST_GUESS_S_PER_HEAD = 1e-3
 _SMOOTHING = 0.1
+_SHARD_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -60,9 +68,10 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GeneratedChunk:
-    """Heads of a chunk, None if its deadline was over; the time of its batch and how many heads that had."""
+    """Heads of a chunk, or why there are none; the time of its batch and how many heads that had."""
 
     heads: GeneratedHeads | None
+    error: HyperFleetError | None = None
     generate_s: float = 0.0
     batch_heads: int = 1
 
@@ -75,12 +84,33 @@ def generate_batch(chunks: Sequence[Chunk]) -> list[GeneratedChunk]:
     for served in {id(chunks[i].served): chunks[i].served for i in alive}.values():
         mine = [i for i in alive if chunks[i].served is served]
         started_s = time.perf_counter()
-        heads = served.generator.generate_each([chunks[i].features for i in mine])
+        heads = _each_or_error(served, [chunks[i].features for i in mine])
         generate_s = time.perf_counter() - started_s
-        batch_heads = sum(map(len, heads))
+        batch_heads = sum(len(chunks[i].features) for i in mine)
         for i, own in zip(mine, heads, strict=True):
-            made[i] = GeneratedChunk(heads=own, generate_s=generate_s, batch_heads=batch_heads)
-    return [made.get(i, GeneratedChunk(heads=None)) for i in range(len(chunks))]
+            made[i] = GeneratedChunk(
+                heads=own if isinstance(own, GeneratedHeads) else None,
+                error=own if isinstance(own, FeatureError) else None,
+                generate_s=generate_s,
+                batch_heads=batch_heads,
+            )
+    return [made.get(i, GeneratedChunk(heads=None, error=_late())) for i in range(len(chunks))]
+
+
+def _late() -> DeadlineError:
+    return DeadlineError("the deadline was over before the heads were generated; nothing was computed")
+
+
+def _each_or_error(
+    served: ServedGenerator, requests: list[np.ndarray]
+) -> Sequence[GeneratedHeads | FeatureError]:
+    try:
+        return served.generator.generate_each(requests)
+    except FeatureError as error:
+        if len(requests) == 1:
+            return [error]
+        # One of them is at fault, and the others shall not suffer for it.
+        return [own for request in requests for own in _each_or_error(served, [request])]
 
 
 class HeadService:
@@ -141,22 +171,30 @@ class HeadService:
                 f"a request carries at most {self.max_features} features, got {len(features)}; "
                 "send several requests"
             )
+        self._check_room(len(features))
         if self._rate is not None:
             self._rate.acquire(client, len(features))
-        chunk = await self._in_turn(Chunk(served=served, features=features, deadline_s=deadline_s))
-        if chunk.heads is None:
-            raise DeadlineError("the deadline was over before the heads were generated; nothing was computed")
-        encoding_s = time.perf_counter()
-        encoded = encode_heads(chunk.heads, codec=codec, label=served.label)
-        checksum = xxhash.xxh3_64_hexdigest(encoded)
+        # They wait until they are encoded: that takes its time as well.
+        self._num_waiting += len(features)
+        try:
+            chunk = await self._batched(Chunk(served=served, features=features, deadline_s=deadline_s))
+            if chunk.heads is None:
+                raise chunk.error or _late()
+            encoding_s = time.perf_counter()
+            encoded = encode_heads(chunk.heads, codec=codec, label=served.label)
+            encode_s = time.perf_counter() - encoding_s
+        finally:
+            self._num_waiting -= len(features)
+        share_s = chunk.generate_s / chunk.batch_heads + encode_s / len(features)
+        self._s_per_head += _SMOOTHING * (share_s - self._s_per_head)
         return EncodedHeads(
             body=encoded,
-            checksum=checksum,
+            checksum=xxhash.xxh3_64_hexdigest(encoded),
             codec=codec,
             served=served,
             queue_s=encoding_s - arrived_s - chunk.generate_s,
             generate_s=chunk.generate_s,
-            encode_s=time.perf_counter() - encoding_s,
+            encode_s=encode_s,
         )
 
     async def generate_shard(self, served: ServedGenerator, features: np.ndarray) -> np.ndarray:
@@ -167,11 +205,14 @@ class HeadService:
         Raises:
             FeatureError: wrong shape or type, or a value that is not finite.
         """
-        numbers: np.ndarray = served.generator.generate(features).numbers.numpy()
-        return numbers
+        parts = []
+        for start in range(0, len(features), _SHARD_ROWS):
+            parts.append(served.generator.generate(features[start : start + _SHARD_ROWS]).numbers.numpy())
+            # Others get their turn.
+            await asyncio.sleep(0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    async def _in_turn(self, chunk: Chunk) -> GeneratedChunk:
-        num_heads = len(chunk.features)
+    def _check_room(self, num_heads: int) -> None:
         if self._num_waiting + num_heads > self._max_waiting_heads:
             # What waits is done before what comes now; the client is told how long that takes.
             retry_after_s = self._num_waiting * self._s_per_head
@@ -180,12 +221,3 @@ class HeadService:
                 f"come again in {retry_after_s:.1f} s or add replicas",
                 retry_after_s,
             )
-        self._num_waiting += num_heads
-        try:
-            generated = await self._batched(chunk)
-        finally:
-            self._num_waiting -= num_heads
-        if generated.heads is not None:
-            share_s = generated.generate_s / generated.batch_heads
-            self._s_per_head += _SMOOTHING * (share_s - self._s_per_head)
-        return generated

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hyperfleet.errors import (
     ComeAgainError,
@@ -40,7 +41,7 @@ from serve_apps.negotiation import SAFETENSORS, negotiate
 from serve_apps.served_models import ModelInfo
 
 GENERATE_PATH = "/v1/generate/{task}"
-TIMEOUT_HEADER = "X-Request-Timeout-Seconds"
+TIMEOUT_HEADER = "X-Deadline-Seconds"
 REQUEST_ID_HEADER = "X-Request-ID"
 MAX_REQUEST_ID = 128
 
@@ -217,6 +218,10 @@ async def _read_body(request: Request, max_bytes: int, timeout_s: float) -> byte
         raise HTTPException(
             HTTPStatus.REQUEST_TIMEOUT,
             f"the body took more than {timeout_s:g} s, {len(body)} bytes came; send it faster",
+        ) from error
+    except ClientDisconnect as error:
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST, f"the connection ended after {len(body)} bytes of the body"
         ) from error
     return bytes(body)
 

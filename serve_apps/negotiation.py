@@ -25,12 +25,15 @@ def negotiate(accept: str, offered: tuple[str, ...]) -> str:
     """
     if not accept.strip():
         return DEFAULT_CODEC
+    wishes = []
     for value, quality in parse_accept_header(accept, MIMEAccept):
-        if quality <= 0:
-            continue
         media_type, options = parse_options_header(value)
-        wanted = options.get("codec", DEFAULT_CODEC).lower()
-        if media_type.lower() in _ANY and wanted in offered:
+        if media_type.lower() in _ANY:
+            wishes.append((options.get("codec", DEFAULT_CODEC).lower(), quality, "codec" in options))
+    refused = {wanted for wanted, quality, named in wishes if named and quality <= 0}
+    # By how much each is liked: werkzeug puts the more specific first, which a codec always is.
+    for wanted, quality, _ in sorted(wishes, key=lambda wish: wish[1], reverse=True):
+        if quality > 0 and wanted in offered and wanted not in refused:
             return wanted
     raise NotAcceptableError(
         f"Accept {accept[:200]!r} names nothing that is offered; this model's heads come as "

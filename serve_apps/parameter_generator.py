@@ -82,10 +82,12 @@ class GeneratorArgs(BaseModel):
     tokens_file: str | None = Field(
         default=None, description=f"lines of 'client token'; None: ${TOKENS_VARIABLE}, and without it anyone"
     )
+    tokens_required: bool = Field(default=False, description="do not start without tokens")
+    proven: str | None = Field(default=None, description="exact versions to start from if an alias fails")
     heads_per_s: int | None = Field(
         default=None, ge=1, description="what one client may ask of one replica; None for no limit"
     )
-    grpc_port: int | None = Field(default=None, ge=0, le=65535, description="None for no gRPC")
+    grpc_port: int | None = Field(default=None, ge=1, le=65535, description="None for no gRPC")
     grpc_host: str = "127.0.0.1"
     grpc_certificate: str | None = Field(default=None, description="PEM file; TLS with grpc_key")
     grpc_key: str | None = None
@@ -96,6 +98,11 @@ class GeneratorArgs(BaseModel):
             raise ValueError(
                 f"max_features={self.max_features} must be at most max_batch_size={self.max_batch_size}: "
                 "a request is generated in one batch"
+            )
+        if self.max_features > self.max_waiting_heads:
+            raise ValueError(
+                f"max_features={self.max_features} must be at most "
+                f"max_waiting_heads={self.max_waiting_heads}, or the largest request could never be let in"
             )
         return self
 
@@ -135,6 +142,7 @@ class GeneratorReplica:
             tracking_uri=args.tracking_uri or default_tracking_uri(),
             torch_threads=args.torch_threads,
             max_features=args.max_features,
+            proven=parse_models(args.proven) if args.proven is not None else None,
         )
 
         batcher = Batcher(generate_batch, max_heads=args.max_batch_size, pause_s=args.batch_pause_s)
@@ -184,6 +192,11 @@ def _tokens(args: GeneratorArgs) -> BearerTokens | None:
 
 
 def _refuse_strangers(args: GeneratorArgs) -> None:
+    if args.tokens_required:
+        raise ServiceError(
+            f"tokens were found where the service was started, but this replica's process has no "
+            f"{TOKENS_VARIABLE}: set it before Ray starts on every node, or give tokens_file"
+        )
     serving = _get_global_client()
     hosts = {"HTTP": str(serving.http_config.host)} if serving is not None else {}
     if args.grpc_port is not None:
@@ -221,7 +234,7 @@ def generator(args: GeneratorArgs) -> Application:
     """
     try:
         if _in_serve_run():
-            _check_serve_run_port()
+            _check_serve_run_ports(args)
         prepared = prepare(args)
     except HyperFleetError as error:
         if _in_serve_run():
@@ -253,7 +266,7 @@ def prepare(args: GeneratorArgs) -> GeneratorArgs:
     tracking_uri = absolute_uri(args.tracking_uri) if args.tracking_uri else default_tracking_uri()
     models = parse_models(args.model)
     table = ModelTable(models, tracking_uri=tracking_uri, torch_threads=1, max_features=args.max_features)
-    _tokens(args)
+    has_tokens = _tokens(args) is not None
     absolute = {
         name: str(Path(value).absolute())
         for name in ("tokens_file", "grpc_certificate", "grpc_key")
@@ -265,11 +278,18 @@ def prepare(args: GeneratorArgs) -> GeneratorArgs:
         f"{served.info.name}={uri if uri.startswith('models:') else served.uri}"
         for served, uri in zip(table, models.values(), strict=True)
     )
-    return args.model_copy(update={"model": wanted, "tracking_uri": tracking_uri, **absolute})
+    proven = ",".join(f"{served.info.name}={served.uri}" for served in table)
+    found = {"model": wanted, "proven": proven, "tracking_uri": tracking_uri}
+    return args.model_copy(
+        update={**found, **absolute, "tokens_required": args.tokens_required or has_tokens}
+    )
 
 
-def _check_serve_run_port() -> None:
+def _check_serve_run_ports(args: GeneratorArgs) -> None:
     options = HTTPOptions()
     host, port = str(options.host), int(options.port)
+    # Where Serve runs already, an older version of this application may hold its ports.
     if not is_serve_proxy(host, port):
         free_port(host, port)
+        if args.grpc_port is not None:
+            free_port(args.grpc_host, args.grpc_port)

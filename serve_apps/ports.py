@@ -20,7 +20,8 @@ def free_port(host: str, port: int) -> int:
         ServiceError: the port is in use or no port of this machine.
     """
     try:
-        with socket.socket() as probe:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
             # Connections of an earlier service that are still closing do not count as use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))

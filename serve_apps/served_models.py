@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +18,9 @@ from hyperfleet.messages import FEATURE_DIM, ModelLabel
 from hyperfleet.tracking.registry import ResolvedBundle, resolve_bundle, resolved_uri
 
 _log = logging.getLogger(__name__)
+REFUSED_S = 600.0
+# A folder's path may hold "=" as well, but no name holds a slash: it is part of a URL.
+_NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)=(?P<uri>.*)")
 
 
 class CodecInfo(BaseModel):
@@ -73,10 +78,9 @@ def parse_models(model: str) -> Mapping[str, str]:
     """
     named: dict[str, str] = {}
     for entry in model.split(","):
-        name, separator, uri = entry.strip().partition("=")
-        if not separator:
-            name, uri = "", name
-        if not uri or (separator and not name) or name in named or (not name and "," in model):
+        found = _NAMED.fullmatch(entry.strip())
+        name, uri = (found["name"], found["uri"]) if found else ("", entry.strip())
+        if not uri or uri.startswith("=") or name in named or (not name and "," in model):
             raise ConfigError(
                 f"model={model!r} must be one model, or name=model pairs with different names separated by "
                 "commas, e.g. qa=models:/hyperfleet-generator@champion,qa2=models:/hyperfleet-generator/3"
@@ -95,6 +99,8 @@ class ModelTable:
         tracking_uri: where they are registered.
         torch_threads: threads of one call.
         max_features: told to clients.
+        proven: exact versions by name that were served before; a replica that starts anew falls back to
+            them if an alias names by then what cannot take their place.
 
     Raises:
         ModelNotRegisteredError, CheckpointError, ServiceError: one of them cannot be served.
@@ -102,7 +108,13 @@ class ModelTable:
     """
 
     def __init__(
-        self, models: Mapping[str, str], *, tracking_uri: str, torch_threads: int, max_features: int
+        self,
+        models: Mapping[str, str],
+        *,
+        tracking_uri: str,
+        torch_threads: int,
+        max_features: int,
+        proven: Mapping[str, str] | None = None,
     ) -> None:
         self._tracking_uri = tracking_uri
         self._torch_threads = torch_threads
@@ -110,7 +122,7 @@ class ModelTable:
         self._wanted: dict[str, str] = {}
         self._served: dict[str, ServedGenerator] = {}
         for name, uri in models.items():
-            served = self._load(name, uri)
+            served = self._first(name, uri, (proven or {}).get(name))
             self._wanted[served.info.name] = uri
             self._served[served.info.name] = served
 
@@ -160,32 +172,54 @@ class ModelTable:
     async def follow(self, period_s: float) -> None:
         """Look again and again whether an alias names another version and load it beside the old one.
 
-        What cannot be served is logged once and left alone: the version that works stays.
+        What cannot be served is logged once and tried again after `REFUSED_S`, or when the alias names
+        something else; meanwhile the version that works stays.
         """
-        failed: dict[str, str] = {}
+        refused: dict[str, tuple[str, float]] = {}
+        said: dict[str, str] = {}
         while True:
             await asyncio.sleep(period_s)
             for name in tuple(self._served):
                 try:
-                    await asyncio.to_thread(self._refresh, name)
-                    failed.pop(name, None)
-                except HyperFleetError as error:
-                    if failed.get(name) != str(error):
-                        _log.error(
-                            "model %s stays at version %s: %s", name, self._served[name].info.version, error
-                        )
-                    failed[name] = str(error)
+                    uri = await asyncio.to_thread(resolved_uri, self._wanted[name], self._tracking_uri)
+                    known_uri, again_s = refused.get(name, ("", 0.0))
+                    if uri == self._served[name].uri or (uri == known_uri and time.monotonic() < again_s):
+                        continue
+                    refused[name] = uri, time.monotonic() + REFUSED_S
+                    await asyncio.to_thread(self._replace, name, uri)
+                    del refused[name]
+                except Exception as error:
+                    # Whatever it is, it must not end the following of the others.
+                    if said.get(name) != str(error):
+                        self._say_what_stays(name, error)
+                    said[name] = str(error)
 
-    def _refresh(self, name: str) -> None:
-        uri = resolved_uri(self._wanted[name], self._tracking_uri)
-        if uri == self._served[name].uri:
-            return
-        served = self._load(name, uri)
-        old = self._served[name].info
-        if served.info.task != old.task:
-            raise ConfigError(f"{uri} is for task {served.info.task!r}, {name} serves {old.task!r}")
+    def _say_what_stays(self, name: str, error: Exception) -> None:
+        version = self._served[name].info.version
+        unforeseen = not isinstance(error, HyperFleetError)
+        _log.error("model %s stays at version %s: %s", name, version, error, exc_info=unforeseen)
+
+    def _replace(self, name: str, uri: str) -> None:
+        old, served = self._served[name], self._load(name, uri)
+        _check_same_devices(old, served)
         self._served[name] = served
-        _log.warning("model %s: version %s takes the place of %s", name, served.info.version, old.version)
+        _log.warning(
+            "model %s: version %s takes the place of %s", name, served.info.version, old.info.version
+        )
+
+    def _first(self, name: str, uri: str, proven: str | None) -> ServedGenerator:
+        if proven is None or proven == uri:
+            return self._load(name, uri)
+        known = self._load(name, proven)
+        try:
+            if resolved_uri(uri, self._tracking_uri) == known.uri:
+                return known
+            served = self._load(name, uri)
+            _check_same_devices(known, served)
+            return served
+        except HyperFleetError as error:
+            _log.error("model %s starts at version %s: %s", name, known.info.version, error)
+            return known
 
     def _load(self, name: str, uri: str) -> ServedGenerator:
         bundle = resolve_bundle(uri, self._tracking_uri)
@@ -197,6 +231,18 @@ class ModelTable:
             info=info,
             label=ModelLabel(model=info.name, version=info.version, task=info.task),
             generator=generator,
+        )
+
+
+def _check_same_devices(old: ServedGenerator, new: ServedGenerator) -> None:
+    def fits(served: ServedGenerator) -> tuple[str, int, int, bool]:
+        info = served.info
+        return info.task, info.num_classes, info.hidden, bool(info.base_id)
+
+    if fits(old) != fits(new):
+        raise ConfigError(
+            f"{new.uri} (task, classes, hidden units, static head: {fits(new)}) does not fit the devices of "
+            f"{old.uri} {fits(old)}; serve it under a name of its own"
         )
 
 

@@ -106,11 +106,12 @@ class HeadReply:
             body: a whole reply.
             expected: shape of the device's own head.
             num_heads: how many were asked for.
-            base: the device's own static head, for codecs that send what is added to it.
+            base: the device's own static head; codecs that send what is added to it need it, and with
+            any codec it tells the served version from the one on the device.
 
         Raises:
-            HeadLayoutError: not a safetensors file, heads of another shape or number, or an offset to
-                another static head than `base`.
+            HeadLayoutError: not a safetensors file, heads of another shape or number, or heads for devices
+                with another static head than `base`.
         """
         tensors, metadata = unpack(body)
         if metadata.get("codec") not in CODECS:
@@ -120,9 +121,10 @@ class HeadReply:
             )
         codec = CODECS[metadata["codec"]]
         base_id = metadata.get("base_id", "")
-        if codec.needs_base and base is not None and base_id != base.id:
+        # Whole heads as well: they are made for the encoder that was trained beside that static head.
+        if base is not None and base_id != base.id and (base_id or codec.needs_base):
             raise HeadLayoutError(
-                f"the reply changes the static head {base_id!r}, the device's own is {base.id!r}; "
+                f"the reply is for devices with the static head {base_id!r}, this one's is {base.id!r}; "
                 "load the model version that the generator serves onto the device"
             )
         heads = codec.decode(tensors, expected, base)

@@ -18,8 +18,9 @@ from ray import serve
 
 import serve_apps
 from hyperfleet import bundle
+from hyperfleet.client import AsyncGrpcClient
 from hyperfleet.cloud.generator import ParameterGenerator
-from hyperfleet.errors import ModelNotRegisteredError, ServiceError
+from hyperfleet.errors import ConfigError, ModelNotRegisteredError, ServiceError
 from hyperfleet.messages import FEATURE_BYTES, HeadLayout, HeadReply, HeadRequest
 from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
 from hyperfleet.tasks import OPEN_ENDED_QA
@@ -27,6 +28,7 @@ from hyperfleet.tracking.mlflow_store import prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
 from hyperfleet.tracking.registry import register_bundle
 from pipelines.runtime import connect, disconnect
+from serve_apps.parameter_generator import GeneratorReplica, prepare
 from serve_apps.ports import free_port
 
 pytestmark = pytest.mark.integration
@@ -68,13 +70,18 @@ def tracking_uri(bundle_dir):
 
 
 @pytest.fixture(scope="module")
-def url(tracking_uri):
+def grpc_port():
+    return free_port(LOCAL, 0)
+
+
+@pytest.fixture(scope="module")
+def url(tracking_uri, grpc_port):
     connect(num_cpus=2)
     args = serve_apps.GeneratorArgs(
         tracking_uri=tracking_uri,
         max_features=MAX_FEATURES,
         follow_alias_s=FOLLOW_S,
-        grpc_port=free_port(LOCAL, 0),
+        grpc_port=grpc_port,
     )
     yield serve_apps.start(args, port=0)
     serve_apps.stop()
@@ -239,6 +246,53 @@ def test_devices_of_the_cluster_get_a_shard_as_one_array(url, direct):
     numbers = asyncio.run(ask())
     assert numbers.shape == (100, LAYOUT.num_params)
     np.testing.assert_allclose(numbers, direct.generate(anchors).whole().numpy(), rtol=0, atol=1e-5)
+
+
+def test_the_replica_answers_over_grpc_as_over_http(url, direct, grpc_port):
+    async def ask():
+        address = f"http://{LOCAL}:{grpc_port}"
+        async with AsyncGrpcClient(url=address, layout=LAYOUT, codec="delta-int8", base=direct.base) as asked:
+            return await asyncio.gather(
+                *(asked.request(HeadRequest(features=features(2, seed))) for seed in range(20))
+            )
+
+    for seed, received in enumerate(asyncio.run(ask())):
+        expected = direct.generate(features(2, seed)).whole()
+        torch.testing.assert_close(received.reply.heads.dense(), expected, rtol=0, atol=0.02)
+        assert received.generate_s > 0
+
+
+def test_a_deadline_that_is_over_is_told_by_the_application(url):
+    request = urllib.request.Request(
+        url + GENERATE,
+        data=features(1).tobytes(),
+        headers={"Content-Type": OCTETS, "X-Deadline-Seconds": "0.000001"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.code == 504
+    assert "nothing was computed" in json.loads(refused.value.read())["detail"]
+
+
+def test_tokens_that_a_replica_cannot_see_do_not_open_the_service(bundle_dir, tracking_uri, monkeypatch):
+    monkeypatch.setenv("HYPERFLEET_TOKENS", f"phone {TOKEN}")
+    args = prepare(serve_apps.GeneratorArgs(model=str(bundle_dir), tracking_uri=tracking_uri))
+    assert args.tokens_required
+    assert TOKEN not in args.model_dump_json()
+    monkeypatch.delenv("HYPERFLEET_TOKENS")
+    with pytest.raises(ServiceError, match="this replica's process has no HYPERFLEET_TOKENS"):
+        GeneratorReplica(args)
+    monkeypatch.setenv("HYPERFLEET_TOKENS", "")
+    with pytest.raises(ConfigError, match="HYPERFLEET_TOKENS"):
+        prepare(serve_apps.GeneratorArgs(model=str(bundle_dir), tracking_uri=tracking_uri))
+
+
+def test_without_tokens_only_this_machine_is_served(url, bundle_dir, tracking_uri):
+    args = serve_apps.GeneratorArgs(
+        model=str(bundle_dir), tracking_uri=tracking_uri, grpc_port=1, grpc_host="0.0.0.0"
+    )
+    with pytest.raises(ServiceError, match=r"gRPC listens on 0\.0\.0\.0 where anyone can ask"):
+        GeneratorReplica(prepare(args))
 
 
 def test_a_second_service_and_a_port_in_use_are_refused(url, tmp_path):

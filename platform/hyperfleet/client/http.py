@@ -124,7 +124,7 @@ class AsyncHttpClient(ClientSettings):
                 f"{self.url}/v1/generate/{quote(self.task, safe='')}",
                 params={} if self.model is None else {"model": self.model},
                 data=body,
-                headers={"X-Request-Timeout-Seconds": f"{left_s:.3f}"},
+                headers={"X-Deadline-Seconds": f"{left_s:.3f}"},
                 timeout=aiohttp.ClientTimeout(total=left_s),
                 allow_redirects=False,
             ) as response:

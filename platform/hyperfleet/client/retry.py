@@ -120,6 +120,7 @@ async def ask_until_answered(
     circuit.check()
     retry = circuit.retry
     started_s = time.monotonic()
+    sent_s = 0.0
     tries = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(_AskAgainError),
         stop=tenacity.stop_after_attempt(retry.max_tries) | tenacity.stop_before_delay(retry.deadline_s),
@@ -130,10 +131,15 @@ async def ask_until_answered(
     try:
         async for attempt in tries:
             with attempt:
-                left_s = retry.deadline_s - (time.monotonic() - started_s)
-                answer = await send(max(min(left_s, retry.try_timeout_s), _LEAST_TRY_S))
+                try_s = time.monotonic()
+                left_s = retry.deadline_s - (try_s - started_s)
+                try:
+                    answer = await send(max(min(left_s, retry.try_timeout_s), _LEAST_TRY_S))
+                finally:
+                    sent_s += time.monotonic() - try_s
     except _AskAgainError as error:
-        circuit.failed(time.monotonic() - started_s)
+        # Pauses that the server asked for are no hanging.
+        circuit.failed(sent_s)
         num_tries = tries.statistics["attempt_number"]
         raise ServiceError(f"no head after {num_tries} tries: {error}") from error
     circuit.succeeded()

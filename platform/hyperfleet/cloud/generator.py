@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.bundle import load_generator
-from hyperfleet.errors import ConfigError, ServiceError
+from hyperfleet.errors import ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead, GeneratedHeads, codecs_of
 from hyperfleet.messages import FEATURE_DIM, HeadLayout, HeadRequest
 from hyperfleet.nn import HeadGenerator
@@ -77,7 +77,7 @@ class ParameterGenerator:
         """Generate one head for each feature (n, 192), float32.
 
         Raises:
-            FeatureError: wrong shape or type, or a value that is not finite.
+            FeatureError: wrong shape or type, or values not finite or too large for the model.
         """
         # torch wants to own writable memory, which a view into a request's bytes is not.
         anchors = torch.from_numpy(
@@ -86,6 +86,11 @@ class ParameterGenerator:
         # Both settings belong to the calling thread, so they are made here and not once at the start.
         with _torch_threads(self._num_threads), torch.inference_mode():
             embedded = self._module.embed(self._module.reason(anchors))
+            if not embedded.isfinite().all():
+                raise FeatureError(
+                    f"features as large as {anchors.abs().max():.3g} overflow the generator; encoders of "
+                    "this model give values of a few units"
+                )
             numbers = torch.empty(len(anchors), len(self._bias))
             for start in range(0, len(anchors), CHUNK_ROWS):
                 rows = slice(start, start + CHUNK_ROWS)

@@ -63,6 +63,8 @@ class DenseCodec:
         sent = generated.offsets() if self.delta else generated.whole()
         tiny = _TINY[self.dtype] * math.sqrt(sent.shape[1])
         bound: Tensor = _SHARE[self.dtype] * vector_norm(sent, dim=1) + tiny
+        # What is too large for the type arrives as infinity.
+        bound[sent.abs().amax(dim=1) > torch.finfo(self.dtype).max] = torch.inf
         return bound + rounding_of_sum(generated, self.delta)
 
 

@@ -86,6 +86,9 @@ class FactorCodec:
         rounding = up_error * down_norm + down_error * up_norm + up_error * down_error
         rounding += _HALF_SHARE * vector_norm(bias, dim=1) + tiny * (bias.shape[1] ** 0.5)
         # Sums of 96 products and the static head's own in float32.
+        # What is too large for float16 arrives as infinity.
+        largest = torch.stack([part.flatten(1).abs().amax(dim=1) for part in (up, down, bias)]).amax(dim=0)
+        rounding[largest > torch.finfo(torch.float16).max] = torch.inf
         float32 = 200 * FLOAT32_SHARE * (up_norm * down_norm + vector_norm(generated.whole(), dim=1) + beyond)
         bound: Tensor = beyond + rounding + float32
         return bound

@@ -93,8 +93,9 @@ def _tensors(body: bytes, start: int, header: dict[str, Any]) -> dict[str, Tenso
             raise HeadLayoutError(
                 f"tensor {name!r} is of type {spec['dtype']!r}; heads travel as {', '.join(_DTYPES)}"
             )
-        shape = [int(size) for size in spec["shape"]]
-        first, last = spec["data_offsets"]
+        shape, (first, last) = spec["shape"], spec["data_offsets"]
+        if any(type(size) is not int or size < 1 for size in shape) or type(first) is type(last) is not int:
+            raise HeadLayoutError(f"tensor {name!r} has shape {shape!r}; sizes are integers above 0")
         count = math.prod(shape)
         if first != end or last - first != count * dtype.itemsize or last > len(body) - start or count < 1:
             raise HeadLayoutError(

@@ -29,5 +29,5 @@ def test_a_codec_that_cannot_be_used_is_refused():
     with pytest.raises(ConfigError, match="codec 'delta-int8' sends what is added to the static head"):
         InProcessClient(generate, LABEL, "delta-int8")
     other = BaseHead(layout=LAYOUT, flat=torch.zeros(LAYOUT.num_params))
-    with pytest.raises(HeadLayoutError, match="changes the static head"):
+    with pytest.raises(HeadLayoutError, match="for devices with the static head"):
         asyncio.run(InProcessClient(generate, LABEL, "delta-int8", other).request(feature()))

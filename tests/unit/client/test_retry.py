@@ -67,11 +67,11 @@ def test_each_try_tells_the_server_what_is_left_and_takes_no_longer():
 
     cloud = Cloud(script=[status(504)] * 3)
     ask(cloud, sleep=nap, retry=RetryPolicy(try_timeout_s=30.0, deadline_s=20.0))
-    left_s = [float(value) for value in cloud.sent("X-Request-Timeout-Seconds")]
+    left_s = [float(value) for value in cloud.sent("X-Deadline-Seconds")]
     assert 20 >= left_s[0] > left_s[1] > left_s[2] > left_s[3] > 0
     cloud = Cloud(script=[status(503)] * 3)
     ask(cloud, sleep=nap, retry=RetryPolicy(try_timeout_s=2.5, deadline_s=20.0))
-    assert cloud.sent("X-Request-Timeout-Seconds") == ["2.500"] * 4
+    assert cloud.sent("X-Deadline-Seconds") == ["2.500"] * 4
     (told,) = ask_in_vain(Cloud(always=hang), RetryPolicy(try_timeout_s=50.0, deadline_s=0.1), 1)
     assert "TimeoutError" in told
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -15,7 +17,6 @@ from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 PAPER = HeadLayout(num_classes=1501)
 SMALL = HeadLayout(num_classes=7)
 LABEL = ModelLabel(model="generator", version="3", task="vqa")
-DENSE = [name for name in CODECS if name != "film"]
 
 
 def make(
@@ -43,17 +44,27 @@ def through_the_wire(generated: GeneratedHeads, name: str) -> HeadReply:
     )
 
 
-@pytest.mark.parametrize("name", DENSE)
-@pytest.mark.parametrize("form", ["full", "low_rank", "film"])
-@given(seed=st.integers(0, 2**16), exponent=st.integers(-12, 3))
+WIDE = HeadLayout(num_classes=20)
+CARRIED = [
+    (form, name)
+    for form in ("full", "low_rank", "film")
+    for name in codecs_of(form, WIDE, has_base=True)  # all there are, but film for film heads alone
+]
+
+
+@pytest.mark.parametrize(("form", "name"), CARRIED)
+@given(seed=st.integers(0, 2**16), exponent=st.integers(-12, 16))
 @settings(max_examples=15, deadline=None)
-def test_no_codec_errs_more_than_its_bound(name: str, form: str, seed: int, exponent: int) -> None:
-    generated = make(form, seed=seed, scale=2.0**exponent)
-    if name not in codecs_of(form, generated.layout, has_base=True):
-        return
+def test_no_codec_errs_more_than_its_bound(form: str, name: str, seed: int, exponent: int) -> None:
+    generated = make(form, WIDE, seed=seed, scale=2.0**exponent)
     decoded = through_the_wire(generated, name).heads.dense()
     error = torch.linalg.vector_norm(decoded.double() - generated.whole().double(), dim=1)
-    assert (error <= CODECS[name].error_bound(generated).double() + 1e-30).all()
+    # Beyond the range of float16 both are infinite or none is a number.
+    assert not (error > CODECS[name].error_bound(generated).double() + 1e-30).any()
+
+
+def test_every_codec_is_held_to_its_bound() -> None:
+    assert {name for _, name in CARRIED} == CODECS.keys()
 
 
 @pytest.mark.parametrize("name", ["fp16", "bf16", "int8", "delta-fp16", "delta-int8", "rank1", "rank4"])
@@ -160,7 +171,7 @@ def test_an_offset_to_another_static_head_is_refused() -> None:
     generated = make("full", seed=0)
     other = make("full", seed=1).base
     body = encode_heads(generated, codec="delta-int8", label=LABEL)
-    with pytest.raises(HeadLayoutError, match=f"static head '{generated.base.id}', the device's own is"):
+    with pytest.raises(HeadLayoutError, match=f"static head '{generated.base.id}', this one's is"):
         HeadReply.from_bytes(body, expected=SMALL, num_heads=3, base=other)
 
 
@@ -231,10 +242,19 @@ def test_a_damaged_reply_is_a_clear_error_and_nothing_else(data: st.DataObject) 
         assert len(damaged) == len(body)
 
 
+def _hostile(shape: list[object]) -> bytes:
+    spec = {"head": {"dtype": "F32", "shape": shape, "data_offsets": [0, 2716]}}
+    header = json.dumps(spec).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(2716)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         (b"", "announces a header of 0 bytes"),
+        (_hostile([-1, -679]), "sizes are integers above 0"),
+        (_hostile([1e999, 1]), "sizes are integers above 0"),
+        (_hostile([True, 679]), "sizes are integers above 0"),
         (b"\xff" * 64, "announces a header of 18446744073709551615 bytes"),
         ((2).to_bytes(8, "little") + b"[]", "its header is damaged"),
         ((2).to_bytes(8, "little") + b"{]", "its header is damaged"),

@@ -85,6 +85,21 @@ def test_a_full_batch_waits_for_nobody_and_no_chunk_is_split():
     assert [each.batch_heads for each in made] == [1, 1, 2, 3, 4, 5]
 
 
+def test_others_get_their_turn_between_full_batches():
+    async def main(batcher):
+        seen = []
+
+        async def caller():
+            await batcher(chunk(8))
+            seen.append(len(batcher._run.batches))
+
+        await asyncio.gather(*(caller() for _ in range(3)))
+        return seen
+
+    _, seen = run(main, max_heads=8)
+    assert seen == [1, 2, 3]
+
+
 def test_callers_that_have_gone_get_no_work_done_and_hold_up_nobody():
     async def main(batcher):
         gone = [asyncio.create_task(batcher(chunk())) for _ in range(3)]

@@ -139,6 +139,7 @@ def test_replicas_share_a_port_that_is_named_and_no_other_server_does(table):
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 assert (await ParameterGeneratorStub(channel).GenerateHeads(wanted())).heads
         with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("127.0.0.1", port))
             taken.listen()
             with pytest.raises(ServiceError, match=f"cannot listen for gRPC on 127.0.0.1:{port}"):

@@ -9,7 +9,7 @@ import torch
 import xxhash
 from fastapi.testclient import TestClient
 
-from hyperfleet.errors import OverloadedError
+from hyperfleet.errors import DeadlineError, OverloadedError
 from hyperfleet.head_codecs import CODECS
 from hyperfleet.messages import HeadLayout, HeadReply
 from serve_apps.access import BearerTokens, RateLimit
@@ -141,7 +141,7 @@ def test_the_static_head_can_be_fetched_once(table):
     ("path", "body", "headers", "status", "said"),
     [
         ("/v1/generate/chess", bytes(768), OCTETS, 404, "served are 'open-ended-qa', 'retrieval'"),
-        ("/nothing", None, {}, 405, "Method Not Allowed"),
+        ("/nothing", None, {}, 404, "Not Found"),
         (GENERATE, bytes(768 * (MAX_FEATURES + 1)), OCTETS, 413, f"at most {MAX_FEATURES} features"),
         (GENERATE, b"{}", {"Content-Type": "application/json"}, 415, "got 'application/json'"),
         (GENERATE, b"", OCTETS, 422, "got 0 bytes"),
@@ -156,31 +156,76 @@ def test_the_static_head_can_be_fetched_once(table):
             406,
             "names nothing that is offered",
         ),
-        (GENERATE, bytes(768), {**OCTETS, "X-Request-Timeout-Seconds": "soon"}, 400, "got 'soon'"),
-        (GENERATE, bytes(768), {**OCTETS, "X-Request-Timeout-Seconds": "-1"}, 400, "above 0"),
-        (GENERATE, bytes(768), {**OCTETS, "X-Request-Timeout-Seconds": "nan"}, 400, "got 'nan'"),
+        (GENERATE, bytes(768), {**OCTETS, "X-Deadline-Seconds": "soon"}, 400, "got 'soon'"),
+        (GENERATE, bytes(768), {**OCTETS, "X-Deadline-Seconds": "-1"}, 400, "above 0"),
+        (GENERATE, bytes(768), {**OCTETS, "X-Deadline-Seconds": "nan"}, 400, "got 'nan'"),
     ],
 )
 def test_bad_requests_are_told_what_is_wrong(table, path, body, headers, status, said):
     with client(table) as api:
         reply = api.post(path, content=body, headers=headers)
-    if path == "/nothing":
-        assert reply.status_code == 404
-        return
     assert said in problem(reply, status)
     assert reply.headers["X-Request-ID"]
 
 
-def test_a_body_that_trickles_is_given_up(table):
-    def trickle():
-        yield bytes(100)
-        time.sleep(0.5)
-        yield bytes(668)
+async def post_slowly(api, messages):
+    """Send ASGI messages with pauses before each, and return status and body of the reply."""
+    sent = []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": GENERATE,
+        "raw_path": GENERATE.encode(),
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/octet-stream")],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("here", 80),
+        "client": ("there", 1),
+        "root_path": "",
+    }
+    coming = iter(messages)
 
-    with client(table, body_timeout_s=0.1) as api:
-        reply = api.post(GENERATE, content=trickle(), headers=OCTETS)
-    # The test client sends a body at once when it is asked for, so only the slow path counts here.
-    assert reply.status_code in {200, 408}
+    async def receive():
+        pause_s, message = next(coming)
+        await asyncio.sleep(pause_s)
+        return message
+
+    async def send(message):
+        sent.append(message)
+
+    await api(scope, receive, send)
+    return sent[0]["status"], json.loads(sent[1]["body"])["detail"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "status", "said"),
+    [
+        (
+            [
+                (0, {"type": "http.request", "body": bytes(100), "more_body": True}),
+                (5, {"type": "http.request", "body": bytes(668), "more_body": False}),
+            ],
+            408,
+            "100 bytes came",
+        ),
+        (
+            [
+                (0, {"type": "http.request", "body": bytes(7), "more_body": True}),
+                (0, {"type": "http.disconnect"}),
+            ],
+            400,
+            "ended after 7 bytes",
+        ),
+    ],
+    ids=["slow", "cut"],
+)
+def test_a_body_that_does_not_come_is_given_up(table, messages, status, said):
+    service = HeadService(table, alone, max_features=MAX_FEATURES, max_waiting_heads=8)
+    api = build_api(service, body_timeout_s=0.1)
+    got, detail = asyncio.run(post_slowly(api, messages))
+    assert got == status
+    assert said in detail
 
 
 def test_strangers_are_refused_and_tokens_never_come_back(table, monkeypatch, caplog):
@@ -210,6 +255,11 @@ def test_a_client_is_held_to_its_rate(table):
         assert "never" in problem(never, 422)
 
 
+def over_http(api):
+    with TestClient(api) as asked:
+        return asked.post(GENERATE, content=features().tobytes(), headers=OCTETS)
+
+
 def test_a_full_queue_refuses_and_says_when_to_come_again(table):
     release = asyncio.Event()
 
@@ -237,11 +287,13 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(table):
         await asyncio.gather(waiting[0], return_exceptions=True)
         third = asyncio.create_task(ask(2))
         await asyncio.sleep(0)
+        reply = await asyncio.to_thread(over_http, api)
+        assert "heads are waiting" in problem(reply, 429)
+        assert int(reply.headers["Retry-After"]) >= 1
         release.set()
         assert len((await third).body) > 2 * LAYOUT.num_bytes
         assert (await waiting[1]).codec == "fp32"
         await ask(4)
-        return api
 
     asyncio.run(run())
 
@@ -262,7 +314,7 @@ def test_work_whose_deadline_is_over_is_not_done(table, monkeypatch):
         for i, deadline in enumerate([now_s - 1, None, now_s + 60])
     ]
     done = generate_batch(chunks)
-    assert [each.heads is None for each in done] == [True, False, False]
+    assert [isinstance(each.error, DeadlineError) for each in done] == [True, False, False]
     assert len(computed) == 2
 
     async def late(chunk: Chunk) -> GeneratedChunk:
@@ -273,10 +325,55 @@ def test_work_whose_deadline_is_over_is_not_done(table, monkeypatch):
         reply = api.post(
             GENERATE,
             content=features().tobytes(),
-            headers={**OCTETS, "X-Request-Timeout-Seconds": "0.01"},
+            headers={**OCTETS, "X-Deadline-Seconds": "0.01"},
         )
     assert "nothing was computed" in problem(reply, 504)
     assert len(computed) == 2
+
+
+def test_a_feature_that_overflows_the_model_fails_alone(table):
+    huge = np.full((1, 192), 1e30, np.float32)
+    huge[0, ::2] = -1e30
+    chunks = [
+        Chunk(served=table.named("qa"), features=each, deadline_s=None)
+        for each in (features(), huge, features(2))
+    ]
+    first, broken, last = generate_batch(chunks)
+    assert "overflow the generator" in str(broken.error)
+    assert (len(first.heads), len(last.heads)) == (1, 2)
+    with client(table) as api:
+        assert "overflow" in problem(api.post(GENERATE, content=huge.tobytes(), headers=OCTETS), 422)
+
+
+def test_an_overloaded_service_does_not_charge_a_clients_rate(table):
+    async def run():
+        hold = asyncio.Event()
+
+        async def held(chunk: Chunk) -> GeneratedChunk:
+            await hold.wait()
+            return generate_batch([chunk])[0]
+
+        charged = []
+
+        class Counted(RateLimit):
+            def acquire(self, client, cost):
+                charged.append(cost)
+
+        service = HeadService(table, held, max_features=8, max_waiting_heads=2, rate=Counted(100))
+
+        def ask():
+            served = table.named("qa")
+            return service.generate(served, features(2).tobytes(), codec="fp32", client="a", deadline_s=None)
+
+        first = asyncio.create_task(ask())
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await ask()
+        hold.set()
+        await first
+        return charged
+
+    assert asyncio.run(run()) == [2]
 
 
 def test_a_batch_of_several_models_gives_each_its_own(table):

@@ -23,8 +23,22 @@ def test_the_best_liked_codec_wins_wherever_it_stands(wishes) -> None:
     assert negotiate(header, ("fp32", "rank4", "int8")) == "int8"
 
 
+@pytest.mark.parametrize(
+    ("accept", "codec"),
+    [
+        ("application/x-safetensors, application/x-safetensors; codec=rank4; q=0.1", "fp32"),
+        ("*/*, application/x-safetensors; codec=int8; q=0.1", "fp32"),
+        ("*/*; q=0.1, application/x-safetensors; codec=int8", "int8"),
+    ],
+)
+def test_how_much_a_codec_is_liked_counts_more_than_how_exactly_it_is_named(accept, codec) -> None:
+    assert negotiate(accept, OFFERED) == codec
+
+
 def test_what_is_not_wanted_at_all_is_not_given() -> None:
     with pytest.raises(NotAcceptableError, match="names nothing that is offered"):
         negotiate("application/x-safetensors; codec=fp16; q=0", OFFERED)
+    with pytest.raises(NotAcceptableError):
+        negotiate("application/x-safetensors; codec=fp32; q=0, */*", OFFERED)
     with pytest.raises(NotAcceptableError):
         negotiate("application/json", OFFERED)

@@ -8,6 +8,7 @@ from hyperfleet.tasks import RETRIEVAL
 from hyperfleet.tracking.mlflow_store import prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
 from hyperfleet.tracking.registry import register_bundle, resolved_uri
+from serve_apps import served_models
 from serve_apps.served_models import ModelTable, parse_models
 from tests.unit.serve_apps.conftest import write_bundle
 
@@ -38,6 +39,7 @@ def table_of(uri, model="models:/hyperfleet-generator@champion"):
     [
         ("models:/a@champion", {"": "models:/a@champion"}),
         ("/some/folder", {"": "/some/folder"}),
+        ("runs/lr=0.1/best", {"": "runs/lr=0.1/best"}),
         ("a=models:/a@champion, b=models:/a/3", {"a": "models:/a@champion", "b": "models:/a/3"}),
     ],
 )
@@ -86,22 +88,63 @@ def test_a_table_follows_the_alias_and_leaves_a_pinned_version(registry, caplog)
     assert "model live: version 2 takes the place of 1" in caplog.text
 
 
-def test_a_version_that_cannot_be_served_changes_nothing_and_is_reported_once(registry, caplog) -> None:
+@pytest.mark.parametrize("spec", [{"task": RETRIEVAL, "num_classes": 256}, {"num_classes": 12}])
+def test_a_version_for_other_devices_changes_nothing_and_is_tried_once(registry, caplog, monkeypatch, spec):
     uri, register = registry
     table = table_of(uri)
-    name = "hyperfleet-generator"
+    loaded = []
+    load = ModelTable._load
+    monkeypatch.setattr(ModelTable, "_load", lambda self, *args: loaded.append(args) or load(self, *args))
 
     async def follow():
-        register(task=RETRIEVAL, num_classes=256)
+        register(**spec)
         following = asyncio.create_task(table.follow(0.01))
-        await asyncio.sleep(1.0)
+        async with asyncio.timeout(30):
+            while "stays at version 1" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
         following.cancel()
 
     asyncio.run(follow())
-    assert table.named(name).info.version == "1"
-    assert (
-        caplog.text.count("stays at version 1: models:/hyperfleet-generator/2 is for task 'retrieval'") == 1
+    assert table.named("hyperfleet-generator").info.version == "1"
+    assert caplog.text.count("stays at version 1: models:/hyperfleet-generator/2") == 1
+    assert "serve it under a name of its own" in caplog.text
+    assert len(loaded) == 1
+
+
+def test_an_unforeseen_failure_does_not_end_the_following(registry, caplog, monkeypatch) -> None:
+    uri, register = registry
+    table = table_of(uri)
+    resolve, failures = served_models.resolved_uri, [OSError("no space"), MemoryError("full")]
+
+    def sometimes(*args):
+        if failures:
+            raise failures.pop()
+        return resolve(*args)
+
+    monkeypatch.setattr(served_models, "resolved_uri", sometimes)
+
+    async def follow():
+        register()
+        following = asyncio.create_task(table.follow(0.01))
+        async with asyncio.timeout(30):
+            while table.named("hyperfleet-generator").info.version != "2":
+                await asyncio.sleep(0.01)
+        following.cancel()
+
+    asyncio.run(follow())
+    assert "stays at version 1: no space" in caplog.text
+
+
+def test_a_replica_that_starts_anew_falls_back_to_what_was_served(registry, caplog) -> None:
+    uri, register = registry
+    register(num_classes=12)
+    alias, proven = "models:/hyperfleet-generator@champion", "models:/hyperfleet-generator/1"
+    table = ModelTable(
+        {"qa": alias}, tracking_uri=uri, torch_threads=1, max_features=4, proven={"qa": proven}
     )
+    assert table.named("qa").info.version == "1"
+    assert "model qa starts at version 1" in caplog.text
 
 
 def test_what_is_not_registered_is_refused_at_once(registry) -> None:
