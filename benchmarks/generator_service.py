@@ -50,6 +50,14 @@ def read_flags() -> None:
             os.environ.setdefault(name, value)
 
 
+def keep_memory() -> None:
+    """Start again with the settings of glibc that the replicas have; they are read at the start."""
+    from hyperfleet.head_codecs.memory import KEEP_MEMORY
+
+    if any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+
+
 def write_bundles(folder: Path) -> dict[str, Path]:
     """Write an untrained model whose heads are whole and one whose heads have rank 4."""
     import torch
@@ -192,17 +200,33 @@ def rows(folder: Path, seconds: float) -> dict[str, Callable[[], Sample]]:
 
 
 def in_this_process(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
-    """Generation alone."""
+    """Generation alone: the module as PyTorch runs it, and ours."""
+    import torch
+
+    from hyperfleet.bundle import load_generator
     from hyperfleet.cloud.generator import ParameterGenerator
+
+    torch.set_num_threads(1)
+
+    def module(size: int) -> Callable[[], int]:
+        generator, asked = load_generator(bundles["whole"]), torch.from_numpy(features(size))
+
+        def generate() -> int:
+            with torch.inference_mode():
+                return len(generator(asked))
+
+        return generate
 
     def batches(name: str, size: int) -> Callable[[], int]:
         generator, asked = ParameterGenerator.from_bundle(bundles[name]), features(size)
         return lambda: len(generator.generate(asked))
 
     return {
-        BASELINE: batches("whole", 64),
-        "plain PyTorch, batch 1": batches("whole", 1),
-        "plain PyTorch, rank 4, batch 64": batches("rank4", 64),
+        BASELINE: module(64),
+        "plain PyTorch, batch 1": module(1),
+        "generator, batch 64": batches("whole", 64),
+        "generator, batch 1": batches("whole", 1),
+        "generator, rank 4, batch 64": batches("rank4", 64),
     }
 
 
@@ -294,6 +318,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.default_flags:
         read_flags()
+    keep_memory()
 
     from pipelines.runtime import disconnect
 

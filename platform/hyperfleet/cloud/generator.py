@@ -10,13 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.bundle import load_generator
+from hyperfleet.cloud.emitter import Emitter
 from hyperfleet.errors import ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead, GeneratedHeads, codecs_of
 from hyperfleet.messages import FEATURE_DIM, HeadLayout, HeadRequest
 from hyperfleet.nn import HeadGenerator
-
-# Below 32 rows the weights are read for too few heads; above, the product leaves the caches.
-CHUNK_ROWS = 32
 
 
 @contextlib.contextmanager
@@ -35,24 +33,26 @@ class ParameterGenerator:
     Args:
         module: the generator, with its weights.
         num_threads: threads torch may use for one call.
+        packed: see `Emitter`; twice the memory.
 
     Raises:
         ConfigError: fewer than one thread.
     """
 
-    def __init__(self, module: HeadGenerator, *, num_threads: int = 1) -> None:
+    def __init__(self, module: HeadGenerator, *, num_threads: int = 1, packed: bool = True) -> None:
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, got {num_threads}")
         self._module = module.eval()
         self._num_threads = num_threads
         emitter = module.emitter
-        self._weight, self._bias = emitter.weight.detach().T, emitter.bias.detach()
         self.base = (
             BaseHead(layout=module.layout, flat=module.base.detach()) if module.config.static_base else None
         )
+        bias = emitter.bias.detach()
         if self.base is not None and module.config.form == "full":
             # The static head is added by the layer's own bias, which costs no second pass over the heads.
-            self._bias = self._bias + self.base.flat
+            bias = bias + self.base.flat
+        self._emit = Emitter(emitter.weight, bias, packed=packed)
 
     @classmethod
     def from_bundle(cls, bundle_dir: Path, *, num_threads: int = 1) -> "ParameterGenerator":
@@ -91,11 +91,7 @@ class ParameterGenerator:
                     f"features as large as {anchors.abs().max():.3g} overflow the generator; encoders of "
                     "this model give values of a few units"
                 )
-            numbers = torch.empty(len(anchors), len(self._bias))
-            for start in range(0, len(anchors), CHUNK_ROWS):
-                rows = slice(start, start + CHUNK_ROWS)
-                torch.addmm(self._bias, embedded[rows], self._weight, out=numbers[rows])
-        return self._generated(numbers)
+            return self._generated(self._emit(embedded))
 
     def generate_each(self, requests: Sequence[np.ndarray]) -> list[GeneratedHeads]:
         """Generate the heads of several requests in one product; each gets a view of its own.

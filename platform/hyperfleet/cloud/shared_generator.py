@@ -29,8 +29,10 @@ class SharedGenerator:
 
     @classmethod
     def of(cls, module: HeadGenerator) -> "SharedGenerator":
-        """Take a loaded generator apart; nothing is copied."""
+        """Take a loaded generator apart; its last layer is copied into the order in which it is read."""
         arrays = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+        emitter = next(name for name, value in module.named_parameters() if value is module.emitter.weight)
+        arrays[emitter] = np.asfortranarray(arrays[emitter])
         return cls(config=module.config, layout=module.layout, arrays=arrays)
 
     def open(self, *, num_threads: int = 1) -> ParameterGenerator:
@@ -42,8 +44,10 @@ class SharedGenerator:
         with torch.device("meta"):
             module = HeadGenerator(self.config, self.layout)
         module.load_state_dict({name: _tensor(array) for name, array in self.arrays.items()}, assign=True)
-        return ParameterGenerator(module.requires_grad_(False), num_threads=num_threads)
+        return ParameterGenerator(module.requires_grad_(False), num_threads=num_threads, packed=False)
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    return read_only(array) if array.size and array.ndim else torch.from_numpy(array.copy())
+    if not array.size or not array.ndim:
+        return torch.from_numpy(array.copy())
+    return read_only(array) if array.flags.c_contiguous else read_only(array.T).T

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hyperfleet import bundle
-from hyperfleet.cloud.generator import CHUNK_ROWS, ParameterGenerator
+from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.errors import CheckpointError, ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead
 from hyperfleet.messages import HeadLayout
@@ -24,10 +24,11 @@ def features(num):
     return np.random.default_rng(num).standard_normal((num, 192), dtype=np.float32)
 
 
-@pytest.mark.parametrize("num", [1, 5, CHUNK_ROWS, 2 * CHUNK_ROWS + 3])
-def test_heads_are_the_modules_heads(module, num):
+@pytest.mark.parametrize("num", [1, 2, 3, 32, 67])
+@pytest.mark.parametrize("packed", [True, False])
+def test_heads_are_the_modules_heads(module, num, packed):
     anchors = features(num)
-    heads = ParameterGenerator(module).generate(anchors)
+    heads = ParameterGenerator(module, packed=packed).generate(anchors)
     torch.testing.assert_close(heads.whole(), module(torch.from_numpy(anchors)), rtol=0, atol=1e-6)
 
 
@@ -55,7 +56,7 @@ def test_requests_of_one_batch_get_their_own_heads(module):
 
 
 def test_a_head_depends_on_its_own_feature_alone(module):
-    generator, anchors = ParameterGenerator(module), features(CHUNK_ROWS + 9)
+    generator, anchors = ParameterGenerator(module), features(41)
     together = generator.generate(anchors).whole()
     alone = torch.cat([generator.generate(anchor[None]).whole() for anchor in anchors])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
