@@ -90,7 +90,8 @@ class Circuit:
 
     def failed(self, waited_s: float) -> None:
         """Take note of a request without an answer."""
-        if waited_s < min(self.retry.try_timeout_s, self.retry.deadline_s):
+        # A hair less than the limit counts: some of it is over before the request is sent.
+        if waited_s < 0.99 * min(self.retry.try_timeout_s, self.retry.deadline_s):
             return
         self.num_hangs += 1
         if self.num_hangs == self.retry.max_hangs:
