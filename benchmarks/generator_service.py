@@ -122,31 +122,14 @@ def rate_of(work: Callable[[], int], seconds: float) -> Sample:
     )
 
 
-def over_http(port: int, codec: str, model: str, seconds: float) -> Sample:
-    """Load the service from another process."""
-    command = [sys.executable, str(ROOT / "benchmarks/clients/http_load.py"), "--port", str(port)]
-    command += ["--path", f"/v1/generate/{TASK}?model={model}", "--codec", codec]
-    command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
-    service_s = service_cpu_s()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    load = json.loads(done.stdout)
-    # The warm-up of a fifth is served as well.
-    heads = 1.2 * seconds * load["replies_per_s"]
-    return Sample(
-        heads_per_s=load["replies_per_s"],
-        cpu_ms_per_head=1e3 * (service_cpu_s() - service_s) / heads,
-        p50_ms=load["p50_ms"],
-        p99_ms=load["p99_ms"],
-    )
-
-
-def over_grpc(port: int, codec: str, model: str, seconds: float) -> Sample:
-    """Load the service from another process."""
-    command = [sys.executable, str(ROOT / "benchmarks/clients/grpc_load.py"), "--port", str(port)]
+def over_the_wire(client: str, port: int, codec: str, model: str, seconds: float) -> Sample:
+    """Load the service from another process, with a script of benchmarks/clients."""
+    command = [sys.executable, str(ROOT / "benchmarks/clients" / client), "--port", str(port)]
     command += ["--task", TASK, "--model", model, "--codec", codec]
     command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
     service_s = service_cpu_s()
     load = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # The warm-up of a fifth is served as well.
     heads = 1.2 * seconds * load["replies_per_s"]
     return Sample(
         heads_per_s=load["replies_per_s"],
@@ -180,10 +163,10 @@ def rows(folder: Path, seconds: float) -> dict[str, Callable[[], Sample]]:
         return lambda: rate_of(work, seconds)
 
     def http(codec: str, model: str = "whole") -> Callable[[], Sample]:
-        return lambda: over_http(http_port, codec, model, seconds)
+        return lambda: over_the_wire("http_load.py", http_port, codec, model, seconds)
 
     def grpc(codec: str, model: str = "whole") -> Callable[[], Sample]:
-        return lambda: over_grpc(grpc_port, codec, model, seconds)
+        return lambda: over_the_wire("grpc_load.py", grpc_port, codec, model, seconds)
 
     return {
         **{name: measured(work) for name, work in in_this_process(bundles).items()},

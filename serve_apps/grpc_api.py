@@ -7,7 +7,6 @@ import logging
 import math
 import ssl
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +35,11 @@ from hyperfleet.messages import FEATURE_BYTES
 from hyperfleet.wire import generator_pb2 as wire
 from hyperfleet.wire.framing import write_heads
 from serve_apps.head_service import EncodedHeads, HeadService
+from serve_apps.request_id import request_id as read_request_id
 
 SERVICE: str = wire.DESCRIPTOR.services_by_name["ParameterGenerator"].full_name
 REQUEST_ID = "x-request-id"
 RETRY_AFTER_S = "retry-after-s"
-MAX_REQUEST_ID = 128
 MAX_CONCURRENT_CALLS = 1024
 MAX_STREAMS_A_CONNECTION = 128
 # A request's names and what protobuf adds to its features.
@@ -204,7 +203,7 @@ class _Calls:
 
     async def _handle(self, message: bytes, context: Any, request_type: Any, answer: _Answer) -> bytes:
         metadata = dict(context.invocation_metadata())
-        request_id = _request_id(metadata.get(REQUEST_ID))
+        request_id = read_request_id(metadata.get(REQUEST_ID))
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         try:
             client = self._service.authenticate(metadata.get("authorization"))
@@ -291,10 +290,3 @@ def _retry_after(error: Exception) -> Sequence[tuple[str, str]]:
         return ()
     # Whole milliseconds, never zero: "now" is when it was refused.
     return ((RETRY_AFTER_S, f"{max(1, math.ceil(1e3 * error.retry_after_s)) / 1e3:.3f}"),)
-
-
-def _request_id(value: str | None) -> str:
-    # Whatever a client sends comes back in a header and stands in logs.
-    if value and len(value) <= MAX_REQUEST_ID and value.isascii() and value.isprintable():
-        return value
-    return uuid.uuid4().hex

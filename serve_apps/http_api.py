@@ -6,7 +6,6 @@ Nothing here knows Ray; `build_api` makes the same application for a Serve repli
 import asyncio
 import math
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -38,12 +37,12 @@ from serve_apps.http_documentation import (
     Problem,
 )
 from serve_apps.negotiation import SAFETENSORS, negotiate
+from serve_apps.request_id import request_id as read_request_id
 from serve_apps.served_models import ModelInfo
 
 GENERATE_PATH = "/v1/generate/{task}"
 TIMEOUT_HEADER = "X-Deadline-Seconds"
 REQUEST_ID_HEADER = "X-Request-ID"
-MAX_REQUEST_ID = 128
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -143,7 +142,7 @@ def _generate_heads(api: FastAPI, service: HeadService, body_timeout_s: float) -
         _check_content_type(headers.get("content-type", ""))
         body = await _read_body(request, service.max_features * FEATURE_BYTES, body_timeout_s)
         heads = await service.generate(served, body, codec=codec, client=client, deadline_s=deadline_s)
-        return _reply(heads, _request_id(headers.get(REQUEST_ID_HEADER)))
+        return _reply(heads, read_request_id(headers.get(REQUEST_ID_HEADER)))
 
 
 def _reply(heads: EncodedHeads, request_id: str) -> Response:
@@ -184,13 +183,6 @@ def _deadline_s(value: str | None) -> float | None:
             f"{TIMEOUT_HEADER} must be a finite number of seconds above 0, got {value[:40]!r}",
         )
     return time.monotonic() + timeout_s
-
-
-def _request_id(value: str | None) -> str:
-    # Whatever a client sends comes back in a header and stands in logs.
-    if value and len(value) <= MAX_REQUEST_ID and value.isascii() and value.isprintable():
-        return value
-    return uuid.uuid4().hex
 
 
 def _check_content_type(content_type: str) -> None:
@@ -240,7 +232,7 @@ def _problem(
     problem = Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, instance=request.url.path
     )
-    sent = {REQUEST_ID_HEADER: _request_id(request.headers.get(REQUEST_ID_HEADER)), **(headers or {})}
+    sent = {REQUEST_ID_HEADER: read_request_id(request.headers.get(REQUEST_ID_HEADER)), **(headers or {})}
     return JSONResponse(problem.model_dump(), status_code=status, headers=sent, media_type=PROBLEM)
 
 

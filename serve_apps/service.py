@@ -69,7 +69,7 @@ def start(
             )
             _wait_until_healthy(url, time.monotonic() + timeout_s)
         except BaseException as error:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            serve.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
             if isinstance(error, ServiceError) or not isinstance(error, Exception):
                 raise
             raise ServiceError(f"the generator did not start at {url}: {error}") from error
@@ -80,7 +80,7 @@ def stop() -> None:
     """Stop what `start` started; does nothing where it does not run."""
     if ray.is_initialized() and APPLICATION in serve.status().applications:
         with _quiet_serve():
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            serve.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
 def _wait_until_healthy(url: str, deadline_s: float) -> None:

@@ -2,24 +2,23 @@
 
 import asyncio
 import math
-import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-import xxhash
 from google.protobuf.message import DecodeError
 
 from hyperfleet.client.address import authorization
+from hyperfleet.client.answer import Answer, read_reply, receive
 from hyperfleet.client.in_thread import InThread
 from hyperfleet.client.received import ReceivedHead
 from hyperfleet.client.refusal import read_refusal
-from hyperfleet.client.retry import Circuit, ask_again, ask_until_answered
+from hyperfleet.client.retry import Circuit, ask_again
 from hyperfleet.client.settings import ClientSettings
-from hyperfleet.errors import ConfigError, HeadLayoutError, ServiceError
-from hyperfleet.messages import HeadReply, HeadRequest
+from hyperfleet.errors import ConfigError, ServiceError
+from hyperfleet.messages import HeadRequest
 from hyperfleet.wire.framing import read_heads
 from hyperfleet.wire.generator_pb2 import DESCRIPTOR, GenerateHeadsRequest
 
@@ -88,16 +87,6 @@ class _Connection:
     num_waiting: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Answer:
-    """A decoded reply, its size in bytes, and what the server measured, in seconds."""
-
-    reply: HeadReply
-    num_bytes: int
-    generate_s: float
-    encode_s: float
-
-
 @dataclass(kw_only=True)
 class AsyncGrpcClient(GrpcSettings):
     """Asks the generator service over gRPC; use it in `async with`."""
@@ -123,26 +112,16 @@ class AsyncGrpcClient(GrpcSettings):
 
     async def request(self, request: HeadRequest) -> ReceivedHead:
         """Ask for the head of each feature; see `GeneratorClient`."""
-        started_s = time.perf_counter()
         message: bytes = GenerateHeadsRequest(
             task=self.task, model=self.model or "", features=request.to_bytes(), codec=self.codec
         ).SerializeToString()
 
-        async def send(left_s: float) -> _Answer:
+        async def send(left_s: float) -> Answer:
             return await self._send(message, len(request.features), left_s)
 
-        answer, num_tries = await ask_until_answered(send, self._circuit, self.sleep)
-        return ReceivedHead(
-            reply=answer.reply,
-            uplink_bytes=len(message),
-            downlink_bytes=answer.num_bytes,
-            round_trip_s=time.perf_counter() - started_s,
-            generate_s=answer.generate_s,
-            num_tries=num_tries,
-            encode_s=answer.encode_s,
-        )
+        return await receive(send, self._circuit, self.sleep, uplink_bytes=len(message))
 
-    async def _send(self, message: bytes, num_heads: int, left_s: float) -> _Answer:
+    async def _send(self, message: bytes, num_heads: int, left_s: float) -> Answer:
         content = await self._call(message, left_s)
         try:
             heads, fields = read_heads(content)
@@ -151,14 +130,8 @@ class AsyncGrpcClient(GrpcSettings):
                 f"the reply of {self.url} was damaged on its way: {len(content)} bytes that are no "
                 f"GenerateHeadsResponse ({error})"
             ) from error
-        got = xxhash.xxh3_64_hexdigest(heads)
-        if got != fields.checksum:
-            raise ask_again(
-                f"the reply of {self.url} was damaged on its way: {len(heads)} bytes of checksum {got}, "
-                f"sent with {fields.checksum!r}"
-            )
-        return _Answer(
-            reply=self._decode(heads, num_heads),
+        return Answer(
+            reply=read_reply(heads, fields.checksum, num_heads, self),
             num_bytes=len(content),
             generate_s=fields.generate_s,
             encode_s=fields.encode_s,
@@ -205,15 +178,6 @@ class AsyncGrpcClient(GrpcSettings):
         if error.code() in _RETRIED_STATUS or welcome_again:
             return ask_again(message, after_s or 0.0)
         return ServiceError(message)
-
-    def _decode(self, heads: bytes, num_heads: int) -> HeadReply:
-        reply = HeadReply.from_bytes(heads, expected=self.layout, num_heads=num_heads, base=self.base)
-        if reply.codec != self.codec:
-            raise HeadLayoutError(
-                f"asked {self.url} for heads in codec {self.codec!r}, got {reply.codec!r}; is it a parameter "
-                "generator of this HyperFleet?"
-            )
-        return reply
 
 
 @dataclass(kw_only=True)

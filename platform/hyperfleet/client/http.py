@@ -1,22 +1,21 @@
 """How a program with an event loop asks the cloud for heads over HTTP."""
 
 import re
-import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 import aiohttp
-import xxhash
 
 from hyperfleet.client.address import authorization
+from hyperfleet.client.answer import Answer, read_reply, receive
 from hyperfleet.client.received import ReceivedHead
 from hyperfleet.client.refusal import read_refusal
-from hyperfleet.client.retry import Circuit, ask_again, ask_until_answered, read_retry_after
+from hyperfleet.client.retry import Circuit, ask_again, read_retry_after
 from hyperfleet.client.settings import ClientSettings
-from hyperfleet.errors import HeadLayoutError, ServiceError
-from hyperfleet.messages import HeadReply, HeadRequest
+from hyperfleet.errors import ServiceError
+from hyperfleet.messages import HeadRequest
 
 # 408, 429, 503: the server asks to come again. 500, 502: the replica died under the request; Serve answers
 # for it, and asking again reaches another one (generating a head changes nothing, so twice is once). 504:
@@ -25,16 +24,6 @@ RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 _DURATION_MS = re.compile(r"([\w-]+)\s*;\s*dur=(\d+(?:\.\d+)?)")
 _CHECKSUM = "xxh3-64="
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Answer:
-    """A decoded reply, its size in bytes, and what the server measured, in seconds."""
-
-    reply: HeadReply
-    num_bytes: int
-    generate_s: float
-    encode_s: float
 
 
 @dataclass(kw_only=True)
@@ -72,24 +61,14 @@ class AsyncHttpClient(ClientSettings):
 
     async def request(self, request: HeadRequest) -> ReceivedHead:
         """Ask for the head of each feature; see `GeneratorClient`."""
-        started_s = time.perf_counter()
         body = request.to_bytes()
 
-        async def send(left_s: float) -> _Answer:
+        async def send(left_s: float) -> Answer:
             return await self._send(body, len(request.features), left_s)
 
-        answer, num_tries = await ask_until_answered(send, self._circuit, self.sleep)
-        return ReceivedHead(
-            reply=answer.reply,
-            uplink_bytes=len(body),
-            downlink_bytes=answer.num_bytes,
-            round_trip_s=time.perf_counter() - started_s,
-            generate_s=answer.generate_s,
-            num_tries=num_tries,
-            encode_s=answer.encode_s,
-        )
+        return await receive(send, self._circuit, self.sleep, uplink_bytes=len(body))
 
-    async def _send(self, body: bytes, num_heads: int, left_s: float) -> _Answer:
+    async def _send(self, body: bytes, num_heads: int, left_s: float) -> Answer:
         response, content = await self._post(body, left_s)
         if response.status != 200:
             raise self._refusal(response, content)
@@ -103,14 +82,8 @@ class AsyncHttpClient(ClientSettings):
                 f"'{_CHECKSUM}<digits>', got headers {sorted(response.headers)}; is it a parameter generator "
                 "of this HyperFleet?"
             )
-        got, expected = xxhash.xxh3_64_hexdigest(content), checksum.removeprefix(_CHECKSUM)
-        if got != expected:
-            raise ask_again(
-                f"the reply of {self.url} was damaged on its way: {len(content)} bytes of checksum {got}, "
-                f"sent with {expected}"
-            )
-        return _Answer(
-            reply=self._decode(content, num_heads),
+        return Answer(
+            reply=read_reply(content, checksum.removeprefix(_CHECKSUM), num_heads, self),
             num_bytes=len(content),
             generate_s=measured_ms["generate"] / 1000,
             encode_s=measured_ms.get("encode", 0.0) / 1000,
@@ -145,12 +118,3 @@ class AsyncHttpClient(ClientSettings):
         if response.status not in RETRIED_STATUS:
             return ServiceError(message)
         return ask_again(message, read_retry_after(response.headers.get("Retry-After")))
-
-    def _decode(self, content: bytes, num_heads: int) -> HeadReply:
-        reply = HeadReply.from_bytes(content, expected=self.layout, num_heads=num_heads, base=self.base)
-        if reply.codec != self.codec:
-            raise HeadLayoutError(
-                f"asked {self.url} for heads in codec {self.codec!r}, got {reply.codec!r}; is it a parameter "
-                "generator of this HyperFleet?"
-            )
-        return reply

@@ -14,10 +14,9 @@ _TYPICAL_ROWS = 32
 class Emitter:
     """numbers = W x + b, fast for one row as for many.
 
-    Microseconds a head of 1,501 answers, one thread, AVX2, for 1, 8 and 32 rows: `nn.Linear` 16,100, 2,700
-    and 1,760; weights with their 192 inputs outermost 6,200 (17 GB/s, what memory gives), 3,000 and 1,500;
-    packed by oneDNN 12,000, 1,900 and 990. So both are kept, unless the weights are shared with other
-    processes.
+    One row is read fastest from weights with their inputs outermost, many rows from weights that oneDNN
+    packed: 2.5 times `nn.Linear` at batch 1 and 1.8 times at 64 (benchmarks/generator_service.py). So both
+    are kept, unless the weights are shared with other processes.
 
     Args:
         weight: (numbers, embed), as `nn.Linear` has it.

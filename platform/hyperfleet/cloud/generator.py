@@ -52,6 +52,8 @@ class ParameterGenerator:
         if self.base is not None and module.config.form == "full":
             # The static head is added by the layer's own bias, which costs no second pass over the heads.
             bias = bias + self.base.flat
+        # Names of the codecs that these heads can travel in; every request looks.
+        self.codecs = codecs_of(module.config.form, module.layout, has_base=self.base is not None)
         self._emit = Emitter(emitter.weight, bias, packed=packed)
 
     @classmethod
@@ -67,11 +69,6 @@ class ParameterGenerator:
     def layout(self) -> HeadLayout:
         """Shape of each generated head."""
         return self._module.layout
-
-    @property
-    def codecs(self) -> tuple[str, ...]:
-        """Names of the codecs that these heads can travel in."""
-        return codecs_of(self._module.config.form, self.layout, has_base=self.base is not None)
 
     def generate(self, features: np.ndarray) -> GeneratedHeads:
         """Generate one head for each feature (n, 192), float32.

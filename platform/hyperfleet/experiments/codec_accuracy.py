@@ -49,7 +49,6 @@ def measure_codecs(
     batches: Iterable[LiveFeatures],
     *,
     label: ModelLabel,
-    codecs: Sequence[str] | None = None,
 ) -> tuple[CodecResult, ...]:
     """Send every head in every codec that can carry it, as bytes, and answer with what arrives.
 
@@ -57,12 +56,11 @@ def measure_codecs(
         generator: makes one head a sample.
         batches: samples of a few heads' memory each.
         label: stands in the replies.
-        codecs: names; None for all that the model's heads can travel in.
 
     Returns:
-        The static head first, if there is one, then the codecs in the order given.
+        The static head first, if there is one, then the codecs.
     """
-    names = tuple(codecs or generator.codecs)
+    names = generator.codecs
     correct: dict[str, list[np.ndarray]] = {name: [] for name in (NO_HEAD, *names)}
     errors: dict[str, list[np.ndarray]] = {name: [] for name in (NO_HEAD, *names)}
     reply_bytes = dict.fromkeys(names, 0)

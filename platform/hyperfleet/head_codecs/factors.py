@@ -85,10 +85,10 @@ class FactorCodec:
         down_error = _HALF_SHARE * down_norm + tiny * (down[0].numel() ** 0.5)
         rounding = up_error * down_norm + down_error * up_norm + up_error * down_error
         rounding += _HALF_SHARE * vector_norm(bias, dim=1) + tiny * (bias.shape[1] ** 0.5)
-        # Sums of 96 products and the static head's own in float32.
         # What is too large for float16 arrives as infinity.
         largest = torch.stack([part.flatten(1).abs().amax(dim=1) for part in (up, down, bias)]).amax(dim=0)
         rounding[largest > torch.finfo(torch.float16).max] = torch.inf
+        # Sums of 96 products and the static head's own in float32.
         float32 = 200 * FLOAT32_SHARE * (up_norm * down_norm + vector_norm(generated.whole(), dim=1) + beyond)
         bound: Tensor = beyond + rounding + float32
         return bound
@@ -103,11 +103,9 @@ class FactorCodec:
     def _factors(self, generated: GeneratedHeads) -> _Factors:
         self._check_fits(generated.layout)
         if generated.form == "low_rank":
-            generated_rank = (generated.numbers.shape[1] - generated.layout.num_classes) // (
-                generated.layout.num_classes + generated.layout.hidden
-            )
-            if generated_rank <= self.rank:
-                return _padded(split_factors(generated.numbers, generated.layout), self.rank)
+            factors = split_factors(generated.numbers, generated.layout)
+            if factors[0].shape[2] <= self.rank:
+                return _padded(factors, self.rank)
         return _nearest(generated, self.rank)
 
 
@@ -132,9 +130,9 @@ def _nearest(generated: GeneratedHeads, rank: int) -> _Factors:
     layout = generated.layout
     weight, bias = generated.offsets().split([layout.num_weights, layout.num_classes], dim=1)
     weight = weight.unflatten(1, (layout.num_classes, layout.hidden))
-    # Through the H x H Gram matrix: half the time of `torch.svd_lowrank`, without its random numbers, which
-    # would answer a repeated request differently. Singular values below 3e-4 of the largest come out
-    # inexactly, and they are the ones that are cut.
+    # Through the H x H Gram matrix, without the random numbers of `torch.svd_lowrank`, which would answer a
+    # repeated request differently. Singular values below 3e-4 of the largest come out inexactly, and they
+    # are the ones that are cut.
     _, vectors = torch.linalg.eigh(weight.mT @ weight)
     down = vectors[:, :, -rank:].flip(2)
     return weight @ down, down.mT, bias

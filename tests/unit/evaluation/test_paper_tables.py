@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from hyperfleet.experiments.cost import Cost
 from hyperfleet.tasks import OPEN_ENDED_QA, RETRIEVAL
 
 
-def cell(method: str, seed: int, right: np.ndarray, folder: Path, **train: object) -> CellResult:
+def cell(method: str, seed: int, right: np.ndarray, folder: Path, **train: Any) -> CellResult:
     """A finished cell whose model got `right` of two samples a device, written below `folder`."""
-    spec = CellSpec(dataset="fleetqa", train=TrainConfig(method=method, seed=seed, **train))  # type: ignore[arg-type]
+    spec = CellSpec(dataset="fleetqa", train=TrainConfig(method=method, seed=seed, **train))
     names = published.RETRIEVAL_COLUMNS if spec.train.task == RETRIEVAL else ("accuracy",)
     arrays = {"example_id": np.arange(len(right)), "device_id": np.arange(len(right)) // 2}
     (folder / spec.key).mkdir(parents=True)
