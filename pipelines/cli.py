@@ -16,11 +16,10 @@ from pipelines.codecs import CodecsConfig, codecs
 from pipelines.compare import CompareConfig, compare
 from pipelines.demo import DemoConfig, demo
 from pipelines.describe_data import DescribeConfig, describe
-from pipelines.emulate_fleet import FleetConfig, run_fleet
+from pipelines.fleet_command import FleetCommand, fleet
 from pipelines.prepare_data import PrepareConfig, prepare
 from pipelines.render_data import render
 from pipelines.runtime import disconnect
-from pipelines.show_fleet import show_fleet
 from pipelines.tables import TablesConfig, tables
 from pipelines.train_generator import TrainRunConfig, train
 
@@ -66,7 +65,8 @@ Command = (
         TrainRunConfig, subcommand("train", description="Train one method with Ray Train and register it.")
     ]
     | Annotated[
-        FleetConfig, subcommand("fleet", description="Let a fleet of devices ask for heads and answer.")
+        FleetCommand,
+        subcommand("fleet", description="Emulate a fleet: a scenario, or full load."),
     ]
     | Annotated[TablesConfig, subcommand("tables", description="Every table of both papers: paper / ours.")]
     | Annotated[CodecsConfig, subcommand("codecs", description="Accuracy against bytes of each head codec.")]
@@ -107,9 +107,8 @@ def _run(command: object) -> None:
             console.print(
                 f"model version {result.model_version}: {result.bundle} (MLflow run {result.run_id})"
             )
-        case FleetConfig():
-            shown = show_fleet(run_fleet(command), console=console, tracking_uri=command.tracking_uri)
-            console.print(f"report: {shown}")
+        case FleetCommand():
+            console.print(f"report: {fleet(command, console)}")
         case TablesConfig():
             console.print(f"tables: {tables(command, console)}")
         case CodecsConfig():

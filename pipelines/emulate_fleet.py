@@ -11,29 +11,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-import serve_apps
 from actors.device_host import HostSpec
 from actors.fleet import Fleet, FleetProgress
-from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, BundleConfig, load_device_model, read_config
-from hyperfleet.client import ServedModel, served_model
-from hyperfleet.datasets import Corpus
+from hyperfleet.bundle import BundleConfig, load_device_model
 from hyperfleet.device.group import check_comparable
 from hyperfleet.emulation.events import join_events, write_events
 from hyperfleet.emulation.live_data import open_live_data
 from hyperfleet.emulation.population import choose_devices, portion
-from hyperfleet.errors import CheckpointError, ConfigError
+from hyperfleet.errors import ConfigError
 from hyperfleet.head_codecs import DEFAULT_CODEC
 from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.link.network import PAPER_NETWORKS, network
-from hyperfleet.tasks import OPEN_ENDED_QA
-from hyperfleet.tracking.registry import ALIAS, NEWEST, STATIC_NAME, ResolvedBundle, resolve_bundle
+from hyperfleet.tracking.registry import NEWEST, ResolvedBundle
+from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, check_service, open_models
+from pipelines.generator_for_run import generator_for_run
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
 EVENTS_FILE = "events.parquet"
-# The fleet's bearer token, where the generator wants one; on a command line others could read it.
-TOKEN_VARIABLE = "HYPERFLEET_TOKEN"
-NEWEST_STATIC = f"models:/{STATIC_NAME}@{ALIAS}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,13 +144,19 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
         ServiceError: hosts die again and again.
     """
     started = time.perf_counter()
-    models = _open_models(config)
+    models = open_models(config.model, config.static_model, config.data, config.tracking_uri)
     open_data = partial(open_live_data, config.data.absolute(), models.bundle.encoder.text_length)
     data = open_data()
     devices = choose_devices(data.seen, config.devices, config.seed)
     connect()
-    with _generator(config, models.personal) as url:
-        served = _check_service(url, models)
+    with generator_for_run(
+        models.personal.uri,
+        config.tracking_uri,
+        config.generator_url,
+        port=config.port,
+        replicas=config.replicas,
+    ) as url:
+        served = check_service(url, models)
         spec = HostSpec(
             open_data=open_data,
             generator_url=url,
@@ -198,70 +199,6 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
         host_cpu_s=sum(each.cpu_s for each in usage),
         host_peak_bytes=sum(each.peak_rss_bytes for each in usage),
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Models:
-    """Where the models of a run are; `bundle` is the configuration of the personalized one."""
-
-    personal: ResolvedBundle
-    static: ResolvedBundle
-    bundle: BundleConfig
-
-
-def _open_models(config: FleetConfig) -> _Models:
-    """Find the models of a run and make sure that they and the data set fit together."""
-    corpus = Corpus.open(config.data)
-    personal, static = (
-        resolve_bundle(name, config.tracking_uri) for name in (config.model, config.static_model)
-    )
-    for resolved in (personal, static):
-        for name, file in ((TOKENIZER_FILE, corpus.tokenizer_file), (ANSWERS_FILE, corpus.answers_file)):
-            if (resolved.local_dir / name).read_bytes() != file.read_bytes():
-                raise CheckpointError(
-                    f"{resolved.uri} was trained on another data set than {config.data}: {name} differs from "
-                    f"{file}; name the data set it was trained on, or train on this one"
-                )
-    bundle = read_config(personal.local_dir)
-    if bundle.task != OPEN_ENDED_QA:
-        raise CheckpointError(
-            f"{personal.uri} is a model of task {bundle.task!r}; a fleet answers {OPEN_ENDED_QA!r}"
-        )
-    if bundle.generator is None:
-        raise CheckpointError(
-            f"{personal.uri} was trained with {bundle.method!r}, which has no generator; name a model of a "
-            "method that personalizes as `model` and this one as `static_model`"
-        )
-    return _Models(personal=personal, static=static, bundle=bundle)
-
-
-@contextmanager
-def _generator(config: FleetConfig, personal: ResolvedBundle) -> Iterator[str]:
-    """Yield the URL of the generator, one started for this run unless the configuration names one."""
-    if config.generator_url is not None:
-        yield config.generator_url.rstrip("/")
-        return
-    args = serve_apps.GeneratorArgs(
-        model=personal.uri, tracking_uri=config.tracking_uri, replicas=config.replicas
-    )
-    url = serve_apps.start(args, config.port)
-    try:
-        yield url
-    finally:
-        serve_apps.stop()
-
-
-def _check_service(url: str, models: _Models) -> ServedModel:
-    served = served_model(url, task=models.bundle.task, token=os.environ.get(TOKEN_VARIABLE))
-    expected = models.personal.version, models.bundle.num_classes
-    if (served.version, served.layout.num_classes) != expected:
-        raise CheckpointError(
-            f"{url} serves version {served.version} of {served.name!r}, {served.layout.num_classes} classes; "
-            f"the devices hold version {expected[0]} of {models.personal.name!r}, {expected[1]} classes; "
-            "an encoder and a generator work together only if they were trained together: serve "
-            f"{models.personal.uri}, or give the fleet the model that is served"
-        )
-    return served
 
 
 @contextmanager

@@ -63,6 +63,11 @@ def ask_again(message: str, retry_after_s: float = 0.0) -> ServiceError:
     return error
 
 
+def asked_to_wait_s(error: ServiceError) -> float:
+    """Return for how many seconds the server wants to be left alone, 0 if it did not say."""
+    return error.__cause__.retry_after_s if isinstance(error.__cause__, _AskAgainError) else 0.0
+
+
 @dataclass(kw_only=True)
 class Circuit:
     """Remembers hangs in a row, so that a cloud that hangs costs a fleet one deadline, not thousands."""

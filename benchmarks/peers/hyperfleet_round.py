@@ -1,0 +1,77 @@
+"""Rounds of our pool of Ray actors: two hosts answer for shards of devices.
+
+As in Flower, every head crosses from a host's process to the driver's through Ray's object store, but those
+of a shard cross as one array. The pool supervises its hosts while it runs.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import ray
+from workload import HEAD_FLOATS, arguments, check_sum, features, measure, report, write_head
+
+from actors.supervised_pool import Job, SupervisedPool
+from hyperfleet.head_codecs.memory import KEEP_MEMORY
+from pipelines.runtime import connect, disconnect
+
+NUM_HOSTS = 2
+# 71 MiB of heads. Each object of Ray's costs CPU of its own, which the devices of a shard share.
+DEVICES_PER_SHARD = 128
+# Ray frees objects when 100 have piled up or once a second. By then shards have filled the store, and every
+# one is written into memory that is not in the cache.
+FREE_AT_ONCE = {"RAY_free_objects_batch_size": "1"}
+
+
+class Host:
+    """Hosts devices."""
+
+    def __init__(self) -> None:
+        # Ray copies a result out of it before it runs the next shard.
+        self._heads = np.empty((DEVICES_PER_SHARD, HEAD_FLOATS), np.float32)
+
+    def start(self) -> None:
+        """Be ready."""
+
+    def answer(self, sent: np.ndarray) -> np.ndarray:
+        """Be the devices of a shard."""
+        heads = self._heads[: len(sent)]
+        for head, feature in zip(heads, sent, strict=True):
+            write_head(head, feature)
+        return heads
+
+
+RemoteHost = ray.remote(num_cpus=0, runtime_env={"env_vars": dict(KEEP_MEMORY)})(Host)
+
+
+def jobs(sent: np.ndarray) -> Iterator[Job]:
+    """Cut the devices into shards."""
+    for first in range(0, len(sent), DEVICES_PER_SHARD):
+        yield Job(key=first, method="answer", args=(sent[first : first + DEVICES_PER_SHARD],))
+
+
+def main() -> None:
+    """Run and print the figures."""
+    args = arguments(__doc__)
+    sent = features(args.devices)
+    os.environ.update(FREE_AT_ONCE)
+    connect(num_cpus=NUM_HOSTS)
+    with SupervisedPool(RemoteHost.remote, NUM_HOSTS) as pool:
+
+        def run_round() -> None:
+            total = np.zeros(HEAD_FLOATS, np.float32)
+
+            def add(job: Job, heads: np.ndarray) -> None:
+                for head in heads:
+                    np.add(total, head, out=total)
+
+            pool.run(jobs(sent), add)
+            check_sum(total, args.devices)
+
+        figures = measure(args.devices, args.seconds, run_round)
+    disconnect()
+    report(figures)
+
+
+if __name__ == "__main__":
+    main()

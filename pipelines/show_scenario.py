@@ -1,0 +1,130 @@
+"""Score a scenario run, print its tables, write its report and record both in MLflow."""
+
+import importlib.metadata
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from hyperfleet.datasets import Corpus
+from hyperfleet.emulation.capacity import predict
+from hyperfleet.emulation.cloud_fit import Latencies, PredictionCheck, QuantileCheck, check_prediction
+from hyperfleet.emulation.run_log import SCENARIO_FILE
+from hyperfleet.evaluation.metrics import AnswerKey
+from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.scenario_report import headline, write_scenario_report
+from hyperfleet.evaluation.scenario_run import ScenarioScore, score_scenario
+from hyperfleet.evaluation.scenario_tables import scenario_tables
+from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
+from hyperfleet.tracking.mlflow_tracker import open_run
+from pipelines.emulate_scenario import ScenarioResult
+from pipelines.show_fleet import VERSIONS_OF
+
+REPORT_FILE = "report.html"
+WIDTH = 160
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ShownScenario:
+    """The report of a run, its score, and the MLflow run that both are in."""
+
+    report: Path
+    score: ScenarioScore
+    run_id: str
+
+
+def score_run(result: ScenarioResult) -> ScenarioScore:
+    """Join the answers of the devices with the right ones, which no device has seen."""
+    live = Corpus.open(result.data).split("test", result.models.bundle.encoder.text_length)
+    return score_scenario(
+        result.log.events(),
+        result.log.answers(),
+        AnswerKey(example_id=live.example_id, label=live.label),
+        live.device_id,
+    )
+
+
+def show_scenario(
+    result: ScenarioResult, *, console: Console, tracking_uri: str | None = None
+) -> ShownScenario:
+    """Print what the run brought, write its report and record it."""
+    scenario = result.log.scenario
+    score = score_run(result)
+    uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
+    tags = {"kind": "scenario", "scenario": scenario.name, "clock": result.log.origin["clock"]}
+    tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name=f"scenario {scenario.name}", tags=tags)
+    # A file or a pipe has no width; 80 columns would fold every cell.
+    wide = console if console.is_terminal else Console(width=WIDTH)
+    for table in scenario_tables(score, result.deaths):
+        wide.print(to_rich(table))
+    console.print(headline(score))
+    facts = _provenance(result, tracker.run_id)
+    if result.real is not None:
+        facts += _prediction(result, console)
+    folder = result.log.folder
+    report = write_scenario_report(
+        folder / REPORT_FILE, score, scenario, provenance=facts, host_deaths=result.deaths
+    )
+    tracker.log_params(
+        {
+            "model": result.models.personal.uri,
+            "static_model": result.models.static.uri,
+            "seed": scenario.seed,
+            "active_devices": scenario.active_devices,
+            "duration_s": scenario.duration_s,
+            "policy": scenario.policy.kind,
+            "codec": scenario.codec,
+        }
+    )
+    tracker.log_metrics({**score.as_metrics(), "wall_s": result.wall_s}, step=0)
+    for step, metrics in score.metrics_over_time():
+        tracker.log_metrics(metrics, step=step)
+    tracker.log_artifacts(folder, "scenario")
+    tracker.finish()
+    return ShownScenario(report=report, score=score, run_id=tracker.run_id)
+
+
+def _provenance(result: ScenarioResult, run_id: str) -> list[tuple[str, str]]:
+    return [
+        ("command", " ".join(["hyperfleet", *sys.argv[1:]])),
+        ("clock", result.log.origin["clock"]),
+        ("model", result.models.personal.uri),
+        ("static model", result.models.static.uri),
+        ("data set", str(result.data)),
+        ("first weights of the encoder", result.models.bundle.weights_origin),
+        ("log", f"{result.log.folder} ({SCENARIO_FILE}, events/, answers/)"),
+        ("hosts", str(result.num_hosts)),
+        ("wall time", f"{result.wall_s:.1f} s, {result.features_s:.1f} s of encoding before"),
+        ("MLflow run", run_id),
+        ("Python", platform.python_version()),
+        *((name, importlib.metadata.version(name)) for name in VERSIONS_OF),
+    ]
+
+
+def _prediction(result: ScenarioResult, console: Console) -> list[tuple[str, str]]:
+    """Hold the queue model against what was measured, and say how far off it is."""
+    assert result.real is not None
+    facts = [("longest lag behind the clock", f"{1000 * result.real.max_lag_s:.1f} ms")]
+    measured = Latencies.of(result.log.answers())
+    if not len(measured.cloud_s):
+        return facts
+    predicted = predict(result.log.scenario, result.plan, result.work)
+    check = check_prediction(predicted, measured)
+    text = prediction_sentence(check)
+    console.print(text)
+    return [*facts, ("queue model", text)]
+
+
+def prediction_sentence(check: PredictionCheck) -> str:
+    """Say what the queue model predicted for the same arrivals, and what was measured."""
+
+    def milliseconds(quantile: QuantileCheck) -> str:
+        return f"{1000 * quantile.predicted_s:.1f} predicted, {1000 * quantile.measured_s:.1f} ms measured"
+
+    return (
+        f"Queue model against this run, in the cloud: p50 {milliseconds(check.cloud_p50)}; "
+        f"p99 {milliseconds(check.cloud_p99)}; samples that fell back {check.predicted_fallbacks:,} "
+        f"predicted, {check.measured_fallbacks:,} measured."
+    )

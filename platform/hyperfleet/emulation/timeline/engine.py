@@ -1,0 +1,451 @@
+"""The timeline of a scenario: a discrete-event loop, the same in virtual and in real time.
+
+Every time is in seconds since the run began. In virtual time the loop jumps from event to event; in
+real time `advance` is called as the clock goes on, and the cloud is the running service.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from hyperfleet.emulation.scenario.policies import EverySample
+from hyperfleet.emulation.scenario.scenario import Scenario
+from hyperfleet.emulation.timeline import rows
+from hyperfleet.emulation.timeline.device_state import DeviceState, Request
+from hyperfleet.emulation.timeline.disturbances import Disturbances
+from hyperfleet.emulation.timeline.draws import uniform
+from hyperfleet.emulation.timeline.plan import Plan
+from hyperfleet.emulation.timeline.queue_model import Cloud, Handler, QueueModel
+from hyperfleet.emulation.timeline.records import AnsweredSample as AnsweredSample
+from hyperfleet.emulation.timeline.records import EventRow as EventRow
+from hyperfleet.emulation.timeline.records import Window as Window
+from hyperfleet.emulation.timeline.records import Work as Work
+from hyperfleet.link.conditions import link_conditions
+from hyperfleet.link.device_link import DeviceLink
+from hyperfleet.link.energy import RADIOS, DeviceRadio
+
+# Samples that are turned from arrays into Python numbers at a time.
+_CHUNK = 65_536
+_RETRY_PAUSES = 1
+# Problem details with the headers that say when to come again.
+REFUSAL_BYTES = 300
+
+
+class Timeline:
+    """Runs one scenario once.
+
+    Args:
+        scenario: what happens.
+        plan: its devices and samples.
+        work: what a sample costs.
+        anchor: features of all rows, for policies that look at them; None where none does.
+        cloud: makes the cloud from this timeline; None takes the queue model of the scenario.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        work: Work,
+        *,
+        anchor: Float32[np.ndarray, "row 192"] | None = None,
+        cloud: "Callable[[Timeline], Cloud] | None" = None,
+    ) -> None:
+        self.scenario = scenario
+        self.work = work
+        self._plan = plan
+        self._anchor = anchor
+        self._policy = scenario.policy
+        self._one_at_a_time = not isinstance(scenario.policy, EverySample)
+        self._conditions = [link_conditions(name) for name in scenario.networks]
+        self._seconds = [
+            (work.encode_gmacs / each.gmac_per_s, work.apply_gmacs / each.gmac_per_s, each.compute_w)
+            for each in scenario.profiles
+        ]
+        self._disturbances = Disturbances(scenario)
+        self._devices: list[DeviceState | None] = [None] * len(plan.device_id)
+        self._heap: list[tuple[float, int, Handler, Any, int]] = []
+        self._num_scheduled = 0
+        self._events: list[EventRow] = []
+        self._answers: list[AnsweredSample] = []
+        self._host_kills: list[float] = []
+        self._num_open = 0
+        self._samples = self._read_samples()
+        self._next_sample = next(self._samples, None)
+        self._samples_read = 0
+        self.now_s = 0.0
+        self._cloud: Cloud = (
+            cloud(self)
+            if cloud is not None
+            else QueueModel(scenario.cloud, self.schedule, self.generated, self.lost)
+        )
+        self._disturbances.schedule(self)
+
+    # Running
+
+    def windows(self, answers_per_window: int) -> Iterator[Window]:
+        """Run in virtual time, yielding stretches of so many answers, the last one shorter."""
+        while not self.is_over:
+            self.advance(float("inf"), stop_after=answers_per_window)
+            yield self.take_window()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every sample has arrived and been answered."""
+        return self._next_sample is None and self._num_open == 0
+
+    @property
+    def num_answers(self) -> int:
+        """Answers that are there to be taken."""
+        return len(self._answers)
+
+    @property
+    def next_s(self) -> float:
+        """When something happens next."""
+        sample_s = self._next_sample[0] if self._next_sample is not None else float("inf")
+        return min(sample_s, self._heap[0][0]) if self._heap else sample_s
+
+    def advance(self, until_s: float, stop_after: int | None = None) -> None:
+        """Let everything happen up to `until_s`, or until so many answers are there to be taken."""
+        heap, answers = self._heap, self._answers
+        limit = float("inf") if stop_after is None else stop_after
+        while not self.is_over and len(answers) < limit:
+            sample = self._next_sample
+            if heap and (sample is None or heap[0][0] <= sample[0]):
+                if heap[0][0] > until_s:
+                    return
+                now_s, _, handler, argument, number = heapq.heappop(heap)
+                self.now_s = now_s
+                handler(now_s, argument, number)
+            elif sample is not None:
+                if sample[0] > until_s:
+                    return
+                self.now_s = sample[0]
+                self._sample(*sample)
+                self._next_sample = next(self._samples, None)
+                self._samples_read += 1
+
+    def take_window(self) -> Window:
+        """Return what happened since it was taken last."""
+        window = Window(
+            events=self._events,
+            answers=self._answers,
+            until_s=self.now_s,
+            host_kills=tuple(self._host_kills),
+            samples_left=len(self._plan.time_s) - self._samples_read,
+        )
+        self._events, self._answers, self._host_kills = [], [], []
+        return window
+
+    def schedule(self, at_s: float, handler: Handler, argument: Any = None, number: int = 0) -> None:
+        """Call `handler(at_s, argument, number)` at a time; those of one time in the order of scheduling."""
+        self._num_scheduled += 1
+        heapq.heappush(self._heap, (at_s, self._num_scheduled, handler, argument, number))
+
+    # A sample, from its arrival to its answer
+
+    def _read_samples(self) -> Iterator[tuple[float, int, int, int]]:
+        plan = self._plan
+        for start in range(0, len(plan.time_s), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            yield from zip(
+                plan.time_s[part].tolist(),
+                plan.device[part].tolist(),
+                plan.number[part].tolist(),
+                plan.row[part].tolist(),
+                strict=True,
+            )
+
+    def _device(self, index: int) -> DeviceState:
+        state = self._devices[index]
+        if state is None:
+            conditions = self._conditions[self._plan.network[index]]
+            link = DeviceLink(conditions, self.scenario.seed, int(self._plan.device_id[index]))
+            radio = DeviceRadio(RADIOS[conditions.radio])
+            state = self._devices[index] = DeviceState(link, radio, self._policy, self._anchor)
+        return state
+
+    def _sample(self, now_s: float, index: int, number: int, row: int) -> None:
+        device = self._device(index)
+        if device.is_off:
+            self.log(now_s, rows.SAMPLE, index, number, detail="battery empty")
+            return
+        self.log(now_s, rows.SAMPLE, index, number)
+        encode_s, _, watts = self._seconds[self._plan.profile[index]]
+        encode_s *= self._disturbances.slowdown(index, now_s)
+        # One sample after the other: a device that is still at the one before lets this one wait.
+        done_s = max(now_s, device.busy_until_s) + encode_s
+        device.busy_until_s = done_s
+        request = Request(index, number, row, now_s)
+        request.encode_s = done_s - now_s
+        self._use(device, request, encode_s * watts)
+        self._num_open += 1
+        self.schedule(done_s, self._encoded, request)
+
+    def _encoded(self, now_s: float, request: Request, _: int) -> None:
+        device = self._device(request.device)
+        device.saw(request.sampled_s, request.row)
+        waits = self._one_at_a_time and device.pending
+        if waits or not self._policy.asks(device):
+            self._answer_with_own(now_s, request, device, "")
+            return
+        device.pending += 1
+        request.deadline_s = now_s + self.scenario.retry.deadline_s
+        self._send(now_s, request, 0)
+
+    def _send(self, now_s: float, request: Request, _: int) -> None:
+        device = self._device(request.device)
+        request.tries += 1
+        request.sent_s = now_s
+        request.limit_s = min(now_s + self.scenario.retry.try_timeout_s, request.deadline_s)
+        transfer = device.link.up(now_s, self.work.uplink_bytes, self._pauses(request.device))
+        request.uplink_bytes += transfer.sent_bytes
+        joules = device.radio.use(now_s, transfer.finish_s, transfer.sent_bytes, True)
+        self._use(device, request, joules)
+        self.log(
+            now_s,
+            rows.SENT,
+            request.device,
+            request.number,
+            request.tries,
+            transfer.sent_bytes,
+            request.encode_s,
+            joules,
+        )
+        if transfer.finish_s < request.limit_s:
+            self.schedule(transfer.finish_s, self._received, request, request.attempt)
+        self.schedule(request.limit_s, self._timeout, request, request.attempt)
+
+    def _received(self, now_s: float, request: Request, attempt: int) -> None:
+        if request.attempt != attempt:
+            return
+        request.received_s = now_s
+        request.uplink_s = now_s - request.sent_s
+        self.log(
+            now_s, rows.RECEIVED, request.device, request.number, request.tries, duration_s=request.uplink_s
+        )
+        refusal = self._disturbances.refuses(request.device, request.number, request.tries, now_s)
+        if refusal is not None:
+            self.refused(now_s, request, attempt, *refusal)
+            return
+        retry_after_s = self._cloud.submit(now_s, request)
+        if retry_after_s is not None:
+            self.refused(now_s, request, attempt, 429, retry_after_s)
+
+    def refused(
+        self, now_s: float, request: Request, attempt: int, status: int, retry_after_s: float
+    ) -> None:
+        """Let the cloud refuse a request."""
+        if request.attempt != attempt:
+            return
+        transfer = self._down(now_s, request, REFUSAL_BYTES)
+        self.log(
+            now_s,
+            rows.REFUSED,
+            request.device,
+            request.number,
+            request.tries,
+            transfer[1],
+            detail=f"HTTP {status}",
+        )
+        if transfer[0] < request.limit_s:
+            self.schedule(
+                transfer[0],
+                lambda at_s, what, number: self._failed(at_s, what, number, f"HTTP {status}", retry_after_s),
+                request,
+                attempt,
+            )
+
+    def generated(self, now_s: float, request: Request, attempt: int, generate_s: float) -> None:
+        """Take the head of a request from the cloud and send it down."""
+        if request.attempt != attempt:
+            return
+        request.generate_s = generate_s
+        finish_s, num_bytes, joules = self._down(now_s, request, self.work.downlink_bytes)
+        waited_s = now_s - request.received_s
+        self.log(now_s, rows.GENERATED, request.device, request.number, request.tries, duration_s=waited_s)
+        request.downlink_s = finish_s - now_s
+        if finish_s < request.limit_s:
+            self.schedule(finish_s, self._delivered, (request, num_bytes, joules), attempt)
+
+    def lost(self, now_s: float, request: Request, attempt: int) -> None:
+        """Let the connection of a request break because its replica died."""
+        if request.attempt != attempt:
+            return
+        self.log(now_s, rows.LOST, request.device, request.number, request.tries, detail="replica died")
+        self._failed(now_s, request, attempt, "replica died", 0.0)
+
+    def _delivered(self, now_s: float, arrived: tuple[Request, int, float], attempt: int) -> None:
+        request, num_bytes, joules = arrived
+        if request.attempt != attempt:
+            return
+        device = self._device(request.device)
+        damage = self._disturbances.damages(request.device, request.number, request.tries, now_s)
+        kind = rows.DELIVERED if damage is None else rows.CORRUPT
+        self.log(
+            now_s,
+            kind,
+            request.device,
+            request.number,
+            request.tries,
+            num_bytes,
+            request.downlink_s,
+            joules,
+            damage or "",
+        )
+        if damage is not None:
+            self._failed(now_s, request, attempt, damage, 0.0)
+            return
+        device.got_head(now_s, request.row, request.number)
+        device.pending -= 1
+        request.attempt += 1
+        self._answer(now_s, request, rows.FRESH, request.row, 0.0, "")
+
+    def _timeout(self, now_s: float, request: Request, attempt: int) -> None:
+        if request.attempt != attempt:
+            return
+        self.log(
+            now_s,
+            rows.TIMEOUT,
+            request.device,
+            request.number,
+            request.tries,
+            duration_s=now_s - request.sent_s,
+        )
+        self._failed(now_s, request, attempt, "timed out", 0.0)
+
+    def _failed(
+        self, now_s: float, request: Request, attempt: int, reason: str, retry_after_s: float
+    ) -> None:
+        if request.attempt != attempt:
+            return
+        # The try is over: nothing that still comes of it counts.
+        request.attempt += 1
+        retry = self.scenario.retry
+        tries = request.tries
+        # Full jitter, doubling from try to try, as the client does.
+        draw = uniform(
+            self.scenario.seed,
+            _RETRY_PAUSES,
+            int(self._plan.device_id[request.device]),
+            request.number * 64 + tries,
+        )
+        pause_s = max(retry_after_s, draw * 2 * retry.backoff_s * 2 ** (tries - 1))
+        if tries < retry.max_tries and now_s + pause_s < request.deadline_s:
+            self.log(
+                now_s,
+                rows.RETRY,
+                request.device,
+                request.number,
+                request.tries,
+                duration_s=pause_s,
+                detail=reason,
+            )
+            request.uplink_s = request.generate_s = request.downlink_s = 0.0
+            self.schedule(now_s + pause_s, self._send, request)
+            return
+        device = self._device(request.device)
+        device.pending -= 1
+        self.log(now_s, rows.GAVE_UP, request.device, request.number, request.tries, detail=reason)
+        request.uplink_s = request.generate_s = request.downlink_s = 0.0
+        self._answer_with_own(now_s, request, device, reason)
+
+    def _answer_with_own(self, now_s: float, request: Request, device: DeviceState, reason: str) -> None:
+        if device.head_row >= 0:
+            self._answer(now_s, request, rows.CACHED, device.head_row, now_s - device.head_s, reason)
+        else:
+            self._answer(now_s, request, rows.STATIC, -1, -1.0, reason)
+
+    def _answer(
+        self, now_s: float, request: Request, head: int, head_row: int, age_s: float, reason: str
+    ) -> None:
+        index = request.device
+        _, apply_s, watts = self._seconds[self._plan.profile[index]]
+        apply_s *= self._disturbances.slowdown(index, now_s)
+        self._use(self._device(index), request, apply_s * watts)
+        answered_s = now_s + apply_s
+        measured_s = request.encode_s + request.uplink_s + request.generate_s + request.downlink_s + apply_s
+        asked = request.tries > 0
+        sample = AnsweredSample(
+            device=index,
+            number=request.number,
+            row=request.row,
+            sampled_s=request.sampled_s,
+            answered_s=answered_s,
+            head=head,
+            head_row=head_row,
+            head_age_s=age_s,
+            attempts=request.tries,
+            uplink_bytes=request.uplink_bytes,
+            downlink_bytes=request.downlink_bytes,
+            encode_s=request.encode_s,
+            uplink_s=request.uplink_s,
+            queue_s=max(answered_s - request.sampled_s - measured_s, 0.0) if asked else 0.0,
+            generate_s=request.generate_s,
+            downlink_s=request.downlink_s,
+            apply_s=apply_s,
+            joules=request.joules,
+            fallback=reason,
+        )
+        self.schedule(answered_s, self._answered, sample)
+
+    def _answered(self, now_s: float, sample: AnsweredSample, _: int) -> None:
+        self._num_open -= 1
+        self.log(
+            now_s,
+            rows.ANSWERED,
+            sample.device,
+            sample.number,
+            sample.attempts,
+            duration_s=now_s - sample.sampled_s,
+            detail=rows.HEADS[sample.head],
+        )
+        self._answers.append(sample)
+
+    # What several of them need
+
+    def log(
+        self,
+        now_s: float,
+        kind: int,
+        index: int,
+        number: int = -1,
+        attempt: int = 0,
+        num_bytes: int = 0,
+        duration_s: float = 0.0,
+        joules: float = 0.0,
+        detail: str = "",
+    ) -> None:
+        """Add a row to the event log; `index` is the device's position, -1 for what concerns all."""
+        self._events.append((now_s, kind, index, number, attempt, num_bytes, duration_s, joules, detail))
+
+    def kill_host(self, now_s: float) -> None:
+        """Ask those who run the hosts to kill one."""
+        self._host_kills.append(now_s)
+
+    def kill_replica(self, now_s: float, restart_s: float) -> None:
+        """Kill a replica of the cloud."""
+        self._cloud.kill_replica(now_s, restart_s)
+
+    def _pauses(self, index: int) -> tuple[tuple[float, float], ...]:
+        network = int(self._plan.network[index])
+        return self._disturbances.pauses[network]
+
+    def _down(self, now_s: float, request: Request, num_bytes: int) -> tuple[float, int, float]:
+        device = self._device(request.device)
+        transfer = device.link.down(now_s, num_bytes, self._pauses(request.device))
+        request.downlink_bytes += transfer.sent_bytes
+        joules = device.radio.use(now_s, transfer.finish_s, transfer.sent_bytes, False)
+        self._use(device, request, joules)
+        return transfer.finish_s, transfer.sent_bytes, joules
+
+    def _use(self, device: DeviceState, request: Request, joules: float) -> None:
+        request.joules += joules
+        device.joules += joules
+        battery_j = self.scenario.profiles[self._plan.profile[request.device]].battery_j
+        if battery_j is not None and device.joules >= battery_j and not device.is_off:
+            device.is_off = True
+            self.log(self.now_s, rows.BATTERY_EMPTY, request.device, request.number)

@@ -1,0 +1,147 @@
+"""Everything that can be drawn before a run begins, for all devices and samples at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from hyperfleet.emulation.scenario.profiles import DeviceProfile
+from hyperfleet.emulation.scenario.scenario import Scenario
+from hyperfleet.errors import ConfigError, EmptyStreamError
+from hyperfleet.seeding import numpy_generator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Material:
+    """What the devices of a data set filmed: rows of the feature table, those of a device side by side.
+
+    Attributes:
+        device_id: devices of the data set that have live samples, ascending.
+        first_row: first row of each.
+        num_rows: rows of each, at least one.
+        seen: whether training saw the device.
+    """
+
+    device_id: Int[np.ndarray, " source"]
+    first_row: Int[np.ndarray, " source"]
+    num_rows: Int[np.ndarray, " source"]
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, device_of_row: Int[np.ndarray, " row"], seen: Mapping[int, bool]) -> "Material":
+        """Find the rows of each device.
+
+        Raises:
+            EmptyStreamError: there is no row.
+            ConfigError: rows of a device do not stand side by side.
+        """
+        if len(device_of_row) == 0:
+            raise EmptyStreamError(
+                "the data set has no live sample, expected at least one; render it again with more live clips"
+            )
+        if (np.diff(device_of_row) < 0).any():
+            raise ConfigError("feature rows must be in the order of their devices; sort them by device_id")
+        device_id, first, count = np.unique(device_of_row, return_index=True, return_counts=True)
+        known = np.array([seen[int(device)] for device in device_id])
+        return cls(device_id=device_id, first_row=first, num_rows=count, seen=known)
+
+    def sources(self, profile: DeviceProfile) -> Int[np.ndarray, " chosen"]:
+        """Return which of the data set's devices a profile films like, as positions in `device_id`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        everything = np.arange(len(self.device_id))
+        if profile.cameras == "all":
+            return everything
+        chosen = everything[self.seen == (profile.cameras == "seen")]
+        if len(chosen) == 0:
+            raise ConfigError(
+                f"DeviceProfile {profile.name!r} films like {profile.cameras} devices and the data set has "
+                "none; use cameras='all' or another data set"
+            )
+        own: np.ndarray = chosen
+        return own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Plan:
+    """Devices (by position, 0 to active_devices - 1) and their samples in order of time.
+
+    Attributes:
+        device_id: registered id of each active device, ascending.
+        profile: of each device, position in the scenario's profiles.
+        network: of each device, position in the scenario's networks.
+        time_s: when each sample arrives.
+        device: position of its device.
+        number: count of the sample in its device's stream, from 0.
+        row: its row of the feature table.
+    """
+
+    device_id: Int[np.ndarray, " device"]
+    profile: Int[np.ndarray, " device"]
+    network: Int[np.ndarray, " device"]
+    time_s: np.ndarray
+    device: Int[np.ndarray, " sample"]
+    number: Int[np.ndarray, " sample"]
+    row: Int[np.ndarray, " sample"]
+
+
+def active_devices(scenario: Scenario) -> Int[np.ndarray, " device"]:
+    """Draw the ids of the devices that take part, ascending."""
+    # Floyd's algorithm: time and memory of the devices chosen, not of those there are.
+    chosen = numpy_generator(scenario.seed, "active devices").choice(
+        scenario.registered_devices, scenario.active_devices, replace=False, shuffle=False
+    )
+    device_id: np.ndarray = np.sort(chosen)
+    return device_id
+
+
+def draw_plan(scenario: Scenario, material: Material) -> Plan:
+    """Draw the devices of a scenario and all their samples.
+
+    Devices that are registered and not active cost nothing: nothing is drawn for them.
+
+    Raises:
+        ConfigError: a profile films like devices that the data set has not.
+        DataError: an arrival trace cannot be read.
+    """
+    seed, num_devices = scenario.seed, scenario.active_devices
+    device_id = active_devices(scenario)
+    shares = np.array([profile.share for profile in scenario.profiles])
+    profile = numpy_generator(seed, "profiles").choice(len(shares), size=num_devices, p=shares / shares.sum())
+    network = numpy_generator(seed, "networks").integers(len(scenario.networks), size=num_devices)
+    time_s, device = scenario.arrivals.draw(
+        numpy_generator(seed, "arrivals"), num_devices, scenario.duration_s
+    )
+    own = np.empty(num_devices, dtype=np.int64)
+    for index, each in enumerate(scenario.profiles):
+        mine, sources = profile == index, material.sources(each)
+        own[mine] = sources[device_id[mine] % len(sources)]
+    source = scenario.drift.sources(
+        numpy_generator(seed, "drift"), device, time_s, own, len(material.device_id)
+    )
+    number = _count_within(device)
+    # A stream that is over begins again: what a device films repeats, the run goes on.
+    row = material.first_row[source] + number % material.num_rows[source]
+    return Plan(
+        device_id=device_id,
+        profile=profile,
+        network=network,
+        time_s=time_s,
+        device=device,
+        number=number,
+        row=row,
+    )
+
+
+def _count_within(device: Int[np.ndarray, " sample"]) -> Int[np.ndarray, " sample"]:
+    """Return for each sample how many of its device came before."""
+    order = np.argsort(device, kind="stable")
+    sorted_device = device[order]
+    starts = np.flatnonzero(np.r_[True, np.diff(sorted_device) != 0])
+    lengths = np.diff(np.r_[starts, len(device)])
+    number = np.empty(len(device), dtype=np.int64)
+    number[order] = np.arange(len(device)) - np.repeat(starts, lengths)
+    return number

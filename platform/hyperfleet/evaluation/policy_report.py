@@ -1,0 +1,253 @@
+"""Several runs of one scenario that differ in request policy or codec: accuracy against bytes and joules.
+
+All runs answer the same samples, so they are compared pairwise on them.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from hyperfleet.errors import ConfigError
+from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.figures import INK, PERSONALIZED, STATIC, svg
+from hyperfleet.evaluation.paired import PairedDifference, compare_mean
+from hyperfleet.evaluation.rendering import ENVIRONMENT, Cell, Table, row, to_html, to_markdown
+from hyperfleet.evaluation.scenario_run import ScenarioScore, total_latency
+from hyperfleet.seeding import numpy_generator
+
+PAGE, MARKDOWN, FIGURES = "policies.html", "policies.md", "policies.csv"
+NOTES = (
+    "Every run has the same devices, samples and networks; only what its name says differs. Fewer heads cost "
+    "fewer bytes and joules, and what a head was made for grows old.",
+    "The line joins the runs that no other run beats in both: it is the choice there is. A run below it "
+    "costs more than another one that answers as well.",
+    "Differences and tests are to the first row, over the devices of the data set, which are the independent "
+    "units: emulated devices share their material.",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyRun:
+    """One run: what it is called, e.g. "every-n, rank4", and what it brought."""
+
+    name: str
+    score: ScenarioScore
+
+
+def compare_runs(reference: ScenarioScore, score: ScenarioScore, seed: int = 0) -> PairedDifference:
+    """Compare two runs on the same samples: mean over the data set's devices, `score` minus `reference`.
+
+    Raises:
+        ConfigError: the runs did not show the same material.
+    """
+    ours, theirs = score.sources, reference.sources
+    if not (
+        np.array_equal(ours.device_id, theirs.device_id)
+        and np.array_equal(ours.num_samples, theirs.num_samples)
+    ):
+        raise ConfigError(
+            f"runs can be compared when they answered the same samples, got {score.num_samples:,} samples of "
+            f"{len(ours.device_id):,} devices of the data set and {reference.num_samples:,} of "
+            f"{len(theirs.device_id):,}; run them with one scenario, seed and data set and no battery that "
+            "runs out"
+        )
+    return compare_mean(theirs.answers, ours.answers, numpy_generator(seed, "bootstrap", "policies"))
+
+
+def policy_table(runs: Sequence[PolicyRun], *, title: str) -> Table:
+    """Build the table; differences are to the first run.
+
+    Raises:
+        ConfigError: no run, or runs of different samples.
+    """
+    _check(runs)
+    rows = []
+    for index, run in enumerate(runs):
+        spent, (p50_s, p99_s) = run.score.spending, total_latency(run.score)
+        test = compare_runs(runs[0].score, run.score) if index else None
+        rows.append(
+            row(
+                run.name,
+                wording.percent(run.score.share("fresh")),
+                wording.kib(spent.uplink_bytes_per_sample),
+                wording.kib(spent.downlink_bytes_per_sample),
+                wording.significant(spent.joules_per_sample),
+                f"{wording.milliseconds(p50_s)} / {wording.milliseconds(p99_s)}",
+                wording.percent(run.score.answers.sample),
+                *_difference(test),
+                strong=not index,
+            )
+        )
+    first = runs[0].score
+    return Table(
+        name="policies",
+        title=title,
+        columns=(
+            "run",
+            "fresh heads",
+            "KiB up",
+            "KiB down",
+            "joules",
+            "p50 / p99, ms",
+            "accuracy",
+            "- first (points)",
+            "95% interval",
+            "p",
+        ),
+        rows=tuple(rows),
+        footnotes=(
+            f"Bytes and joules are means over all {first.num_samples:,} samples, those without a request "
+            "included. Latency: from sample to answer.",
+            f"On the same samples the static model answers {wording.percent(first.static_model.sample)}, the "
+            f"personal model's static head {wording.percent(first.static_head.sample)}.",
+        ),
+    )
+
+
+def bytes_curve(runs: Sequence[PolicyRun]) -> str:
+    """Draw accuracy against the bytes of a sample, both directions."""
+    return _curve(
+        runs,
+        lambda score: score.spending.bytes_per_sample / 1024,
+        name="accuracy-by-bytes",
+        label="Accuracy against bytes a sample",
+        axis="KiB a sample, up and down",
+    )
+
+
+def joules_curve(runs: Sequence[PolicyRun]) -> str:
+    """Draw accuracy against the joules of a sample."""
+    return _curve(
+        runs,
+        lambda score: score.spending.joules_per_sample,
+        name="accuracy-by-joules",
+        label="Accuracy against joules a sample",
+        axis="joules a sample",
+    )
+
+
+def best_runs(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
+    """Return the runs, cheapest first, than which no other is both at least as cheap and more accurate."""
+    best: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda each: (costs[each], -accuracies[each])):
+        if not best or accuracies[index] > accuracies[best[-1]]:
+            best.append(index)
+    return best
+
+
+def write_policy_report(runs: Sequence[PolicyRun], folder: Path, *, title: str) -> Path:
+    """Write page, Markdown and CSV into `folder` and return the page.
+
+    Raises:
+        ConfigError: no run, or runs of different samples.
+    """
+    table = policy_table(runs, title=title)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKDOWN).write_text(to_markdown(table), encoding="utf-8")
+    _write_csv(runs, folder / FIGURES)
+    page = ENVIRONMENT.get_template("scenario.html.j2").render(
+        title=title,
+        kind="request policies",
+        outcome="tie",
+        headline=title,
+        sentences=[_sentence(runs)],
+        key_numbers=[],
+        tables=[to_html(table)],
+        plots=[
+            (bytes_curve(runs), "Accuracy of the answers given against the bytes that all links carried."),
+            (joules_curve(runs), "Accuracy of the answers given against the energy of the devices."),
+        ],
+        notes=NOTES,
+        provenance=[],
+    )
+    path = folder / PAGE
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _check(runs: Sequence[PolicyRun]) -> None:
+    names = [run.name for run in runs]
+    if not runs or len(set(names)) != len(names):
+        raise ConfigError(
+            f"a comparison of runs needs at least one and different names, got {names}; name each run after "
+            "what differs"
+        )
+
+
+def _difference(test: PairedDifference | None) -> tuple[str | Cell, ...]:
+    if test is None:
+        return ("", "", "")
+    return (
+        wording.points(test.difference),
+        wording.interval_points(test.interval),
+        wording.p_value(test.p_value),
+    )
+
+
+def _sentence(runs: Sequence[PolicyRun]) -> str:
+    costs = [run.score.spending.bytes_per_sample for run in runs]
+    best = best_runs(costs, [run.score.answers.sample for run in runs])
+    listed = "; ".join(
+        f"{runs[i].name}: {wording.percent(runs[i].score.answers.sample)} for {wording.kib(costs[i])} KiB"
+        for i in best
+    )
+    return f"From the cheapest in bytes to the most accurate, leaving out what another run beats: {listed}."
+
+
+def _curve(
+    runs: Sequence[PolicyRun], cost: Callable[[ScenarioScore], float], *, name: str, label: str, axis: str
+) -> str:
+    costs = [cost(run.score) for run in runs]
+    values = [100 * run.score.answers.sample for run in runs]
+    best = best_runs(costs, values)
+    static = 100 * runs[0].score.static_model.sample
+
+    def draw(axes: Axes) -> None:
+        axes.plot(
+            [costs[i] for i in best], [values[i] for i in best], "-", color=INK, linewidth=0.8, alpha=0.6
+        )
+        axes.plot(costs, values, "o", color=PERSONALIZED)
+        for run, at, value in zip(runs, costs, values, strict=True):
+            axes.annotate(run.name, (at, value), xytext=(3, 4), textcoords="offset points", fontsize=7)
+        axes.axhline(static, color=STATIC, linestyle="--", label="static model, nothing sent")
+        axes.margins(0.15)
+        axes.set(xlabel=axis, ylabel="accuracy (%)")
+        axes.figure.legend(loc="outside upper center")
+
+    return svg(name, label, draw)
+
+
+def _write_csv(runs: Sequence[PolicyRun], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            [
+                "run",
+                "samples",
+                "accuracy",
+                "fresh_share",
+                "uplink_bytes_per_sample",
+                "downlink_bytes_per_sample",
+                "joules_per_sample",
+                "p50_s",
+                "p99_s",
+            ]
+        )
+        for run in runs:
+            spent = run.score.spending
+            writer.writerow(
+                [
+                    run.name,
+                    run.score.num_samples,
+                    run.score.answers.sample,
+                    run.score.share("fresh"),
+                    spent.uplink_bytes_per_sample,
+                    spent.downlink_bytes_per_sample,
+                    spent.joules_per_sample,
+                    *total_latency(run.score),
+                ]
+            )

@@ -1,0 +1,178 @@
+"""What a device's link is like: both directions, round-trip time, jitter, loss, handovers, radio.
+
+Names are those of the catalogue, or files: `mahimahi:UP_PATH:DOWN_PATH` and `csv:UP_PATH:DOWN_PATH`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from hyperfleet.errors import ConfigError, unknown_name
+from hyperfleet.link.energy import RADIOS
+from hyperfleet.link.network import PAPER_NETWORKS
+from hyperfleet.link.synthetic import SYNTHETIC, synthetic_trace
+from hyperfleet.link.trace import RateTrace
+from hyperfleet.link.trace_files import read_mahimahi, read_throughput_csv
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkConditions:
+    """One kind of link; times in seconds.
+
+    Attributes:
+        rtt_s: round-trip time without queues; half of it lies on each way.
+        jitter_s: mean of the extra delay on each way (exponential).
+        loss: probability that a packet has to be sent again.
+        handover_every_s: mean time between two handovers, None for none.
+        handover_gap_s: how long nothing moves at a handover.
+        radio: whose energy it costs, a key of `hyperfleet.link.energy.RADIOS`.
+
+    Raises:
+        ConfigError: a time that is negative or not finite, a loss outside 0 <= loss < 1, handovers that leave
+            no time between them, an unknown radio.
+    """
+
+    name: str
+    label: str
+    uplink: RateTrace
+    downlink: RateTrace
+    rtt_s: float = 0.0
+    jitter_s: float = 0.0
+    loss: float = 0.0
+    handover_every_s: float | None = None
+    handover_gap_s: float = 0.0
+    radio: str = "lte"
+
+    def __post_init__(self) -> None:
+        for field in ("rtt_s", "jitter_s", "handover_gap_s"):
+            value = getattr(self, field)
+            if not 0 <= value < math.inf:
+                raise ConfigError(
+                    f"LinkConditions.{field} must be finite and >= 0, got {value}; write 0.0 for none"
+                )
+        if not 0 <= self.loss < 1:
+            raise ConfigError(
+                f"LinkConditions.loss must be >= 0 and < 1, got {self.loss}; a link that loses every packet "
+                "is an outage: give it as a pause"
+            )
+        if self.handover_every_s is None:
+            if self.handover_gap_s > 0:
+                raise ConfigError(
+                    "LinkConditions.handover_gap_s must be 0.0 without handovers, got "
+                    f"{self.handover_gap_s}; say how often in handover_every_s"
+                )
+        elif not self.handover_gap_s < self.handover_every_s < math.inf:
+            raise ConfigError(
+                "LinkConditions.handover_every_s must be finite and longer than handover_gap_s "
+                f"({self.handover_gap_s} s), got {self.handover_every_s}; write None for no handovers"
+            )
+        if self.radio not in RADIOS:
+            raise unknown_name("LinkConditions.radio", self.radio, RADIOS)
+
+
+# Round-trip times, jitter, loss and handovers of the synthetic links are choices of ours like their speeds.
+# label, radio, rtt_s, jitter_s, loss, handover_every_s, handover_gap_s
+_SYNTHETIC_LINKS: Mapping[str, tuple[str, str, float, float, float, float, float]] = MappingProxyType(
+    {
+        "lte_walk": ("LTE, walking", "lte", 0.050, 0.008, 0.001, 90.0, 0.05),
+        "lte_drive": ("LTE, driving", "lte", 0.060, 0.015, 0.004, 20.0, 0.08),
+        "nr_urban": ("5G, city", "nr", 0.025, 0.004, 0.0005, 60.0, 0.05),
+        "nr_mmwave": ("5G, millimetre waves", "nr", 0.015, 0.003, 0.001, 15.0, 0.10),
+    }
+)
+# The catalogue's traces are the same in every run; what differs between devices is drawn in DeviceLink.
+_CATALOGUE_SEED = 0
+
+
+def _paper(name: str) -> LinkConditions:
+    profile = PAPER_NETWORKS[name]
+    return LinkConditions(
+        name=name,
+        label=profile.label,
+        uplink=RateTrace.constant(profile.uplink_mib_per_s),
+        downlink=RateTrace.constant(profile.downlink_mib_per_s),
+        radio="nr" if name.startswith("5g") else "lte",
+    )
+
+
+def _synthetic(name: str) -> LinkConditions:
+    label, radio, rtt_s, jitter_s, loss, handover_every_s, handover_gap_s = _SYNTHETIC_LINKS[name]
+    uplink, downlink = synthetic_trace(name, _CATALOGUE_SEED)
+    return LinkConditions(
+        name=name,
+        label=label,
+        uplink=uplink,
+        downlink=downlink,
+        rtt_s=rtt_s,
+        jitter_s=jitter_s,
+        loss=loss,
+        handover_every_s=handover_every_s,
+        handover_gap_s=handover_gap_s,
+        radio=radio,
+    )
+
+
+@cache
+def _made(name: str) -> LinkConditions:
+    return _paper(name) if name in PAPER_NETWORKS else _synthetic(name)
+
+
+class _Catalogue(Mapping[str, LinkConditions]):
+    """Conditions by name, each made when it is first asked for: importing draws no trace."""
+
+    def __getitem__(self, name: str) -> LinkConditions:
+        if name not in _NAMES:
+            raise KeyError(name)
+        return _made(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _NAMES
+
+
+_NAMES = (*PAPER_NETWORKS, *SYNTHETIC)
+CONDITIONS: Mapping[str, LinkConditions] = _Catalogue()
+
+_READERS: Mapping[str, Callable[[Path], RateTrace]] = MappingProxyType(
+    {"mahimahi": read_mahimahi, "csv": read_throughput_csv}
+)
+
+
+def link_conditions(name: str) -> LinkConditions:
+    """Return the conditions called `name`: of the catalogue, or `mahimahi:UP:DOWN` or `csv:UP:DOWN` of files.
+
+    Links from files have the throughput of the files and nothing else: no delay, no loss;
+    `dataclasses.replace` adds what is known.
+
+    Raises:
+        UnknownNameError: no conditions have that name.
+        ConfigError: a name of files that does not hold exactly two paths.
+        DataError: a file that cannot be read.
+    """
+    kind, _, paths = name.partition(":")
+    if kind in _READERS and paths:
+        return _from_files(name, kind, paths)
+    if name not in CONDITIONS:
+        raise unknown_name("link conditions", name, (*CONDITIONS, "mahimahi:UP:DOWN", "csv:UP:DOWN"))
+    return CONDITIONS[name]
+
+
+@cache
+def _from_files(name: str, kind: str, paths: str) -> LinkConditions:
+    both = paths.split(":")
+    if len(both) != 2 or not all(both):
+        raise ConfigError(
+            f"link conditions from files must name an uplink and a downlink file, got {name!r}; "
+            f"write {kind}:UP_PATH:DOWN_PATH, the same path twice for a link alike both ways"
+        )
+    uplink, downlink = (_READERS[kind](Path(path)) for path in both)
+    label = " / ".join(Path(path).stem for path in both)
+    return LinkConditions(name=name, label=label, uplink=uplink, downlink=downlink)

@@ -1,0 +1,163 @@
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from hyperfleet.emulation.scenario.faults import Blackout
+from hyperfleet.emulation.scenario.scenario import Scenario
+from hyperfleet.emulation.timeline import rows
+from hyperfleet.evaluation.metrics import AnswerKey
+from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.scenario_report import (
+    cost_sentence,
+    fault_sentence,
+    headline,
+    write_scenario_report,
+)
+from hyperfleet.evaluation.scenario_run import ScenarioScore, score_scenario
+from hyperfleet.evaluation.scenario_tables import scenario_tables
+from tests.unit.evaluation.made_up_run import answers, events
+
+NUM_DEVICES, PER_DEVICE = 12, 20
+
+
+@dataclass(frozen=True)
+class Death:
+    at_s: float
+    num_jobs_redone: int
+    recovery_s: float | None
+
+
+def made_up_score(*, personal: float = 0.8, with_fault: bool = True, fell_back: bool = True) -> ScenarioScore:
+    """Twelve devices, a sample each half second; the static model gets 40% right."""
+    rng = np.random.default_rng(1)
+    n = NUM_DEVICES * PER_DEVICE
+    sampled_s = np.arange(n) / 2
+    slow = (sampled_s >= 80) & (sampled_s < 95) & with_fault
+    fallback = np.where(slow & fell_back, "timed out", "")
+    table = answers(
+        device_id=np.tile(np.arange(NUM_DEVICES), PER_DEVICE),
+        sample=np.repeat(np.arange(PER_DEVICE), NUM_DEVICES),
+        answer=(rng.random(n) < personal).astype(int),
+        static_answer=(rng.random(n) < 0.4).astype(int),
+        base_answer=(rng.random(n) < 0.3).astype(int),
+        network=np.where(np.arange(n) % 2 == 0, "4g-5", "5g-100"),
+        head=np.where(slow, rows.CACHED, rows.FRESH),
+        fallback=fallback,
+        sampled_s=sampled_s,
+        answered_s=sampled_s + np.where(slow, 8.0, 0.1),
+    )
+    given = [(float(at_s), rows.SENT, {"num_bytes": 768}) for at_s in sampled_s]
+    given += [(float(at_s) + 0.1, rows.DELIVERED, {"num_bytes": 20_000}) for at_s in sampled_s]
+    if with_fault:
+        given += [
+            (80.0, rows.FAULT_BEGINS, {"detail": "blackout"}),
+            (90.0, rows.FAULT_ENDS, {"detail": "blackout"}),
+        ]
+    key = AnswerKey(example_id=np.arange(n), label=np.ones(n, int))
+    return score_scenario(events(*given), table, key, np.arange(n) % NUM_DEVICES)
+
+
+@pytest.fixture
+def scenario():
+    return Scenario(
+        name="made up",
+        description="Twelve <devices> and a blackout.",
+        duration_s=120.0,
+        networks=("4g-5", "5g-100"),
+        faults=(Blackout(from_s=80.0, to_s=90.0),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("personal", "outcome", "opening"),
+    [
+        (0.8, "win", "The fleet answered better than the static model: "),
+        (0.1, "lose", "The fleet answered worse than the static model: "),
+        (0.4, "tie", "No significant difference between the fleet&#39;s answers and the static model: "),
+    ],
+)
+def test_the_page_says_what_came_out_and_needs_no_network(tmp_path, scenario, personal, outcome, opening):
+    score = made_up_score(personal=personal)
+    deaths = (Death(at_s=3.0, num_jobs_redone=2, recovery_s=0.5), Death(4.0, 1, None))
+    path = write_scenario_report(
+        tmp_path / "new" / "scenario.html",
+        score,
+        scenario,
+        provenance=[("Model", "toy <1>")],
+        host_deaths=deaths,
+    )
+    page = path.read_text(encoding="utf-8")
+    assert f'<div class="outcome {outcome}">' in page
+    assert opening in page
+    assert "Twelve &lt;devices&gt;" in page
+    assert "toy &lt;1&gt;" in page
+    assert page.count("<svg") == 7
+    assert page.count("<table") == 7
+    assert not re.search(r"https?://|<script|<link|@import", page)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+
+
+def test_a_run_without_faults_has_no_table_and_no_plot_of_them(tmp_path, scenario):
+    score = made_up_score(with_fault=False)
+    path = write_scenario_report(tmp_path / "scenario.html", score, replace(scenario, faults=()))
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<svg") == 6
+    assert "Shaded: a fault" not in page
+    assert "table-faults" not in page
+    assert fault_sentence(score) == ""
+    assert [table.name for table in scenario_tables(score)] == [
+        "accuracy",
+        "heads",
+        "cost",
+        "latency",
+        "requests",
+    ]
+
+
+def cells(score, name, deaths=()):
+    (table,) = (table for table in scenario_tables(score, deaths) if table.name == name)
+    to_rich(table)
+    return {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+
+
+def test_the_tables_hold_the_score():
+    score = made_up_score()
+    heads = cells(score, "heads")
+    assert heads["Fresh head"] == ["210", "87.5%"]
+    assert heads["Cached head"] == ["30", "12.5%"]
+    assert heads["fell back: timed out"] == ["30", "12.5%"]
+    cost = cells(score, "cost")
+    assert cost["Sent"][1] == "0.75 KiB"
+    assert cost["Received"][1] == "19.53 KiB"
+    assert cost["Energy of the devices"] == ["240 J", "1.00 J"]
+    accuracy = cells(score, "accuracy")
+    assert accuracy["Answers given"][0] == f"{100 * score.answers.sample:.1f}%"
+    assert accuracy["Answers given"][3:] == ["-", "-", "-"]
+    assert accuracy["Static model (Fine-tuning)"][5] == "< 0.001"
+    latency = cells(score, "latency")
+    assert latency["Fresh head"][0] == "210"
+    assert latency["Cached head"][-1] == "8,000 / 8,000 / 8,000"
+    assert "4G (5MB/s)" in latency
+    assert cells(score, "requests")["Requests sent"] == ["240"]
+
+
+def test_the_fault_table_tells_the_recovery():
+    # Samples come every 0.5 s and are slow from 80 s to 95 s; the window from 94.5 s on holds one slow
+    # sample, which is a fallback more than there were before.
+    line = cells(made_up_score(), "faults")["blackout"]
+    assert line == ["80.0", "90.0", "20", "20", "100", "8,000", "15.0", "5.00"]
+    hosts = cells(made_up_score(), "hosts", (Death(at_s=3.0, num_jobs_redone=2, recovery_s=None),))
+    assert hosts == {"3.0": ["2", "-"]}
+
+
+def test_sentences_give_the_numbers():
+    score = made_up_score()
+    assert "of 240 samples right (" in headline(score)
+    assert "87.5% by a fresh head, 12.5% by a cached head, 100 ms" in cost_sentence(score)
+    assert "for 20.28 KiB and 1.00 J a sample" in cost_sentence(score)
+    assert fault_sentence(score).startswith("30 samples asked for a head and got none in time")
+    assert "went without" in fault_sentence(made_up_score(fell_back=False))
