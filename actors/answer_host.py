@@ -99,7 +99,8 @@ class AnswerHost:
             self._samples = live_samples(data)
             self._group = DeviceGroup(personal=personal, static=static, store=data.store, seed=spec.seed)
         if self._shared is not None:
-            self._generator = self._shared.open(num_threads=spec.torch_threads)
+            # Always in batches: a copy of the last layer in their order is worth its memory.
+            self._generator = self._shared.open(num_threads=spec.torch_threads, packed=True)
         return os.getpid()
 
     def encode(self, rows: Int64[np.ndarray, " row"]) -> FeaturePart:

@@ -129,6 +129,7 @@ def show(rows: list[dict[str, object]], console: Console) -> None:
     table = Table("devices", "engine", "CPU-ms a device", "devices / CPU-s", "Flower / own", "pfl / own")
     table.add_column("devices / s")
     table.add_column("PSS MiB")
+    table.columns[1].no_wrap = True
     for row in rows:
         table.add_row(
             f"{row['num_devices']:,}",

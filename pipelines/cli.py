@@ -14,9 +14,11 @@ from hyperfleet.datasets.fleetqa.scales import at_shift
 from hyperfleet.errors import HyperFleetError
 from pipelines.codecs import CodecsConfig, codecs
 from pipelines.compare import CompareConfig, compare
+from pipelines.compare_policies import PoliciesConfig, compare_policies
 from pipelines.demo import DemoConfig, demo
 from pipelines.describe_data import DescribeConfig, describe
 from pipelines.fleet_command import FleetCommand, fleet
+from pipelines.plan_capacity import PlanConfig, plan
 from pipelines.prepare_data import PrepareConfig, prepare
 from pipelines.render_data import render
 from pipelines.runtime import disconnect
@@ -68,6 +70,13 @@ Command = (
         FleetCommand,
         subcommand("fleet", description="Emulate a fleet: a scenario, or full load."),
     ]
+    | Annotated[
+        PoliciesConfig,
+        subcommand("policies", description="Accuracy against bytes and joules of each request policy."),
+    ]
+    | Annotated[
+        PlanConfig, subcommand("plan", description="Replicas and bandwidth for a fleet, from a measured run.")
+    ]
     | Annotated[TablesConfig, subcommand("tables", description="Every table of both papers: paper / ours.")]
     | Annotated[CodecsConfig, subcommand("codecs", description="Accuracy against bytes of each head codec.")]
     | Annotated[
@@ -109,6 +118,10 @@ def _run(command: object) -> None:
             )
         case FleetCommand():
             console.print(f"report: {fleet(command, console)}")
+        case PoliciesConfig():
+            console.print(f"policies: {compare_policies(command, console)}")
+        case PlanConfig():
+            console.print(f"plan: {plan(command, console)}")
         case TablesConfig():
             console.print(f"tables: {tables(command, console)}")
         case CodecsConfig():

@@ -149,13 +149,8 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
     data = open_data()
     devices = choose_devices(data.seen, config.devices, config.seed)
     connect()
-    with generator_for_run(
-        models.personal.uri,
-        config.tracking_uri,
-        config.generator_url,
-        port=config.port,
-        replicas=config.replicas,
-    ) as url:
+    where = config.tracking_uri, config.generator_url
+    with generator_for_run(models.personal.uri, *where, port=config.port, replicas=config.replicas) as url:
         served = check_service(url, models)
         spec = HostSpec(
             open_data=open_data,

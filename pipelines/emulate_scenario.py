@@ -22,6 +22,7 @@ from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.datasets import Corpus
 from hyperfleet.device.group import check_comparable
+from hyperfleet.emulation.bursts import measure_bursts
 from hyperfleet.emulation.feature_table import (
     FeatureTable,
     encoding_batches,
@@ -107,6 +108,7 @@ class ScenarioResult:
         data: the data set, with the answer key for scoring.
         plan: devices and samples that were drawn.
         work: what a sample cost a device.
+        anchor: features that heads are made from, one row a sample of the data set.
         deaths: hosts that died, with the time until others had taken over.
         features_s: seconds of encoding the data set's samples; near 0 where they were kept.
         wall_s: seconds of the run itself.
@@ -119,6 +121,7 @@ class ScenarioResult:
     data: Path
     plan: Plan
     work: Work
+    anchor: np.ndarray
     deaths: tuple[HostDeath, ...]
     features_s: float
     wall_s: float
@@ -177,6 +180,7 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
         data=config.data,
         plan=plan,
         work=work,
+        anchor=table.anchor,
         deaths=deaths,
         features_s=features_s,
         wall_s=time.perf_counter() - started,
@@ -323,6 +327,8 @@ def _in_real_time(
 
             async def run() -> RealTimeRun:
                 async with client:
+                    # Before the load: what the queue model that is held against it is fitted to.
+                    (await measure_bursts(client, table)).save(config.output)
                     return await run_in_real_time(
                         scenario,
                         plan,

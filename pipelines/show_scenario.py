@@ -3,19 +3,27 @@
 import importlib.metadata
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from hyperfleet.datasets import Corpus
+from hyperfleet.emulation.bursts import Bursts
 from hyperfleet.emulation.capacity import predict
-from hyperfleet.emulation.cloud_fit import Latencies, PredictionCheck, QuantileCheck, check_prediction
+from hyperfleet.emulation.cloud_fit import (
+    CloudFit,
+    Latencies,
+    PredictionCheck,
+    QuantileCheck,
+    check_prediction,
+    fit_cloud,
+)
 from hyperfleet.emulation.run_log import SCENARIO_FILE
 from hyperfleet.evaluation.metrics import AnswerKey
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.evaluation.scenario_report import headline, write_scenario_report
-from hyperfleet.evaluation.scenario_run import ScenarioScore, score_scenario
+from hyperfleet.evaluation.scenario_score import ScenarioScore, score_scenario
 from hyperfleet.evaluation.scenario_tables import scenario_tables
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
@@ -110,11 +118,22 @@ def _prediction(result: ScenarioResult, console: Console) -> list[tuple[str, str
     measured = Latencies.of(result.log.answers())
     if not len(measured.cloud_s):
         return facts
-    predicted = predict(result.log.scenario, result.plan, result.work)
-    check = check_prediction(predicted, measured)
-    text = prediction_sentence(check)
-    console.print(text)
-    return [*facts, ("queue model", text)]
+    scenario = result.log.scenario
+    bursts = Bursts.load(result.log.folder)
+    fit = fit_cloud(bursts.num_heads, bursts.seconds, scenario.cloud)
+    predicted = predict(replace(scenario, cloud=fit.model), result.plan, result.work, anchor=result.anchor)
+    texts = fit_sentence(fit), prediction_sentence(check_prediction(predicted, measured))
+    for text in texts:
+        console.print(text)
+    return [*facts, ("queue model", " ".join(texts))]
+
+
+def fit_sentence(fit: CloudFit) -> str:
+    """Say what was fitted."""
+    return (
+        f"A burst of n heads takes {1000 * fit.model.batch_s:.2f} + {1000 * fit.model.head_s:.3f} n ms, "
+        f"fitted to {fit.num_batches:,} bursts before the run; residual {100 * fit.relative_error:.0f} %."
+    )
 
 
 def prediction_sentence(check: PredictionCheck) -> str:

@@ -35,8 +35,12 @@ class SharedGenerator:
         arrays[emitter] = np.asfortranarray(arrays[emitter])
         return cls(config=module.config, layout=module.layout, arrays=arrays)
 
-    def open(self, *, num_threads: int = 1) -> ParameterGenerator:
+    def open(self, *, num_threads: int = 1, packed: bool = False) -> ParameterGenerator:
         """Put it together again around the arrays where they lie.
+
+        Args:
+            num_threads: threads for one call.
+            packed: make a copy of the last layer in the order in which batches are computed, see `Emitter`.
 
         Raises:
             ConfigError: fewer than one thread.
@@ -44,7 +48,7 @@ class SharedGenerator:
         with torch.device("meta"):
             module = HeadGenerator(self.config, self.layout)
         module.load_state_dict({name: _tensor(array) for name, array in self.arrays.items()}, assign=True)
-        return ParameterGenerator(module.requires_grad_(False), num_threads=num_threads, packed=False)
+        return ParameterGenerator(module.requires_grad_(False), num_threads=num_threads, packed=packed)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -1,5 +1,6 @@
 """What all links of a run carry together, second by second."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,8 @@ class Traffic:
         """Return peak and mean of a run that ended at `end_s`."""
         never_received = [(sent_s, sent_s, size) for sent_s, size in self._under_way.values()]
         up, down = bytes_by_second(self._up + never_received), bytes_by_second(self._down)
-        run_s = max(end_s, 1.0)
+        # Whole seconds, as for the peak, which is then never below the mean.
+        run_s = max(len(up), len(down), math.ceil(end_s), 1)
         return Bandwidth(
             uplink_peak_mib_per_s=float(up.max(initial=0.0)) / BYTES_PER_MIB,
             uplink_mean_mib_per_s=float(up.sum()) / run_s / BYTES_PER_MIB,

@@ -117,17 +117,9 @@ def plan_capacity(
     """
     if not 0 < target_p99_s < math.inf:
         raise ConfigError(f"target_p99_s must be finite and > 0 seconds, got {target_p99_s}")
-    scenario = replace(
-        scenario,
-        active_devices=num_devices,
-        registered_devices=max(num_devices, scenario.registered_devices),
-    )
-    plan = draw_plan(scenario, material)
-    if len(plan.time_s) == 0:
-        raise EmptyStreamError(
-            f"no sample arrives at {num_devices} devices within {scenario.duration_s} s, expected at least "
-            "one; let the scenario run longer"
-        )
+    registered = max(num_devices, scenario.registered_devices)
+    scenario = replace(scenario, active_devices=num_devices, registered_devices=registered)
+    plan = _plan_with_samples(scenario, material)
 
     def run(replicas: int, limit_s: float = math.inf) -> _Run:
         changed = replace(scenario, cloud=replace(scenario.cloud, replicas=replicas))
@@ -157,6 +149,16 @@ def plan_capacity(
         bandwidth=best.bandwidth,
         tried=tried,
     )
+
+
+def _plan_with_samples(scenario: Scenario, material: Material) -> Plan:
+    plan = draw_plan(scenario, material)
+    if len(plan.time_s) == 0:
+        raise EmptyStreamError(
+            f"no sample arrives at {scenario.active_devices} devices within {scenario.duration_s} s, "
+            "expected at least one; let the scenario run longer"
+        )
+    return plan
 
 
 def predict(

@@ -121,23 +121,6 @@ def fit_cloud(
     )
 
 
-def batches_of(answers: pa.Table) -> tuple[Int[np.ndarray, " batch"], Float64[np.ndarray, " batch"]]:
-    """Return sizes and times of the batches that a real-time run's heads came from.
-
-    Heads of one batch carry the same time of generation, and a replica cannot finish two batches within the
-    time that one takes. Heads that arrived too late are not counted, and the service's own work around a
-    batch (reading, encoding, HTTP) is not in its time: batches timed from outside tell more.
-    """
-    fresh = answers.filter(pc.equal(answers["head"].cast(pa.string()), rows.HEADS[rows.FRESH]))
-    generate_s = _column(fresh, "generate_s")
-    made_s = _column(fresh, "answered_s") - _column(fresh, "apply_s") - _column(fresh, "downlink_s")
-    order = np.lexsort((made_s, generate_s))
-    generate_s, made_s = generate_s[order], made_s[order]
-    new = np.r_[True, (np.diff(generate_s) != 0) | (np.diff(made_s) >= generate_s[1:])][: len(order)]
-    first = np.flatnonzero(new)
-    return np.diff(np.r_[first, len(order)]), generate_s[first]
-
-
 def check_prediction(predicted: Latencies, measured: Latencies) -> PredictionCheck:
     """Hold what the model predicts against a real-time run of the same scenario and plan.
 

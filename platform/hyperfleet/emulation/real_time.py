@@ -178,19 +178,18 @@ async def run_in_real_time(
             if on_progress is not None:
                 on_progress(now_s, num_answered + timeline.num_answers)
             woken.clear()
-            # What is scheduled from here on wakes the loop at once.
-            pause_s = min(timeline.next_s - clock(), _NAP_S)
-            if pause_s > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), pause_s)
-            else:
-                await asyncio.sleep(0)
+            await _until(woken, timeline.next_s - clock())
     finally:
         clouds[0].close()
     windows.append(timeline.take_window())
-    return RealTimeRun(
-        windows=windows,
-        wall_s=clock(),
-        max_lag_s=max_lag_s,
-        generate_s=np.array(clouds[0].generate_s),
-    )
+    generate_s = np.array(clouds[0].generate_s)
+    return RealTimeRun(windows=windows, wall_s=clock(), max_lag_s=max_lag_s, generate_s=generate_s)
+
+
+async def _until(woken: asyncio.Event, pause_s: float) -> None:
+    """Wait until something comes, or the pause is over; others run meanwhile in any case."""
+    if pause_s <= 0:
+        await asyncio.sleep(0)
+        return
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(woken.wait(), min(pause_s, _NAP_S))

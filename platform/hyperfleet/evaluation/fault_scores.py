@@ -22,7 +22,7 @@ _RANK = WINDOW - 2
 # Delays of one size differ in their last bits; a window is slow when it is slower by more than a hundredth.
 _SLACK = 1.01
 
-Effect = Literal["none seen", "recovered", "not recovered", "nothing to compare with"]
+Effect = Literal["none seen", "recovered", "no recovery seen", "nothing to compare with"]
 Seconds = Float64[np.ndarray, " sample"]
 Marks = Bool[np.ndarray, " sample"]
 
@@ -40,7 +40,7 @@ class FaultScore:
         p99_before_s: 99th percentile of the latency of samples answered before it began and outside earlier
             faults; None where there are fewer than `WINDOW`.
         p99_s: 99th percentile of the latency of `num_samples`; None where there is none.
-        effect: what is known of the recovery.
+        effect: what is known of the recovery; it takes `WINDOW` samples after it to be seen.
         recovery_s: from its beginning until the first sample that was served as before, and after it
             `WINDOW - 1` others; 0 where no effect was seen, None where there was no recovery.
     """
@@ -79,7 +79,7 @@ def fault_scores(events: pa.Table, answers: pa.Table) -> tuple[FaultScore, ...]:
         scores.append(score)
         # What an earlier fault spoiled is no measure for a later one.
         over_s = max(end_s or begin_s, begin_s + (score.recovery_s or 0.0))
-        if score.effect == "not recovered":
+        if score.effect == "no recovery seen":
             over_s = np.inf
         troubled |= (answered_s > begin_s) & (sampled_s < over_s)
     return tuple(scores)
@@ -149,10 +149,11 @@ def _recovery(
     bad_ones = first + np.flatnonzero(bad[first : int(hit[-1]) + 1])
     if len(bad_ones) == 0:
         return "none seen", 0.0
-    good_ones = np.flatnonzero(~bad[bad_ones[0] :])
+    # A fault that hits here and there is over after its last effect, not after its first.
+    good_ones = np.flatnonzero(~bad[bad_ones[-1] :])
     if len(good_ones) == 0:
-        return "not recovered", None
-    back_s = float(sampled_s[bad_ones[0] + good_ones[0]])
+        return "no recovery seen", None
+    back_s = float(sampled_s[bad_ones[-1] + good_ones[0]])
     return "recovered", max(back_s - begin_s, 0.0)
 
 

@@ -16,7 +16,7 @@ from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.figures import INK, PERSONALIZED, STATIC, svg
 from hyperfleet.evaluation.paired import PairedDifference, compare_mean
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Cell, Table, row, to_html, to_markdown
-from hyperfleet.evaluation.scenario_run import ScenarioScore, total_latency
+from hyperfleet.evaluation.scenario_score import ScenarioScore, total_latency
 from hyperfleet.seeding import numpy_generator
 
 PAGE, MARKDOWN, FIGURES = "policies.html", "policies.md", "policies.csv"

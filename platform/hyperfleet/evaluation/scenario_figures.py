@@ -8,7 +8,7 @@ from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.fault_scores import FaultScore
 from hyperfleet.evaluation.figures import HELD_OUT, INK, PERSONALIZED, SEEN, STATIC, svg
 from hyperfleet.evaluation.scenario_measures import ALL_SAMPLES, PARTS, TOTAL
-from hyperfleet.evaluation.scenario_run import ScenarioScore
+from hyperfleet.evaluation.scenario_score import ScenarioScore
 
 PART_COLOURS = dict(
     zip(PARTS, ("#999999", "#56b4e9", "#f0e442", "#0072b2", "#009e73", "#cc79a7"), strict=True)
@@ -53,7 +53,7 @@ def scenario_plots(score: ScenarioScore) -> list[tuple[str, str]]:
             (
                 fault_timeline(score),
                 "Each fault from its beginning to the end of its cause, and on until samples were served as "
-                "before it. A cross: not recovered by the end of the run.",
+                "before it. A cross: no recovery was seen by the end of the run.",
             )
         )
     return plots
@@ -183,7 +183,7 @@ def fault_timeline(score: ScenarioScore) -> str:
             end_s = last_s if fault.end_s is None else fault.end_s
             axes.barh(place, end_s - fault.begin_s, left=fault.begin_s, height=0.5, color=HELD_OUT)
             after_s = fault.recovery_after_end_s
-            if fault.effect == "not recovered":
+            if fault.effect == "no recovery seen":
                 axes.plot([last_s], [place], "x", color=INK, markersize=8, clip_on=False)
                 after_s = last_s - end_s
             if after_s:

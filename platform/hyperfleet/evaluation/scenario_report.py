@@ -9,7 +9,7 @@ from hyperfleet.evaluation.fault_scores import WINDOW
 from hyperfleet.evaluation.rendering import ENVIRONMENT, to_html
 from hyperfleet.evaluation.report import KeyNumber
 from hyperfleet.evaluation.scenario_figures import scenario_plots
-from hyperfleet.evaluation.scenario_run import ScenarioScore, total_latency
+from hyperfleet.evaluation.scenario_score import ScenarioScore, total_latency
 from hyperfleet.evaluation.scenario_tables import HostDeath, scenario_tables
 
 NOTES = (

@@ -9,7 +9,7 @@ from hyperfleet.evaluation.paired import PairedDifference
 from hyperfleet.evaluation.rendering import Cell, Table, row
 from hyperfleet.evaluation.scenario_figures import group_label
 from hyperfleet.evaluation.scenario_measures import PARTS, TOTAL, LatencyGroup
-from hyperfleet.evaluation.scenario_run import HeadAccuracy, ScenarioScore
+from hyperfleet.evaluation.scenario_score import HeadAccuracy, ScenarioScore
 
 
 @runtime_checkable

@@ -85,18 +85,21 @@ class DeviceRadio:
 
     def __init__(self, energy: RadioEnergy) -> None:
         self._energy = energy
-        # End of the last use; None while no tail is owed.
+        # End of the last use; None before the first one.
         self._awake_s: float | None = None
 
     def use(self, start_s: float, finish_s: float, num_bytes: int, uplink: bool) -> float:
-        """Return the joules that a transfer adds, with the tail of the use before that it ended or followed.
+        """Return the joules that a transfer adds, with the tail that will follow it.
+
+        The tail is charged in advance to the transfer that causes it; one that comes before it is over pays
+        for the time by which it is put off. Sums over transfers are those of the radio's states.
 
         Transfers that overlap share the base power. `num_bytes` are those on the air, sent again or not.
         """
         energy = self._energy
         before_s = self._awake_s
         if before_s is None:
-            millijoules = energy.promotion_mw * energy.promotion_s
+            millijoules = energy.promotion_mw * energy.promotion_s + energy.tail_mw * energy.tail_s
             before_s = start_s
         else:
             gap_s = start_s - before_s
@@ -112,11 +115,3 @@ class DeviceRadio:
         millijoules += slope * num_bytes * 8e-6
         self._awake_s = finish_s if finish_s > before_s else before_s
         return millijoules / 1000
-
-    def close(self, end_s: float) -> float:
-        """Return the joules of the last tail, cut at `end_s`; the radio sleeps then."""
-        if self._awake_s is None:
-            return 0.0
-        tail_s = min(max(end_s - self._awake_s, 0.0), self._energy.tail_s)
-        self._awake_s = None
-        return self._energy.tail_mw * tail_s / 1000

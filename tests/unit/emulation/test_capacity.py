@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hyperfleet.emulation.bandwidth import Traffic, bytes_by_second
 from hyperfleet.emulation.capacity import plan_capacity, predict
-from hyperfleet.emulation.cloud_fit import Latencies, batches_of, check_prediction, fit_cloud
+from hyperfleet.emulation.cloud_fit import Latencies, check_prediction, fit_cloud
 from hyperfleet.emulation.scenario.arrivals import Poisson
 from hyperfleet.emulation.scenario.cloud_model import CloudModel
 from hyperfleet.emulation.scenario.faults import Blackout
@@ -78,7 +78,7 @@ def test_one_head_at_a_time_waits_as_long_as_the_formula_of_md1_says(load, seed)
 
 def test_the_timeline_adds_nothing_to_the_wait_of_the_queue():
     cloud = CloudModel(max_batch=1, batch_s=0.005, head_s=0.015, max_waiting=100_000)
-    setting = scenario(25.0, cloud, duration_s=60.0)
+    setting = scenario(25.0, cloud, duration_s=20.0)
     plan = draw_plan(setting, MATERIAL)
     # Lindley: a head waits for what is left of the work before it; links are alike for all of them.
     wait_s, waits_s = 0.0, [0.0]
@@ -91,7 +91,7 @@ def test_the_timeline_adds_nothing_to_the_wait_of_the_queue():
 
 def test_a_free_replica_answers_at_once():
     cloud = CloudModel(replicas=50, max_batch=1, batch_s=0.005, head_s=0.015)
-    setting = scenario(20.0, cloud, duration_s=50.0)
+    setting = scenario(20.0, cloud, duration_s=10.0)
     got = predict(setting, draw_plan(setting, MATERIAL), WORK)
     np.testing.assert_allclose(got.cloud_s, 0.02, atol=1e-9)
 
@@ -130,7 +130,6 @@ def test_the_fit_is_the_least_squares_one_and_never_negative():
     [
         ([4, 4], [0.1, 0.2], "batches of two sizes or more"),
         ([], [], "batches of two sizes or more"),
-        ([1, 2], [0.1], "got 2 sizes and 1 times"),
         ([1, 2], [0.1, 0.0], "takes some time"),
         ([0, 2], [0.1, 0.2], "at least one head"),
     ],
@@ -140,27 +139,10 @@ def test_batches_that_tell_nothing_are_refused(sizes, seconds, message):
         fit_cloud(np.array(sizes, dtype=int), np.array(seconds, dtype=float), CloudModel())
 
 
-def test_heads_of_one_batch_are_told_from_those_of_the_next():
-    made_s = np.array([1.0, 1.001, 1.002, 2.0, 2.03, 3.0])
-    generate_s = [0.03, 0.03, 0.03, 0.03, 0.02, 0.03]
-    head = [rows.FRESH] * 5 + [rows.CACHED]
-    table = answers(
-        generate_s=generate_s, head=head, apply_s=0.1, downlink_s=0.2, answered_s=made_s + 0.1 + 0.2
-    )
-    sizes, seconds = batches_of(table)
-    # The head made at 2.0 took as long as the batch at 1.0, but no replica makes two batches that fast.
-    assert sorted(zip(sizes.tolist(), seconds.tolist(), strict=True)) == [(1, 0.02), (1, 0.03), (3, 0.03)]
-    nothing = batches_of(table.slice(5))
-    assert len(nothing[0]) == len(nothing[1]) == 0
-
-
-# The plan
-
-
-@pytest.mark.parametrize("target_p99_s", [0.03, 0.05, 0.2])
+@pytest.mark.parametrize("target_p99_s", [0.03, 0.08])
 def test_the_plan_is_the_fewest_replicas_that_a_search_one_by_one_finds(target_p99_s):
     cloud = CloudModel(max_batch=4, batch_s=0.01, head_s=0.005, max_waiting=50)
-    setting = scenario(600.0, cloud, duration_s=4.0)
+    setting = scenario(300.0, cloud, duration_s=1.0)
     got = plan_capacity(setting, MATERIAL, WORK, num_devices=500, target_p99_s=target_p99_s)
     plan = draw_plan(setting, MATERIAL)
 
@@ -176,10 +158,11 @@ def test_the_plan_is_the_fewest_replicas_that_a_search_one_by_one_finds(target_p
     assert got.p99_s == pytest.approx(p99_s(fewest))
     assert got.p50_s <= got.p99_s <= target_p99_s
     assert got.least_p99_s <= got.p99_s
-    assert got.heads_per_s == pytest.approx(len(plan.time_s) / 4.0)
+    assert got.heads_per_s == pytest.approx(len(plan.time_s))
     assert got.max_heads_per_s == pytest.approx(fewest * 4 / 0.03)
     assert {each.replicas for each in got.tried} >= {fewest} | ({fewest - 1} if fewest > 1 else set())
-    mean = len(plan.time_s) / 4.0 / MIB
+    # The last heads arrive in the second after.
+    mean = len(plan.time_s) / 2 / MIB
     assert got.bandwidth.uplink_mean_mib_per_s == pytest.approx(100 * mean, rel=0.1)
     assert got.bandwidth.downlink_mean_mib_per_s == pytest.approx(1000 * mean, rel=0.1)
     assert got.bandwidth.downlink_peak_mib_per_s >= got.bandwidth.downlink_mean_mib_per_s
@@ -187,7 +170,7 @@ def test_the_plan_is_the_fewest_replicas_that_a_search_one_by_one_finds(target_p
 
 
 def test_more_devices_than_registered_may_be_planned_for():
-    setting = scenario(50.0, CloudModel(), num_devices=100, duration_s=2.0)
+    setting = scenario(50.0, CloudModel(), num_devices=100, duration_s=1.0)
     got = plan_capacity(setting, MATERIAL, WORK, num_devices=400, target_p99_s=1.0)
     assert got.num_devices == 400
     assert got.heads_per_s == pytest.approx(200, rel=0.25)
@@ -195,7 +178,7 @@ def test_more_devices_than_registered_may_be_planned_for():
 
 def test_samples_that_fall_back_do_not_meet_a_target():
     """Refused at once is answered early, by the wrong head."""
-    setting = scenario(400.0, CloudModel(max_batch=1, max_waiting=1), duration_s=2.0)
+    setting = scenario(200.0, CloudModel(max_batch=1, max_waiting=1), duration_s=1.0)
     hasty = replace(setting, retry=replace(setting.retry, max_tries=1))
     got = plan_capacity(hasty, MATERIAL, WORK, num_devices=500, target_p99_s=5.0)
     alone = predict(hasty, draw_plan(hasty, MATERIAL), WORK)

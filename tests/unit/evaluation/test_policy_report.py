@@ -18,7 +18,7 @@ from hyperfleet.evaluation.policy_report import (
     policy_table,
     write_policy_report,
 )
-from hyperfleet.evaluation.scenario_run import score_scenario
+from hyperfleet.evaluation.scenario_score import score_scenario
 from tests.unit.evaluation.made_up_run import answers, events
 
 NUM_SOURCES, EACH = 16, 5

@@ -15,11 +15,11 @@ from hyperfleet.evaluation.scenario_report import (
     headline,
     write_scenario_report,
 )
-from hyperfleet.evaluation.scenario_run import ScenarioScore, score_scenario
+from hyperfleet.evaluation.scenario_score import ScenarioScore, score_scenario
 from hyperfleet.evaluation.scenario_tables import scenario_tables
 from tests.unit.evaluation.made_up_run import answers, events
 
-NUM_DEVICES, PER_DEVICE = 12, 20
+NUM_DEVICES, PER_DEVICE = 12, 40
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def scenario():
     return Scenario(
         name="made up",
         description="Twelve <devices> and a blackout.",
-        duration_s=120.0,
+        duration_s=240.0,
         networks=("4g-5", "5g-100"),
         faults=(Blackout(from_s=80.0, to_s=90.0),),
     )
@@ -127,22 +127,22 @@ def cells(score, name, deaths=()):
 def test_the_tables_hold_the_score():
     score = made_up_score()
     heads = cells(score, "heads")
-    assert heads["Fresh head"] == ["210", "87.5%"]
-    assert heads["Cached head"] == ["30", "12.5%"]
-    assert heads["fell back: timed out"] == ["30", "12.5%"]
+    assert heads["Fresh head"] == ["450", "93.8%"]
+    assert heads["Cached head"] == ["30", "6.2%"]
+    assert heads["fell back: timed out"] == ["30", "6.2%"]
     cost = cells(score, "cost")
     assert cost["Sent"][1] == "0.75 KiB"
     assert cost["Received"][1] == "19.53 KiB"
-    assert cost["Energy of the devices"] == ["240 J", "1.00 J"]
+    assert cost["Energy of the devices"] == ["480 J", "1.00 J"]
     accuracy = cells(score, "accuracy")
     assert accuracy["Answers given"][0] == f"{100 * score.answers.sample:.1f}%"
     assert accuracy["Answers given"][3:] == ["-", "-", "-"]
     assert accuracy["Static model (Fine-tuning)"][5] == "< 0.001"
     latency = cells(score, "latency")
-    assert latency["Fresh head"][0] == "210"
+    assert latency["Fresh head"][0] == "450"
     assert latency["Cached head"][-1] == "8,000 / 8,000 / 8,000"
     assert "4G (5MB/s)" in latency
-    assert cells(score, "requests")["Requests sent"] == ["240"]
+    assert cells(score, "requests")["Requests sent"] == ["480"]
 
 
 def test_the_fault_table_tells_the_recovery():
@@ -156,8 +156,8 @@ def test_the_fault_table_tells_the_recovery():
 
 def test_sentences_give_the_numbers():
     score = made_up_score()
-    assert "of 240 samples right (" in headline(score)
-    assert "87.5% by a fresh head, 12.5% by a cached head, 100 ms" in cost_sentence(score)
+    assert "of 480 samples right (" in headline(score)
+    assert "93.8% by a fresh head, 6.2% by a cached head, 100 ms" in cost_sentence(score)
     assert "for 20.28 KiB and 1.00 J a sample" in cost_sentence(score)
     assert fault_sentence(score).startswith("30 samples asked for a head and got none in time")
     assert "went without" in fault_sentence(made_up_score(fell_back=False))

@@ -20,16 +20,12 @@ MBIT = 125_000  # bytes
 
 def test_a_sleeping_radio_is_promoted_then_pays_for_seconds_and_bits():
     radio = DeviceRadio(PLAIN)
-    # 0.6 J promotion + 2 s of 1 W + 3 Mbit of 0.4 J
-    assert radio.use(5.0, 7.0, 3 * MBIT, uplink=True) == pytest.approx(0.6 + 2.0 + 1.2)
-    # 4 s of a tail of 0.8 W + 1 s of 1 W + 2 Mbit of 0.05 J, no promotion
+    # 0.6 J promotion + 2 s of 1 W + 3 Mbit of 0.4 J + 10 s of a tail of 0.8 W
+    assert radio.use(5.0, 7.0, 3 * MBIT, uplink=True) == pytest.approx(0.6 + 2.0 + 1.2 + 8.0)
+    # The tail is put off by 4 s, and 1 s of 1 W + 2 Mbit of 0.05 J, no promotion.
     assert radio.use(11.0, 12.0, 2 * MBIT, uplink=False) == pytest.approx(3.2 + 1.0 + 0.1)
-    # the whole tail, asleep, promoted
+    # Asleep, promoted, a tail of its own.
     assert radio.use(30.0, 30.5, 0, uplink=False) == pytest.approx(8.0 + 0.6 + 0.5)
-    assert radio.close(33.5) == pytest.approx(2.4)
-    assert radio.close(40.0) == 0
-    assert radio.use(41.0, 42.0, 0, uplink=True) == pytest.approx(0.6 + 1.0)
-    assert radio.close(1e6) == pytest.approx(8.0)
 
 
 def test_a_use_at_the_very_end_of_the_tail_still_finds_the_radio_awake():
@@ -43,14 +39,9 @@ def test_transfers_that_overlap_share_the_base_power():
     first = radio.use(0.0, 4.0, MBIT, uplink=True)
     inside = radio.use(1.0, 3.0, MBIT, uplink=False)
     beyond = radio.use(2.0, 5.0, MBIT, uplink=False)
-    assert first == pytest.approx(0.6 + 4.0 + 0.4)
+    assert first == pytest.approx(0.6 + 4.0 + 0.4 + 8.0)
     assert inside == pytest.approx(0.05)
     assert beyond == pytest.approx(0.05 + 1.0)
-    assert radio.close(6.0) == pytest.approx(0.8)
-
-
-def test_a_radio_that_was_never_used_costs_nothing():
-    assert DeviceRadio(PLAIN).close(100.0) == 0
 
 
 @settings(deadline=None)
@@ -66,7 +57,6 @@ def test_the_joules_of_a_run_are_those_of_its_timeline(uses):
             spans[-1][1] = max(spans[-1][1], now_s + length_s)
         else:
             spans.append([now_s, now_s + length_s])
-    joules += radio.close(now_s + 1_000)
     expected = bits_j + sum(end - begin for begin, end in spans)
     for i, (begin, end) in enumerate(spans):
         follows_s = spans[i + 1][0] - end if i + 1 < len(spans) else 1e9
@@ -82,9 +72,8 @@ def test_one_feature_and_one_head_on_lte_by_hand():
     # 768 bytes up in 0.01 s, 582,388 bytes down in 0.2 s after a wait of 0.1 s.
     up_j = radio.use(0.0, 0.01, 768, uplink=True)
     down_j = radio.use(0.11, 0.31, 582_388, uplink=False)
-    assert up_j == pytest.approx(0.31490 + 0.01288 + 0.00269, abs=1e-5)
+    assert up_j == pytest.approx(0.31490 + 0.01288 + 0.00269 + 12.27056, abs=1e-5)
     assert down_j == pytest.approx(0.106 + 0.25761 + 0.24213, abs=1e-5)
-    assert radio.close(100.0) == pytest.approx(12.27056)
 
 
 @pytest.mark.parametrize("name", RADIOS)

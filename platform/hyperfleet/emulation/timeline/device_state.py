@@ -107,6 +107,7 @@ class Request:
         "encode_s",
         "generate_s",
         "joules",
+        "late",
         "limit_s",
         "number",
         "received_s",
@@ -136,3 +137,5 @@ class Request:
         self.uplink_bytes = 0
         self.downlink_bytes = 0
         self.joules = 0.0
+        # Bytes and joules of a head that will come too late.
+        self.late = 0, 0.0

@@ -24,7 +24,7 @@ from hyperfleet.emulation.timeline.records import EventRow as EventRow
 from hyperfleet.emulation.timeline.records import Window as Window
 from hyperfleet.emulation.timeline.records import Work as Work
 from hyperfleet.link.conditions import link_conditions
-from hyperfleet.link.device_link import DeviceLink
+from hyperfleet.link.device_link import DeviceLink, Transfer
 from hyperfleet.link.energy import RADIOS, DeviceRadio
 
 # Samples that are turned from arrays into Python numbers at a time.
@@ -127,6 +127,8 @@ class Timeline:
                 self._sample(*sample)
                 self._next_sample = next(self._samples, None)
                 self._samples_read += 1
+            else:
+                return
 
     def take_window(self) -> Window:
         """Return what happened since it was taken last."""
@@ -203,7 +205,7 @@ class Timeline:
         request.limit_s = min(now_s + self.scenario.retry.try_timeout_s, request.deadline_s)
         transfer = device.link.up(now_s, self.work.uplink_bytes, self._pauses(request.device))
         request.uplink_bytes += transfer.sent_bytes
-        joules = device.radio.use(now_s, transfer.finish_s, transfer.sent_bytes, True)
+        joules = _radio_joules(device, transfer, uplink=True)
         self._use(device, request, joules)
         self.log(
             now_s,
@@ -270,6 +272,9 @@ class Timeline:
         request.downlink_s = finish_s - now_s
         if finish_s < request.limit_s:
             self.schedule(finish_s, self._delivered, (request, num_bytes, joules), attempt)
+        else:
+            # They cross the link all the same, for nothing; the time-out tells of them.
+            request.late = num_bytes, joules
 
     def lost(self, now_s: float, request: Request, attempt: int) -> None:
         """Let the connection of a request break because its replica died."""
@@ -313,8 +318,11 @@ class Timeline:
             request.device,
             request.number,
             request.tries,
-            duration_s=now_s - request.sent_s,
+            request.late[0],
+            now_s - request.sent_s,
+            request.late[1],
         )
+        request.late = 0, 0.0
         self._failed(now_s, request, attempt, "timed out", 0.0)
 
     def _failed(
@@ -438,7 +446,7 @@ class Timeline:
         device = self._device(request.device)
         transfer = device.link.down(now_s, num_bytes, self._pauses(request.device))
         request.downlink_bytes += transfer.sent_bytes
-        joules = device.radio.use(now_s, transfer.finish_s, transfer.sent_bytes, False)
+        joules = _radio_joules(device, transfer, uplink=False)
         self._use(device, request, joules)
         return transfer.finish_s, transfer.sent_bytes, joules
 
@@ -449,3 +457,9 @@ class Timeline:
         if battery_j is not None and device.joules >= battery_j and not device.is_off:
             device.is_off = True
             self.log(self.now_s, rows.BATTERY_EMPTY, request.device, request.number)
+
+
+def _radio_joules(device: DeviceState, transfer: Transfer, *, uplink: bool) -> float:
+    # The radio works while bytes are in the air, not while they wait for their turn.
+    begin_s = transfer.finish_s - transfer.air_s
+    return device.radio.use(begin_s, transfer.finish_s, transfer.sent_bytes, uplink)

@@ -71,6 +71,8 @@ def check_invariants(scenario: Scenario) -> tuple[list[EventRow], list[AnsweredS
     assert kinds["gave-up"] == sum(answer.fallback != "" for answer in answers)
     uplink = sum(event[5] for event in events if rows.KINDS[event[1]] == "sent")
     assert uplink == sum(answer.uplink_bytes for answer in answers)
+    downlink = sum(event[5] for event in events if rows.KINDS[event[1]] != "sent")
+    assert downlink == sum(answer.downlink_bytes for answer in answers)
     for answer in answers:
         parts = (
             answer.encode_s

@@ -191,40 +191,27 @@ def score_scenario(
             f"got {len(source_device_id)}; take both from the same split"
         )
     place = _places(answers, key)
-    label = key.label[place]
-    known = label != OUT_OF_VOCABULARY
-    correct = {
-        name: (numbers(answers, column) == label) & known
-        for name, column in (
-            ("answers", "answer"),
-            ("static_model", "static_answer"),
-            ("static_head", "base_answer"),
-        )
-    }
+    correct = _correct(answers, key.label[place])
     devices = _by_unit(numbers(answers, "device_id"), correct)
     sources = _by_unit(source_device_id[place].astype(np.int64), correct)
-    time = over_time(
-        events,
-        answers,
-        {
-            "accuracy": correct["answers"],
-            "static_model_accuracy": correct["static_model"],
-            "static_head_accuracy": correct["static_head"],
-        },
-    )
-    tests = {
-        name: compare_mean(
-            getattr(sources, name), sources.answers, numpy_generator(bootstrap_seed, "bootstrap", name)
-        )
-        for name in ("static_model", "static_head")
+    names = {
+        "accuracy": "answers",
+        "static_model_accuracy": "static_model",
+        "static_head_accuracy": "static_head",
     }
+    time = over_time(events, answers, {column: correct[name] for column, name in names.items()})
+
+    def test(name: str) -> PairedDifference:
+        rng = numpy_generator(bootstrap_seed, "bootstrap", name)
+        return compare_mean(getattr(sources, name), sources.answers, rng)
+
     return ScenarioScore(
         num_samples=answers.num_rows,
         answers=_accuracy(correct["answers"], devices.answers),
         static_model=_accuracy(correct["static_model"], devices.static_model),
         static_head=_accuracy(correct["static_head"], devices.static_head),
-        against_static_model=tests["static_model"],
-        against_static_head=tests["static_head"],
+        against_static_model=test("static_model"),
+        against_static_head=test("static_head"),
         devices=devices,
         sources=sources,
         heads=head_counts(answers),
@@ -235,6 +222,12 @@ def score_scenario(
         over_time=time,
         faults=fault_scores(events, answers),
     )
+
+
+def _correct(answers: pa.Table, label: Int[np.ndarray, " row"]) -> Mapping[str, Bool[np.ndarray, " row"]]:
+    known = label != OUT_OF_VOCABULARY
+    columns = {"answers": "answer", "static_model": "static_answer", "static_head": "base_answer"}
+    return {name: (numbers(answers, column) == label) & known for name, column in columns.items()}
 
 
 def total_latency(score: ScenarioScore) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from hyperfleet.errors import DataError, EmptyStreamError
 from hyperfleet.evaluation.fault_scores import WINDOW, _window_p99, _window_sum, fault_scores
 from hyperfleet.evaluation.metrics import AnswerKey
 from hyperfleet.evaluation.scenario_measures import PARTS, TOTAL, over_time
-from hyperfleet.evaluation.scenario_run import score_scenario, total_latency
+from hyperfleet.evaluation.scenario_score import score_scenario, total_latency
 from tests.unit.evaluation.made_up_run import answers, events
 
 # Five samples of two emulated devices, which show material of two devices of the data set (11 and 12).
@@ -230,10 +230,17 @@ def test_falling_back_alone_is_an_effect_and_is_counted():
     assert got.recovery_after_end_s == 0.0
 
 
+def test_a_fault_that_hits_now_and_then_is_over_after_its_last_effect():
+    table = stream(100, {(42, 43): 2.0, (62, 63): 2.0})
+    (got,) = fault_scores(events(*fault(40.0, 70.0)), table)
+    assert got.recovery_s == pytest.approx(62.9 - 40)
+    assert got.recovery_after_end_s == 0.0
+
+
 def test_what_cannot_be_said_is_not_said():
     slow_for_ever = stream(100, {(50, 100): 2.0})
     (got,) = fault_scores(events(*fault(50.0)), slow_for_ever)
-    assert (got.effect, got.recovery_s, got.end_s) == ("not recovered", None, None)
+    assert (got.effect, got.recovery_s, got.end_s) == ("no recovery seen", None, None)
     assert got.recovery_after_end_s is None
     (early,) = fault_scores(events(*fault(5.0, 6.0)), stream(100, {(5, 7): 2.0}))
     assert (early.effect, early.p99_before_s) == ("nothing to compare with", None)

@@ -1,0 +1,251 @@
+"""How many devices a second the whole loop serves: timeline, link, generation, head, answer, log.
+
+A fleet of 1,501 answers with untrained weights; every sample of every device is another row of the feature
+table, so that no head and no answer is computed twice. Each row runs in turn, round after round; the ratio is
+to plain PyTorch making whole heads at batch 64 in the same round. CPU is that of all processes. Encoding
+is not in it: features are computed once a clip and kept.
+
+    python benchmarks/full_loop.py [--rounds 3] [--samples 4000] [--hosts 2]
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import ray
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from actors.answer_host import AnswerSpec, RemoteAnswerHost
+from actors.supervised_pool import Job, SupervisedPool
+from hyperfleet.cloud.shared_generator import SharedGenerator
+from hyperfleet.emulation.answering import answer_pairs
+from hyperfleet.emulation.feature_table import FeatureTable
+from hyperfleet.emulation.run_log import RunLog
+from hyperfleet.emulation.scenario.arrivals import Poisson
+from hyperfleet.emulation.scenario.cloud_model import CloudModel
+from hyperfleet.emulation.scenario.policies import EveryN
+from hyperfleet.emulation.scenario.scenario import Scenario
+from hyperfleet.emulation.scenario_run import LogTables, ScenarioRun, virtual_windows
+from hyperfleet.emulation.timeline.engine import Work
+from hyperfleet.emulation.timeline.plan import Material, draw_plan
+from hyperfleet.head_codecs import HeadLayout
+from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
+from pipelines.runtime import connect, disconnect
+
+OUTPUT = Path("outputs/benchmarks/full_loop.json")
+LAYOUT = HeadLayout(num_classes=1501)
+BASELINE = "plain PyTorch makes whole heads, batch 64"
+SAMPLES_PER_DEVICE = 8
+WORK = Work(encode_gmacs=0.02, apply_gmacs=1.5e-4, uplink_bytes=768, downlink_bytes=582_700)
+FORMS = {
+    "whole": HeadGeneratorConfig(),
+    "rank4": HeadGeneratorConfig(form="low_rank", rank=4),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One row of one round; `cpu_ms` is of all processes, for each sample that was answered."""
+
+    answers_per_s: float
+    cpu_ms: float
+
+
+def generator_of(form: str) -> HeadGenerator:
+    """Return an untrained generator."""
+    torch.manual_seed(0)
+    return HeadGenerator(FORMS[form], LAYOUT).requires_grad_(False)
+
+
+def table_of(num_rows: int) -> FeatureTable:
+    """Return features of no clip at all."""
+    rng = np.random.default_rng(0)
+    zeros = np.zeros(num_rows, np.int32)
+    return FeatureTable(
+        device_id=np.arange(num_rows) // SAMPLES_PER_DEVICE,
+        example_id=np.arange(num_rows),
+        anchor=rng.standard_normal((num_rows, 192), dtype=np.float32),
+        hidden=rng.standard_normal((num_rows, 96), dtype=np.float32),
+        base_answer=zeros,
+        static_answer=zeros,
+    )
+
+
+def scenario_of(num_samples: int, policy_n: int) -> Scenario:
+    """Return a scenario in which every device films once what it filmed, about `num_samples` in all."""
+    devices = num_samples // SAMPLES_PER_DEVICE
+    return Scenario(
+        name="full loop",
+        registered_devices=devices,
+        active_devices=devices,
+        duration_s=100.0,
+        arrivals=Poisson(per_device_per_s=SAMPLES_PER_DEVICE / 100.0),
+        networks=("lte_walk", "nr_urban", "4g-15", "5g-50"),
+        policy=EveryN(n=policy_n),
+        cloud=CloudModel(replicas=1000, batch_s=0.01, head_s=0.0),
+    )
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process and all below it."""
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def timed(work: Callable[[], int]) -> Sample:
+    """Run `work`, which returns how many samples it answered."""
+    before, start = cpu_s(), time.perf_counter()
+    answered = work()
+    wall_s = time.perf_counter() - start
+    return Sample(answers_per_s=answered / wall_s, cpu_ms=1000 * (cpu_s() - before) / answered)
+
+
+class Loop:
+    """The loop with one generator on a pool of hosts."""
+
+    def __init__(self, form: str, table: FeatureTable, num_hosts: int) -> None:
+        self._table = table
+        shared, features = ray.put(SharedGenerator.of(generator_of(form))), ray.put(table)
+        spec = AnswerSpec(open_data=dict, seed=0)  # type: ignore[arg-type]  # nothing is encoded
+        self.pool = SupervisedPool(
+            lambda: RemoteAnswerHost.remote(spec, generator=shared, table=features), num_hosts
+        )
+
+    def run(self, scenario: Scenario) -> int:
+        """Run a scenario on the pool and return how many samples were answered."""
+        material = Material.of(self._table.device_id, dict.fromkeys(range(len(self._table)), True))
+        plan = draw_plan(scenario, material)
+        windows = virtual_windows(scenario, plan, WORK, self._table)
+        with tempfile.TemporaryDirectory() as folder:
+            log = RunLog.begin(Path(folder) / "log", scenario, {})
+            run = ScenarioRun(scenario, plan, windows, self._table, log)
+            jobs = (Job(key=each, method="answer", args=(each.row, each.head_row)) for each in run.pairs())
+            self.pool.run(jobs, lambda job, result: run.answered(job.key, *result))  # type: ignore[arg-type]
+        return len(plan.time_s)
+
+
+def stages(form: str, table: FeatureTable, num_samples: int) -> dict[str, float]:
+    """Return the CPU-ms a sample of each stage, one after the other in this process."""
+    scenario = scenario_of(num_samples, 1)
+    material = Material.of(table.device_id, dict.fromkeys(range(len(table)), True))
+    generator = SharedGenerator.of(generator_of(form)).open(packed=True)
+    generator.generate(table.anchor[:64])  # the first call fills caches
+    marks = [("", time.process_time())]
+
+    def mark(name: str) -> None:
+        marks.append((name, time.process_time()))
+
+    plan = draw_plan(scenario, material)
+    windows = list(virtual_windows(scenario, plan, WORK, table))
+    mark("timeline and link")
+    rows = plan.row[:2048]
+    scale = len(plan.time_s) / len(rows)
+    for start in range(0, len(rows), 64):
+        generator.generate(table.anchor[rows[start : start + 64]])
+    mark("generate")
+    answer_pairs(generator, table, rows, rows)
+    mark("generate and apply")
+    tables = LogTables(scenario, plan, table)
+    for window in windows:
+        number = len(window.answers)
+        tables.events(window.events)
+        tables.answers(window.answers, np.zeros(number, np.int32), np.zeros(number, np.float32))
+    mark("log")
+    spent = {
+        name: (end - begin) * (scale if "generate" in name else 1.0)
+        for (_, begin), (name, end) in itertools.pairwise(marks)
+    }
+    spent["apply"] = spent.pop("generate and apply") - spent["generate"]
+    return {name: 1000 * seconds / len(plan.time_s) for name, seconds in spent.items()}
+
+
+def plain_pytorch(num_heads: int) -> int:
+    """Make whole heads with one linear layer."""
+    layer = torch.nn.Linear(192, LAYOUT.num_params)
+    features = torch.randn(64, 192)
+    with torch.inference_mode():
+        for _ in range(num_heads // 64):
+            layer(features)
+    return num_heads // 64 * 64
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=4000)
+    parser.add_argument("--hosts", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    table = table_of(args.samples)
+    fresh, cached = scenario_of(args.samples, 1), scenario_of(args.samples, 8)
+    connect(num_cpus=args.hosts)
+    rounds: dict[str, list[Sample]] = {}
+    try:
+        whole, low = Loop("whole", table, args.hosts), Loop("rank4", table, args.hosts)
+        with whole.pool, low.pool:
+            rows: dict[str, Callable[[], int]] = {
+                BASELINE: lambda: plain_pytorch(1024),
+                "whole heads, a fresh one a sample": lambda: whole.run(fresh),
+                "whole heads, one for 8 samples": lambda: whole.run(cached),
+                "rank 4, a fresh one a sample": lambda: low.run(fresh),
+                "rank 4, one for 8 samples": lambda: low.run(cached),
+            }
+            for _ in range(args.rounds + 1):
+                for name, work in rows.items():
+                    rounds.setdefault(name, []).append(timed(work))
+    finally:
+        disconnect()
+    split = {form: stages(form, table, args.samples) for form in FORMS}
+    show(rounds, split, args.hosts)
+
+
+def show(rounds: dict[str, list[Sample]], split: dict[str, dict[str, float]], num_hosts: int) -> None:
+    """Print medians over rounds, the first one left out, and keep all in JSON."""
+    console = Console(width=120)
+    table = Table(title=f"Whole loop on {num_hosts} hosts")
+    for column in ("", "answers/s", "of plain PyTorch", "CPU-ms a sample"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, samples in rounds.items():
+        ratio = statistics.median(
+            own.answers_per_s / base.answers_per_s
+            for own, base in zip(samples[1:], rounds[BASELINE][1:], strict=True)
+        )
+        table.add_row(
+            name,
+            f"{statistics.median(each.answers_per_s for each in samples[1:]):,.0f}",
+            f"{ratio:.2f}",
+            f"{statistics.median(each.cpu_ms for each in samples[1:]):.3f}",
+        )
+    console.print(table)
+    parts = Table(title="CPU-ms a sample by stage, a fresh head each")
+    names = list(next(iter(split.values())))
+    for column in ("", *names):
+        parts.add_column(column, justify="left" if not column else "right")
+    for form, spent in split.items():
+        parts.add_row(form, *(f"{spent[name]:.3f}" for name in names))
+    console.print(parts)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    content = {"rounds": {name: [asdict(each) for each in samples] for name, samples in rounds.items()}}
+    OUTPUT.write_text(json.dumps({**content, "stages": split}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

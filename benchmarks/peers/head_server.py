@@ -1,0 +1,48 @@
+"""What every server of benchmarks/service_peers.py answers with: heads of one layer, a batch at a time.
+
+The settings come through the environment, since some of these servers parse the command line themselves and
+some start their workers from scratch.
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn.functional import layer_norm
+
+from hyperfleet.cloud.emitter import Emitter
+
+HOST = "127.0.0.1"
+PATH = "/v1/generate/open-ended-qa"
+OCTETS = "application/octet-stream"
+FEATURE_DIM = 192
+PORT = int(os.environ.get("PEER_PORT", "0"))
+MAX_BATCH = int(os.environ.get("PEER_MAX_BATCH", "64"))
+# How long a batch that is not full waits, where a server asks for that.
+PAUSE_MS = 1
+
+
+class HeadBatch:
+    """The generator: the same product on the same packed weights as our service, in one thread."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        layer = torch.load(os.environ["PEER_LAYER"], weights_only=True)
+        self._dtype = layer["dtype"]
+        self._emit = Emitter(layer["weight"], layer["bias"], packed=True)
+
+    def generate(self, features: np.ndarray) -> np.ndarray:
+        """Return one row of numbers for each feature (n, 192), float32."""
+        # The frameworks call from threads of their own, and a thread has its own grad mode.
+        with torch.inference_mode():
+            anchors = torch.from_numpy(features)
+            if not anchors.isfinite().all():
+                raise ValueError("a feature is not finite")
+            numbers: np.ndarray = self._emit(layer_norm(anchors, (FEATURE_DIM,))).to(self._dtype).numpy()
+            return numbers
+
+    def __call__(self, bodies: Sequence[bytes]) -> list[bytes]:
+        """Return the replies to requests that came together."""
+        features = np.frombuffer(bytearray().join(bodies), dtype="<f4").reshape(-1, FEATURE_DIM)
+        return [row.tobytes() for row in self.generate(features)]

@@ -1,0 +1,21 @@
+"""Our service on a Ray cluster of its own, whose flags are those of this process' environment."""
+
+import contextlib
+import os
+import sys
+
+from head_server import MAX_BATCH, PORT
+
+import serve_apps
+from pipelines.runtime import connect, disconnect
+
+if __name__ == "__main__":
+    connect(num_cpus=2)
+    try:
+        args = serve_apps.GeneratorArgs(model=f"peer={os.environ['PEER_BUNDLE']}", max_batch_size=MAX_BATCH)
+        serve_apps.start(args, port=PORT)
+        with contextlib.suppress(KeyboardInterrupt):
+            # Until who started it hangs up.
+            sys.stdin.read()
+    finally:
+        disconnect()

@@ -1,0 +1,101 @@
+"""`hyperfleet plan`: how many replicas and how much bandwidth a fleet needs, from a measured run."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from hyperfleet.bundle import load_device_model, load_generator
+from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.emulation.bursts import Bursts
+from hyperfleet.emulation.capacity import CapacityPlan, plan_capacity, predict
+from hyperfleet.emulation.cloud_fit import Latencies, check_prediction, fit_cloud
+from hyperfleet.emulation.feature_table import FeatureTable
+from hyperfleet.emulation.inputs import work_of
+from hyperfleet.emulation.live_data import open_live_data
+from hyperfleet.emulation.run_log import RunLog
+from hyperfleet.emulation.timeline.engine import Work
+from hyperfleet.emulation.timeline.plan import Material, draw_plan
+from hyperfleet.errors import ConfigError
+from hyperfleet.evaluation.capacity_report import capacity_table, write_capacity_report
+from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.messages import ModelLabel
+from hyperfleet.tracking.registry import NEWEST
+from pipelines.emulate_scenario import FEATURES_DIR
+from pipelines.fleet_models import NEWEST_STATIC, open_models
+from pipelines.show_scenario import WIDTH, fit_sentence, prediction_sentence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanConfig:
+    """Plan replicas and bandwidth for a fleet, from a run of it that was measured in real time.
+
+    Attributes:
+        measured: log of a run with `--clock real`, of the fleet's scenario with fewer devices.
+        devices: numbers of devices to plan for.
+        p99_s: 99 of 100 samples are to be answered within so many seconds.
+        data: the data set of that run.
+        model: its personalized model.
+        static_model: its static model.
+        tracking_uri: where they are registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
+        output: folder of page, Markdown and CSV.
+    """
+
+    measured: Path
+    devices: tuple[int, ...] = (1_000, 10_000)
+    p99_s: float = 1.0
+    data: Path = Path("data/demo")
+    model: str = NEWEST
+    static_model: str = NEWEST_STATIC
+    tracking_uri: str | None = None
+    output: Path = Path("outputs/plan")
+
+    def __post_init__(self) -> None:
+        if not self.devices or min(self.devices) < 1:
+            raise ConfigError(f"PlanConfig.devices needs numbers of devices >= 1, got {self.devices}")
+        if not 0 < self.p99_s < float("inf"):
+            raise ConfigError(f"PlanConfig.p99_s must be finite and > 0 seconds, got {self.p99_s}")
+
+
+def plan(config: PlanConfig, console: Console) -> Path:
+    """Fit the queue model to the measured run, check it on the same arrivals, and plan with it.
+
+    Raises:
+        ConfigError: the run was not in real time, or the target cannot be met with any number of replicas.
+        DataError: the log is none, or tells too little.
+    """
+    log, material, work, table = _measured(config)
+    answers = log.answers()
+    bursts = Bursts.load(config.measured)
+    fit = fit_cloud(bursts.num_heads, bursts.seconds, log.scenario.cloud)
+    fitted = replace(log.scenario, cloud=fit.model)
+    check = check_prediction(
+        predict(fitted, draw_plan(fitted, material), work, anchor=table.anchor), Latencies.of(answers)
+    )
+    console.print(fit_sentence(fit))
+    console.print(prediction_sentence(check))
+    make = partial(plan_capacity, fitted, material, work, target_p99_s=config.p99_s, anchor=table.anchor)
+    plans: list[CapacityPlan] = [make(num_devices=number) for number in config.devices]
+    wide = console if console.is_terminal else Console(width=WIDTH)
+    wide.print(to_rich(capacity_table(plans)))
+    return write_capacity_report(
+        config.output, plans, sentences=(fit_sentence(fit), prediction_sentence(check), plans[0].assumption)
+    )
+
+
+def _measured(config: PlanConfig) -> tuple[RunLog, Material, Work, FeatureTable]:
+    log = RunLog.open(config.measured)
+    if log.origin["clock"] != "real":
+        raise ConfigError(
+            f"PlanConfig.measured: {config.measured} was run in virtual time, in which nothing is measured; "
+            "run it with --clock real"
+        )
+    models = open_models(config.model, config.static_model, config.data, config.tracking_uri)
+    data = open_live_data(config.data, models.bundle.encoder.text_length)
+    table = FeatureTable.load(FEATURES_DIR / log.origin["features"])
+    material = Material.of(table.device_id, data.seen)
+    generator = ParameterGenerator(load_generator(models.personal.local_dir), packed=False)
+    label = ModelLabel(model=models.personal.name, version=models.personal.version, task=models.bundle.task)
+    work = work_of(load_device_model(models.personal.local_dir), generator, log.scenario.codec, label)
+    return log, material, work, table

@@ -1,0 +1,110 @@
+"""What a fleet needs, as a table and a page: replicas and bandwidth by number of devices."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from hyperfleet.emulation.capacity import CapacityPlan
+from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.figures import PERSONALIZED, svg
+from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, row, to_html, to_markdown
+
+PAGE, MARKDOWN, FIGURES = "plan.html", "plan.md", "plan.csv"
+
+
+def capacity_table(plans: Sequence[CapacityPlan]) -> Table:
+    """Build the table, one row a number of devices."""
+    return Table(
+        name="capacity",
+        title=f"Generator replicas and bandwidth for p99 <= {wording.milliseconds(plans[0].target_p99_s)} ms",
+        columns=(
+            "devices",
+            "replicas",
+            "heads/s asked",
+            "heads/s possible",
+            "p50, ms",
+            "p99, ms",
+            "p99 without queue, ms",
+            "MiB/s up, mean / peak",
+            "MiB/s down, mean / peak",
+        ),
+        rows=tuple(
+            row(
+                f"{plan.num_devices:,}",
+                f"{plan.replicas:,}",
+                wording.significant(plan.heads_per_s),
+                wording.significant(plan.max_heads_per_s),
+                wording.milliseconds(plan.p50_s),
+                wording.milliseconds(plan.p99_s),
+                wording.milliseconds(plan.least_p99_s),
+                _both(plan.bandwidth.uplink_mean_mib_per_s, plan.bandwidth.uplink_peak_mib_per_s),
+                _both(plan.bandwidth.downlink_mean_mib_per_s, plan.bandwidth.downlink_peak_mib_per_s),
+            )
+            for plan in plans
+        ),
+        footnotes=(
+            "p50 and p99: from the arrival of a sample to its answer. Peak: the busiest second. Bytes sent "
+            "again are counted.",
+        ),
+    )
+
+
+def _both(mean: float, peak: float) -> str:
+    return f"{wording.significant(mean)} / {wording.significant(peak)}"
+
+
+def replicas_curve(plans: Sequence[CapacityPlan]) -> str:
+    """Draw replicas against devices."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(
+            [plan.num_devices for plan in plans], [plan.replicas for plan in plans], "o-", color=PERSONALIZED
+        )
+        axes.set(xlabel="active devices", ylabel="replicas", ylim=(0, None), xlim=(0, None))
+
+    return svg("capacity", "Replicas that a fleet of so many devices needs", draw)
+
+
+def write_capacity_report(folder: Path, plans: Sequence[CapacityPlan], *, sentences: Sequence[str]) -> Path:
+    """Write page, Markdown and CSV into `folder` and return the page.
+
+    Args:
+        folder: made if need be.
+        plans: in order of devices.
+        sentences: what the plan rests on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = capacity_table(plans)
+    text = "\n\n".join([to_markdown(table), *sentences]) + "\n"
+    (folder / MARKDOWN).write_text(text, encoding="utf-8")
+    with (folder / FIGURES).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["devices", "replicas", "p50_s", "p99_s", "heads_per_s", "max_heads_per_s"])
+        for plan in plans:
+            writer.writerow(
+                [
+                    plan.num_devices,
+                    plan.replicas,
+                    plan.p50_s,
+                    plan.p99_s,
+                    plan.heads_per_s,
+                    plan.max_heads_per_s,
+                ]
+            )
+    page = ENVIRONMENT.get_template("scenario.html.j2").render(
+        title=table.title,
+        kind="capacity plan",
+        outcome="tie",
+        headline=table.title,
+        sentences=sentences,
+        key_numbers=[],
+        tables=[to_html(table)],
+        plots=[(replicas_curve(plans), "Fewest replicas with which the target is met.")],
+        notes=[],
+        provenance=[],
+    )
+    path = folder / PAGE
+    path.write_text(page, encoding="utf-8")
+    return path

@@ -1,0 +1,317 @@
+"""Scenarios on real Ray: the log is the serial oracle's whoever computes, and nothing of it can be lost."""
+
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+from hyperfleet.bundle import load_device_model, load_generator
+from hyperfleet.client import RetryPolicy
+from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.device import DeviceGroup
+from hyperfleet.emulation import scenario_run
+from hyperfleet.emulation.feature_table import FeatureTable, encode_all, live_samples
+from hyperfleet.emulation.live_data import LiveData, open_live_data
+from hyperfleet.emulation.run_log import RunLog, differences
+from hyperfleet.emulation.scenario.arrivals import Poisson, Trace
+from hyperfleet.emulation.scenario.cloud_model import CloudModel
+from hyperfleet.emulation.scenario.faults import (
+    ClockSkew,
+    CorruptReplies,
+    Fault,
+    KillHost,
+    KillReplica,
+    RefuseRequests,
+)
+from hyperfleet.emulation.scenario.policies import EveryN
+from hyperfleet.emulation.scenario.scenario import Scenario
+from hyperfleet.emulation.scenario_run import ScenarioRun, run_serial, virtual_windows
+from hyperfleet.emulation.timeline.plan import Material, active_devices, draw_plan
+from hyperfleet.nn import ENCODERS
+from pipelines import emulate_scenario
+from pipelines.emulate_scenario import ScenarioResult, ScenarioRunConfig, run_scenario
+from pipelines.fleet_command import FleetCommand, fleet
+from pipelines.runtime import connect, disconnect
+from pipelines.show_scenario import score_run
+from tests.integration import test_fleet_run
+from tests.integration.test_fleet_run import Place
+
+pytestmark = pytest.mark.integration
+
+# The data set and the models of the load test.
+place = test_fleet_run.place
+
+SCENARIO = Scenario(
+    name="small",
+    registered_devices=200,
+    active_devices=30,
+    duration_s=60.0,
+    arrivals=Poisson(per_device_per_s=0.5),
+    networks=("lte_drive", "4g-5"),
+    policy=EveryN(n=2),
+    cloud=CloudModel(replicas=2),
+    retry=RetryPolicy(try_timeout_s=3.0, deadline_s=6.0),
+    faults=(
+        CorruptReplies(from_s=5.0, to_s=20.0, share=0.5),
+        RefuseRequests(from_s=25.0, to_s=30.0, status=503),
+        KillReplica(at_s=40.0),
+        ClockSkew(share=0.3),
+    ),
+)
+# Small enough that four hosts have something to do and that a run has several parts.
+ANSWERS_PER_WINDOW, PAIRS_PER_JOB = 150, 8
+
+
+@dataclass
+class Runs:
+    """Runs of one scenario on one data set, and the oracle that they must equal."""
+
+    place: Place
+    folder: Path
+    results: dict[str, ScenarioResult] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, object]:
+        """What every command is told."""
+        return {
+            "data": self.place.root / "data",
+            "model": str(self.place.root / "cdc_mmpg"),
+            "static_model": str(self.place.root / "fine_tuning"),
+            "tracking_uri": f"sqlite:///{self.folder}/mlflow.db",
+        }
+
+    def run(self, name: str, hosts: int = 1, **fields: object) -> ScenarioResult:
+        config = {"scenario": SCENARIO, "hosts": hosts, "output": self.folder / name, **self.given, **fields}
+        self.results[name] = run_scenario(ScenarioRunConfig(**config))  # type: ignore[arg-type]
+        return self.results[name]
+
+    @cached_property
+    def live(self) -> LiveData:
+        return open_live_data(self.place.root / "data", ENCODERS["tiny"](100).text_length)
+
+    @cached_property
+    def table(self) -> FeatureTable:
+        group = DeviceGroup(
+            personal=load_device_model(self.place.root / "cdc_mmpg"),
+            static=load_device_model(self.place.root / "fine_tuning"),
+            store=self.live.store,
+            seed=SCENARIO.seed,
+        )
+        return encode_all(group, live_samples(self.live))
+
+    @cached_property
+    def one_host(self) -> ScenarioResult:
+        return self.run("one")
+
+    @cached_property
+    def oracle(self) -> RunLog:
+        """All of it once more in this process: features, timeline, answers, log."""
+        plan = draw_plan(SCENARIO, Material.of(self.table.device_id, self.live.seen))
+        log = RunLog.begin(self.folder / "oracle", SCENARIO, {})
+        windows = virtual_windows(SCENARIO, plan, self.one_host.work, self.table, ANSWERS_PER_WINDOW)
+        generator = ParameterGenerator(load_generator(self.place.root / "cdc_mmpg"))
+        run_serial(ScenarioRun(SCENARIO, plan, windows, self.table, log), generator, "fp32", self.table)
+        return log
+
+
+@pytest.fixture(scope="module")
+def runs(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    folder = tmp_path_factory.mktemp("scenario")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulate_scenario, "FEATURES_DIR", folder / "features")
+        in_parts = partial(virtual_windows, answers_per_window=ANSWERS_PER_WINDOW)
+        patch.setattr(emulate_scenario, "virtual_windows", in_parts)
+        patch.setattr(scenario_run, "PAIRS_PER_JOB", PAIRS_PER_JOB)
+        connect(num_cpus=2)
+        yield Runs(place, folder)
+        disconnect()
+
+
+def check_nothing_is_lost(result: ScenarioResult) -> None:
+    """Every sample of the plan has one answer in the log."""
+    answers, plan = result.log.answers().to_pylist(), result.plan
+    ids = plan.device_id[plan.device].tolist()
+    expected = sorted(zip(ids, plan.number.tolist(), plan.row.tolist(), strict=True))
+    assert sorted((each["device_id"], each["sample"], each["row"]) for each in answers) == expected
+
+
+def test_the_oracle_has_something_to_say(runs: Runs) -> None:
+    answers = runs.oracle.answers().to_pandas()
+    assert runs.oracle.num_parts() > 4
+    assert len(answers) > 600
+    assert {"fresh", "cached"} <= set(answers["head"].astype(str))
+    assert len(set(answers["fallback"].astype(str))) > 2
+    assert answers["answer"].nunique() > 2
+
+
+@pytest.mark.parametrize(
+    ("hosts", "faults"),
+    [(1, ()), (2, ()), (4, ()), (2, (KillHost(at_s=15.0), KillHost(at_s=30.0)))],
+    ids=["1", "2", "4", "2, of which some die"],
+)
+def test_the_log_is_that_of_the_serial_loop(runs: Runs, hosts: int, faults: tuple[Fault, ...]) -> None:
+    if hosts == 1:
+        result = runs.one_host
+    else:
+        chosen = dataclasses.replace(SCENARIO, faults=SCENARIO.faults + faults)
+        result = runs.run(f"{hosts} {len(faults)}", hosts, scenario=chosen)
+    assert differences(runs.oracle, result.log) == []
+    check_nothing_is_lost(result)
+    assert result.num_hosts == hosts
+    if faults:
+        assert result.deaths
+        # Whoever took a job over has done it.
+        assert all(death.recovery_s is not None for death in result.deaths)
+    else:
+        assert result.deaths == ()
+
+
+def test_features_are_computed_once_and_equal_those_of_one_process(runs: Runs) -> None:
+    assert runs.one_host.features_s > 0
+    (kept,) = (runs.folder / "features").iterdir()
+    table = FeatureTable.load(kept)
+    for name in ("device_id", "example_id", "base_answer", "static_answer"):
+        np.testing.assert_array_equal(getattr(table, name), getattr(runs.table, name), err_msg=name)
+    for name in ("anchor", "hidden"):
+        np.testing.assert_allclose(getattr(table, name), getattr(runs.table, name), atol=1e-5, err_msg=name)
+
+
+def test_no_answer_hangs_on_a_label(runs: Runs, tmp_path: Path) -> None:
+    first = runs.one_host
+    other = tmp_path / "data"
+    shutil.copytree(runs.place.root / "data", other)
+    path = other / "test_qa.json"
+    questions = json.loads(path.read_text())
+    shuffled = np.random.default_rng(0).permutation([each["answer"] for each in questions]).tolist()
+    assert shuffled != [each["answer"] for each in questions]
+    path.write_text(
+        json.dumps([{**each, "answer": new} for each, new in zip(questions, shuffled, strict=True)])
+    )
+    second = runs.run("shuffled", data=other)
+    assert differences(first.log, second.log) == []
+    # The answer key is another one all the same.
+    accuracies = [score_run(result).sources.answers.tolist() for result in (first, second)]
+    assert accuracies[0] != accuracies[1]
+
+
+@dataclass
+class Commands:
+    """What `hyperfleet fleet` did and printed."""
+
+    runs: Runs
+    output: Path
+
+    def fleet(self, **options: object) -> tuple[Path, str]:
+        printed = io.StringIO()
+        command = FleetCommand(hosts=1, **{**self.runs.given, "output": self.output, **options})  # type: ignore[arg-type]
+        return fleet(command, Console(file=printed, width=200)), printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def commands(runs: Runs) -> Commands:
+    """The whole command, run once, with a trace of what arrived."""
+    SCENARIO.save(runs.folder / "small.json")
+    commands = Commands(runs, runs.folder / "command")
+    report, printed = commands.fleet(
+        scenario=str(runs.folder / "small.json"), record=runs.folder / "trace.parquet"
+    )
+    assert report == commands.output / "report.html"
+    assert "arrivals: " in printed
+    return commands
+
+
+def test_the_command_leaves_log_report_and_metrics_over_time(commands: Commands) -> None:
+    log = RunLog.open(commands.output)
+    assert log.scenario == SCENARIO
+    assert differences(commands.runs.oracle, log) == []
+    report = (commands.output / "report.html").read_text()
+    assert "<svg" in report
+    assert SCENARIO.name in report
+    client = MlflowClient(f"sqlite:///{commands.runs.folder}/mlflow.db")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    run = client.search_runs(experiments, "tags.scenario = 'small'", order_by=["start_time ASC"])[0]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["clock"] == "virtual"
+    history = client.get_metric_history(run.info.run_id, "over_time/accuracy")
+    assert len(history) > 5
+    assert len({each.step for each in history}) == len(history)
+    assert all(0 <= each.value <= 1 for each in history)
+    assert run.data.metrics["scenario/samples"] == log.answers().num_rows
+    assert run.data.params["seed"] == "0"
+
+
+def test_a_recorded_trace_is_read_and_holds_what_arrived(commands: Commands) -> None:
+    trace = Trace(path=commands.runs.folder / "trace.parquet")
+    time_s, device = trace.draw(np.random.default_rng(0), SCENARIO.active_devices, SCENARIO.duration_s)
+    arrived = RunLog.open(commands.output).events().to_pandas()
+    arrived = arrived[arrived["kind"] == "sample"]
+    np.testing.assert_array_equal(time_s, arrived["time_s"])
+    np.testing.assert_array_equal(active_devices(SCENARIO)[device], arrived["device_id"])
+
+
+def test_a_run_that_lost_its_last_parts_goes_on_to_the_same_log(commands: Commands) -> None:
+    cut = commands.runs.folder / "cut"
+    shutil.copytree(commands.output, cut)
+    log = RunLog.open(cut)
+    num_parts = log.num_parts()
+    for number, name in ((num_parts - 1, "events"), (num_parts - 1, "answers"), (num_parts - 2, "answers")):
+        (cut / name / f"part-{number:05d}.parquet").unlink()
+    assert log.num_parts() == num_parts - 2
+    kept = (cut / "answers" / "part-00000.parquet").stat().st_mtime_ns
+    commands.fleet(scenario=str(commands.runs.folder / "small.json"), output=cut, resume=True)
+    assert differences(RunLog.open(commands.output), RunLog.open(cut)) == []
+    assert (cut / "answers" / "part-00000.parquet").stat().st_mtime_ns == kept
+
+
+def test_a_replay_gives_the_same_log(commands: Commands) -> None:
+    again = commands.runs.folder / "again"
+    _, printed = commands.fleet(replay=commands.output, output=again)
+    assert f"replay of {commands.output}: the same log" in printed.replace("\n", "")
+    assert differences(RunLog.open(commands.output), RunLog.open(again)) == []
+    assert isinstance(RunLog.open(again).scenario.arrivals, Trace)
+
+
+def test_in_real_time_every_sample_is_answered_though_a_replica_dies(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[str] = []
+    kill = emulate_scenario.kill_replica
+    monkeypatch.setattr(emulate_scenario, "kill_replica", lambda: killed.append(kill()))
+    chosen = dataclasses.replace(
+        SCENARIO,
+        name="real",
+        duration_s=4.0,
+        active_devices=20,
+        arrivals=Poisson(per_device_per_s=0.5),
+        networks=("5g-100",),
+        policy=EveryN(n=1),
+        cloud=CloudModel(replicas=1),
+        retry=RetryPolicy(max_tries=30, try_timeout_s=10.0, deadline_s=30.0),
+        faults=(KillReplica(at_s=2.0, restart_s=1.0),),
+    )
+    result = runs.run("real", scenario=chosen, clock="real")
+    check_nothing_is_lost(result)
+    assert len(killed) == 1
+    assert killed[0].startswith("SERVE_REPLICA::")
+    assert result.real is not None
+    assert result.real.wall_s >= result.plan.time_s[-1]
+    answers = result.log.answers().to_pandas()
+    fresh = answers[answers["head"] == "fresh"]
+    assert len(fresh) > 0
+    assert len(result.real.generate_s) >= len(fresh)
+    # Measured, not computed: the service took its time, and said which part of it was generating.
+    assert (fresh["generate_s"] > 0).all()
+    events = result.log.events().to_pandas()
+    faults = events[events["kind"].astype(str).str.startswith("fault")]
+    assert faults["time_s"].tolist() == [2.0, 3.0]
+    # A head is the one that the personal model's generator makes of the sample: answers are the serial ones.
+    assert (fresh["head_row"] == fresh["row"]).all()

@@ -1,0 +1,227 @@
+import dataclasses
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hyperfleet.emulation.run_log import RunLog
+from hyperfleet.emulation.scenario.arrival_files import ArrivalFile
+from hyperfleet.emulation.scenario.arrivals import Trace
+from hyperfleet.emulation.scenario.named import SCENARIOS, flash_crowd
+from hyperfleet.emulation.scenario.policies import POLICIES, Never
+from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
+from hyperfleet.errors import ConfigError, DataError, UnknownNameError
+from pipelines import fleet_command
+from pipelines.emulate_fleet import FleetConfig
+from pipelines.emulate_scenario import ScenarioRunConfig
+from pipelines.fleet_command import FleetCommand, chosen_scenario, fleet
+from tests.unit.emulation.test_scenario_run import SCENARIO, SEEN, TABLE, run
+
+
+def material() -> Material:
+    return Material.of(TABLE.device_id, SEEN)
+
+
+@dataclasses.dataclass
+class Ran:
+    """What a command would have run."""
+
+    configs: list[ScenarioRunConfig | FleetConfig]
+    printed: io.StringIO
+
+    @property
+    def config(self) -> ScenarioRunConfig:
+        (config,) = self.configs
+        assert isinstance(config, ScenarioRunConfig)
+        return config
+
+    @property
+    def plan(self) -> Plan:
+        return draw_plan(self.config.scenario, material())
+
+    def run(self, **options: object) -> None:
+        fleet(FleetCommand(**options), Console(file=self.printed, width=400))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
+    """Commands run in an empty folder, and what costs time is left out."""
+    ran = Ran([], io.StringIO())
+
+    def run_scenario(config: ScenarioRunConfig, console: Console) -> SimpleNamespace:
+        ran.configs.append(config)
+        return SimpleNamespace(plan=draw_plan(config.scenario, material()), log=None)
+
+    def run_fleet(config: FleetConfig, console: Console) -> None:
+        ran.configs.append(config)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fleet_command, "run_scenario", run_scenario)
+    monkeypatch.setattr(fleet_command, "run_fleet", run_fleet)
+    monkeypatch.setattr(fleet_command, "differences", lambda first, second: [])
+    monkeypatch.setattr(
+        fleet_command, "show_scenario", lambda run, **_: SimpleNamespace(report=Path("report.html"))
+    )
+    monkeypatch.setattr(fleet_command, "show_fleet", lambda result, **_: Path("report.html"))
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("registered", 10),
+        ("duration_s", 5.0),
+        ("policy", "never"),
+        ("resume", True),
+        ("record", Path("a.csv")),
+        ("clock", "real"),
+    ],
+)
+def test_options_of_scenarios_need_one(option: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"FleetCommand\.{option}: needs a scenario \(paper_networks, "):
+        FleetCommand(**{option: value})  # type: ignore[arg-type]
+    FleetCommand(scenario="drift", **{option: value})  # type: ignore[arg-type]
+
+
+def test_options_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match="a log has a scenario of its own"):
+        FleetCommand(scenario="drift", replay=Path("log"))
+    for of in ({"scenario": "drift"}, {"replay": Path("log")}):
+        with pytest.raises(ConfigError, match=r"samples_per_device.*change duration_s"):
+            FleetCommand(samples_per_device=3, **of)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match=r"every-sample.*never"):
+        FleetCommand(scenario="drift", policy="sometimes")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"hosts": 0}, "hosts must be >= 1"),
+        ({"resume": True, "clock": "real"}, "a run in real time cannot go on later"),
+        ({"generator_url": "http://localhost:1"}, "virtual time asks no service"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(fields: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ScenarioRunConfig(scenario=SCENARIO, **fields)  # type: ignore[arg-type]
+
+
+def test_what_is_not_there_is_told(ran: Ran, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="flaky_uplink"):
+        ran.run(scenario="flaky")
+    with pytest.raises(DataError, match=r"none\.json"):
+        ran.run(scenario="none.json")
+    with pytest.raises(DataError, match="holds no log of a run"):
+        ran.run(replay=tmp_path / "none")
+    with pytest.raises(ConfigError, match="active_devices"):
+        ran.run(scenario="drift", devices=0)
+    with pytest.raises(ConfigError, match="active_devices"):
+        ran.run(scenario="drift", devices=20, registered=10)
+    assert ran.configs == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_named_scenario_is_run_as_it_is(ran: Ran, name: str) -> None:
+    ran.run(scenario=name)
+    config = ran.config
+    assert config == ScenarioRunConfig(scenario=SCENARIOS[name](), output=Path("outputs/scenarios") / name)
+
+
+def test_options_change_fields_of_the_scenario_and_nothing_else(tmp_path: Path) -> None:
+    base = flash_crowd()
+    changes = {
+        "devices": 7,
+        "registered": 70,
+        "duration_s": 12.0,
+        "policy": "never",
+        "networks": ("4g-5", "4g-15"),
+        "codec": "int8",
+        "seed": 0,
+        "replicas": 3,
+    }
+    path = dataclasses.replace(base, seed=9).save(tmp_path / "own.json")
+    expected = dataclasses.replace(
+        base,
+        active_devices=7,
+        registered_devices=70,
+        duration_s=12.0,
+        policy=Never(),
+        networks=("4g-5", "4g-15"),
+        codec="int8",
+        seed=0,
+        cloud=dataclasses.replace(base.cloud, replicas=3),
+    )
+    assert chosen_scenario(FleetCommand(scenario=str(path), **changes)) == expected  # type: ignore[arg-type]
+    for name, make in POLICIES.items():
+        assert chosen_scenario(FleetCommand(scenario="drift", policy=name)).policy == make()
+
+
+def test_more_devices_than_are_registered_are_registered_too() -> None:
+    more = chosen_scenario(FleetCommand(scenario="drift", devices=5000))
+    assert (more.active_devices, more.registered_devices) == (5000, 5000)
+    less = chosen_scenario(FleetCommand(scenario="drift", devices=5))
+    assert (less.active_devices, less.registered_devices) == (5, 1000)
+
+
+def test_without_a_scenario_it_is_a_load_test(ran: Ran) -> None:
+    ran.run(devices=12, hosts=3, seed=4, codec="int8", networks=("5g-50",), replicas=2, samples_per_device=6)
+    assert ran.configs == [
+        FleetConfig(
+            devices=12, hosts=3, seed=4, codec="int8", networks=("5g-50",), replicas=2, samples_per_device=6
+        )
+    ]
+
+
+def test_a_replay_has_the_arrivals_of_its_log(ran: Ran, tmp_path: Path) -> None:
+    log = run(tmp_path / "log")
+    ran.printed.truncate(0)
+    ran.run(replay=tmp_path / "log", output=tmp_path / "again")
+    config = ran.config
+    assert isinstance(config.scenario.arrivals, Trace)
+    assert dataclasses.replace(config.scenario, arrivals=log.scenario.arrivals) == log.scenario
+    assert config.output == tmp_path / "again"
+    first, again = draw_plan(SCENARIO, material()), ran.plan
+    for field in dataclasses.fields(Plan):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
+    assert "the same log" in ran.printed.getvalue()
+
+
+def test_a_replay_may_change_what_the_arrivals_do_not_hang_on(ran: Ran, tmp_path: Path) -> None:
+    run(tmp_path / "log")
+    ran.run(replay=tmp_path / "log", output=tmp_path / "again", policy="never", networks=("4g-5",))
+    assert ran.config.scenario.policy == Never()
+    np.testing.assert_array_equal(ran.plan.time_s, draw_plan(SCENARIO, material()).time_s)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"devices": 5}, {"registered": 400}], ids=str)
+def test_a_replay_with_other_devices_is_refused(ran: Ran, tmp_path: Path, change: dict[str, int]) -> None:
+    run(tmp_path / "log")
+    with pytest.raises(ConfigError, match="devices that do not take part"):
+        ran.run(replay=tmp_path / "log", output=tmp_path / "again", **change)
+    assert ran.configs == []
+    assert not list(tmp_path.glob("again*"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_recorded_trace_is_what_arrived(ran: Ran, tmp_path: Path, ending: str) -> None:
+    SCENARIO.save(tmp_path / "own.json")
+    path = tmp_path / "new" / f"trace.{ending}"
+    ran.run(scenario=str(tmp_path / "own.json"), record=path)
+    recorded = ArrivalFile.read(path)
+    np.testing.assert_array_equal(recorded.time_s, ran.plan.time_s)
+    np.testing.assert_array_equal(recorded.device, ran.plan.device)
+    again = dataclasses.replace(SCENARIO, arrivals=Trace(path=path))
+    np.testing.assert_array_equal(draw_plan(again, material()).row, ran.plan.row)
+
+
+def test_the_log_of_a_replay_is_not_the_log_that_is_replayed(tmp_path: Path, ran: Ran) -> None:
+    # Refused by `run_scenario`; here: nothing of the log is touched before it is.
+    log = run(tmp_path / "log")
+    before = {path: path.read_bytes() for path in log.folder.rglob("*") if path.is_file()}
+    ran.run(replay=tmp_path / "log", output=tmp_path / "log")
+    assert {path: path.read_bytes() for path in log.folder.rglob("*") if path.is_file()} == before
+    with pytest.raises(DataError, match="holds the log of a run"):
+        RunLog.begin(ran.config.output, ran.config.scenario, {})
