@@ -33,8 +33,8 @@ from rich.table import Table
 from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from actors.supervised_pool import Job, SupervisedPool
 from hyperfleet.bundle import load_device_model, load_generator
-from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.client import RetryPolicy
+from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.device import DeviceGroup
 from hyperfleet.emulation.feature_table import (
     FeatureTable,
@@ -52,7 +52,7 @@ from hyperfleet.emulation.scenario.drift import Drift
 from hyperfleet.emulation.scenario.faults import Blackout, CorruptReplies
 from hyperfleet.emulation.scenario.policies import EveryN
 from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.scenario_run import Pairs, ScenarioRun, virtual_windows
+from hyperfleet.emulation.scenario_run import ScenarioRun, virtual_windows
 from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import HyperFleetError
@@ -188,8 +188,8 @@ def run_once(setup: Setup, pool: SupervisedPool, folder: Path) -> tuple[RunLog, 
             yield Job(key=(number, pairs), method="answer", args=(pairs.row, pairs.head_row))
 
     def take(job: Job, result: Any) -> None:
-        number, pairs = job.key  # type: ignore[misc]
-        assert isinstance(pairs, Pairs)
+        assert isinstance(job.key, tuple)
+        number, pairs = job.key
         results[number] += 1
         run.answered(pairs, *result)
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -342,4 +343,6 @@ def _in_real_time(
                         ),
                     )
 
-            return asyncio.run(run())
+            # In a thread of its own: a notebook's kernel has an event loop already.
+            with ThreadPoolExecutor(1) as executor:
+                return executor.submit(asyncio.run, run()).result()

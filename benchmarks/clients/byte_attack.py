@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from clients.tally import Tally
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _END_HEADERS = 1, 4
-_TRICKLE_S = 1.0
+_TRICKLE_S = 0.3
 TLS_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
@@ -82,14 +82,12 @@ def noise(rng: random.Random) -> bytes:
 
 
 async def throw(
-    port: int, name: str, make: Callable[[], bytes], num: int, tally: Tally, *, in_flight: int, bound_s: float
+    port: int, name: str, drawn: Iterator[bytes], tally: Tally, *, in_flight: int, bound_s: float
 ) -> None:
-    """Send what `make` makes over a connection each, end the sending side, and wait for the other end."""
-    left = iter(range(num))
+    """Send each over a connection of its own, end the sending side, and wait for the other end."""
 
     async def drive() -> None:
-        for _ in left:
-            data = make()
+        for data in drawn:
             began = time.perf_counter()
             fault = None
             try:
@@ -125,7 +123,7 @@ async def _drain(reader: asyncio.StreamReader) -> bool:
 
 
 def slow_kinds(request: bytes) -> dict[str, dict[str, tuple[bytes, bytes]]]:
-    """Return for both ports the slow clients: what they send at once and what byte by byte, one a second."""
+    """Return for both ports the slow clients: what they send at once and what byte by byte."""
     head = request[: request.index(b"\r\n\r\n") + 4]
     return {
         "HTTP": {

@@ -16,6 +16,8 @@ SERVICE = "/hyperfleet.v1.ParameterGenerator/"
 OTHERS = ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
 _BROKEN = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}
 _CHANNELS = 8
+# A call without a message has been seen to wait until the caller gives up: few of them, and not for long.
+_RARE, _PATIENCE_S = {"no message": 0.02}, 5.0
 _METADATA_TEXT = "".join(map(chr, range(0x20, 0x7F)))
 
 
@@ -23,8 +25,8 @@ class Caller:
     """Draws calls and makes them; `token` is one that the service knows."""
 
     def __init__(self, rng: random.Random, port: int, token: str, bound_s: float) -> None:
-        self._rng = rng
-        self._bound_s = bound_s
+        self.rng = rng
+        self.bound_s = bound_s
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._features = np.random.default_rng(1).standard_normal((40, 192), np.float32)
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
@@ -38,6 +40,7 @@ class Caller:
             "metadata": self._metadata_call,
             "deadline": self._deadline,
             "stream": self._stream,
+            "no message": self._no_message,
             "standard services": self._standard,
             "valid": self._valid,
         }
@@ -48,13 +51,13 @@ class Caller:
             await channel.close()
 
     def _unary(self, method: str, message: bytes, **options: object) -> Awaitable[object]:
-        settings = {"timeout": self._bound_s, "metadata": self._metadata, **options}
-        call: Awaitable[object] = self._rng.choice(self._channels).unary_unary(method)(message, **settings)
+        settings = {"timeout": self.bound_s, "metadata": self._metadata, **options}
+        call: Awaitable[object] = self.rng.choice(self._channels).unary_unary(method)(message, **settings)
         return call
 
     def _right(self) -> bytes:
-        features = self._features[: self._rng.randint(1, 4)].tobytes()
-        codec = self._rng.choice(("", "fp16", "int8", "rank4"))
+        features = self._features[: self.rng.randint(1, 4)].tobytes()
+        codec = self.rng.choice(("", "fp16", "int8", "rank4"))
         request = wire.GenerateHeadsRequest(task="open-ended-qa", features=features, codec=codec)
         message: bytes = request.SerializeToString()
         return message
@@ -64,7 +67,7 @@ class Caller:
 
     def _message(self) -> Awaitable[object]:
         """Call with what is no message, or was one before it was torn."""
-        rng, data = self._rng, bytearray(self._right())
+        rng, data = self.rng, bytearray(self._right())
         for _ in range(rng.randint(1, 20)):
             data[rng.randrange(min(len(data), 60)) :][:1] = rng.randbytes(1)
             at = rng.randrange(min(len(data), 60))
@@ -76,7 +79,7 @@ class Caller:
         return self._unary(SERVICE + method, rng.choice(wanted))
 
     def _fields(self) -> Awaitable[object]:
-        rng = self._rng
+        rng = self.rng
         bad = self._features[:1].copy()
         bad[0, rng.randrange(192)] = rng.choice((np.nan, np.inf, -np.inf))
         some = self._features
@@ -91,14 +94,14 @@ class Caller:
         return self._unary(SERVICE + "GenerateHeads", request.SerializeToString())
 
     def _wrong_method(self) -> Awaitable[object]:
-        rng = self._rng
+        rng = self.rng
         letters = "abZ./_-9%"
         name = "".join(rng.choices(letters, k=rng.randint(1, 60)))
         wanted = (SERVICE + name, "/" + name + "/GenerateHeads", "/" + name, SERVICE, "/" + "x" * 5000)
         return self._unary(rng.choice((*wanted, SERVICE + "generateHeads")), self._right())
 
     def _metadata_call(self) -> Awaitable[object]:
-        rng = self._rng
+        rng = self.rng
         text = "".join(rng.choices(_METADATA_TEXT, k=rng.choice((0, 1, 50, 1000))))
         right = self._metadata
         wanted: tuple[tuple[tuple[str, str | bytes], ...], ...] = (
@@ -114,18 +117,22 @@ class Caller:
         return self._unary(SERVICE + "GenerateHeads", self._right(), metadata=rng.choice(wanted))
 
     def _deadline(self) -> Awaitable[object]:
-        timeout = self._rng.choice((-1.0, 0.0, 1e-6, 1e-3, 0.005, 0.02))
+        timeout = self.rng.choice((-1.0, 0.0, 1e-6, 1e-3, 0.005, 0.02))
         return self._unary(SERVICE + "GenerateHeads", self._right(), timeout=timeout)
 
     async def _stream(self) -> object:
-        """Send none or several messages to a method that takes one, in one stream."""
-        channel = self._rng.choice(self._channels)
-        call = channel.stream_stream(SERVICE + "GenerateHeads")(
-            timeout=self._bound_s, metadata=self._metadata
-        )
-        for _ in range(self._rng.choice((0, 2, 5))):
+        """Send several messages, in one stream, to a method that takes one."""
+        return await self._streamed(self.rng.choice((2, 5)), self.bound_s)
+
+    async def _no_message(self) -> object:
+        return await self._streamed(0, _PATIENCE_S)
+
+    async def _streamed(self, num: int, timeout_s: float) -> object:
+        channel = self.rng.choice(self._channels)
+        call = channel.stream_stream(SERVICE + "GenerateHeads")(timeout=timeout_s, metadata=self._metadata)
+        for _ in range(num):
             await call.write(self._right())
-        if self._rng.random() < 0.2:
+        if num and self.rng.random() < 0.2:
             call.cancel()
         else:
             await call.done_writing()
@@ -137,21 +144,22 @@ class Caller:
         return code
 
     def _standard(self) -> Awaitable[object]:
-        return self._unary(self._rng.choice(OTHERS), self._rng.randbytes(self._rng.randint(0, 90)))
+        return self._unary(self.rng.choice(OTHERS), self.rng.randbytes(self.rng.randint(0, 90)))
 
 
-async def call_all(caller: Caller, num: int, tally: Tally, *, in_flight: int, kinds: tuple[str, ...]) -> None:
+async def call_all(
+    caller: Caller, num: int, tally: Tally, *, in_flight: int, kinds: tuple[str, ...] = ()
+) -> None:
     """Make `num` calls of `kinds`, `in_flight` at a time."""
-    kinds = kinds or tuple(caller.kinds)
-    left = iter(range(num))
+    names = kinds or tuple(caller.kinds)
+    drawn = iter(caller.rng.choices(names, [_RARE.get(name, 1.0) for name in names], k=num))
 
     async def drive() -> None:
-        for _ in left:
-            kind = caller._rng.choice(kinds)
+        for kind in drawn:
             began = time.perf_counter()
             fault, details = None, ""
             try:
-                async with asyncio.timeout(2 * caller._bound_s):
+                async with asyncio.timeout(2 * caller.bound_s):
                     await caller.kinds[kind]()
                 end = "OK"
             except grpc.aio.AioRpcError as error:

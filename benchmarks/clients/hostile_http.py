@@ -187,7 +187,7 @@ class Maker:
             (
                 {"x_request_id": rng.choice((self.noise(300), b"\xe9t\xe9", b"a" * 129, b"%n%s"))},
                 {"x_request_timeout_seconds": rng.choice((b"0.001", b"-1", b"nan", self.noise(9)))},
-                {"serve_multiplexed_model_id": self.noise(60)},
+                {rng.choice(("serve_multiplexed_model_id", "x_session_id")): self.noise(60)},
                 {"expect": rng.choice((b"100-continue", b"200-ok"))},
                 {"connection": b"upgrade", "upgrade": rng.choice((b"websocket", b"h2c", b"TLS/1.0"))},
                 {"if_none_match": self.noise(80), "range": b"bytes=0-0,-1"},

@@ -17,6 +17,7 @@ SERVES_OWN = {404: b"Ping http://.../-/routes", 408: b"timed out after", 429: b"
 PROXYS_OWN = {400, 408, 414, 431, 501, 505}
 _LIMIT = 1 << 20
 _NO_BODY = {204, 304}
+_UNTIL_END_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +43,9 @@ async def attack(port: int, shots: Iterator[Shot], tally: Tally, *, connections:
             except TimeoutError:
                 end, fault, keeps = "hang", f"no answer and no close within {bound_s:g} s", False
             except OSError as error:
-                end, fault, keeps = _broken(shot, error), None, False
-                if end == "refused":
-                    fault = "the port takes no connections"
+                refused = isinstance(error, ConnectionRefusedError)
+                end, keeps = "refused" if refused else "closed", False
+                fault = "no connection" if refused else "closed" if shot.num_replies else None
             tally.add(shot.kind, end, time.perf_counter() - began, fault=fault, sent=shot.data)
             if not keeps and stream is not None:
                 stream[1].close()
@@ -55,10 +56,6 @@ async def attack(port: int, shots: Iterator[Shot], tally: Tally, *, connections:
     await asyncio.gather(*(drive() for _ in range(connections)))
 
 
-def _broken(shot: Shot, error: OSError) -> str:
-    return "refused" if isinstance(error, ConnectionRefusedError) else "closed"
-
-
 async def _fire(
     stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], shot: Shot
 ) -> tuple[str, str | None, bool]:
@@ -66,8 +63,8 @@ async def _fire(
     reader, writer = stream
     writer.write(shot.data)
     if not shot.num_replies:
-        with contextlib.suppress(OSError):
-            writer.write_eof()
+        # It may wait for more bytes for ever. To the proxy the end is also that nobody waits for a reply.
+        asyncio.get_running_loop().call_later(_UNTIL_END_S * (len(shot.data) % 2), _end, writer)
     ends, fault, keeps = [], None, True
     while len(ends) < (shot.num_replies or 99):
         try:
@@ -88,6 +85,12 @@ async def _fire(
     if shot.num_replies and ends[0] == "closed":
         fault = "closed without an answer"
     return ends[0] if len(set(ends)) == 1 else " ".join(sorted(set(ends))), fault, keeps and len(ends) > 0
+
+
+def _end(writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, RuntimeError):
+        if not writer.is_closing():
+            writer.write_eof()
 
 
 async def read_reply(reader: asyncio.StreamReader, has_body: bool = True) -> Reply:

@@ -3,6 +3,7 @@
 Set the flags (`generator_service.read_flags`) before anything here is used.
 """
 
+import os
 import re
 import tempfile
 import threading
@@ -20,6 +21,7 @@ MIB = 1 << 20
 MODEL = "whole"
 CLIENT, TOKEN = "load", "token-of-the-load-generator"
 HOST = "127.0.0.1"
+_OWN_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
 _REPLICA = "ray::ServeReplica"
 _TRACE = re.compile(rb"Traceback \(most recent call last\)")
 
@@ -89,7 +91,7 @@ class Watched:
         return wrong
 
     def logged(self) -> dict[str, int]:
-        """Count traces in the replica's log, and the tokens that any log of the cluster repeats."""
+        """Count traces in the logs of replicas, and the tokens that any log of the cluster repeats."""
         import ray
 
         logs = Path(ray._private.worker._global_node.get_logs_dir_path())
@@ -124,6 +126,9 @@ def running(*, with_grpc: bool = True, with_token: bool = False, **limits: Any) 
     from pipelines.runtime import connect, disconnect
     from serve_apps.ports import free_port
 
+    for name in _OWN_PORTS:
+        # The processes of the cluster read them when they start; another service may have the usual ones.
+        os.environ.setdefault(name, str(free_port(HOST, 0)))
     over = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
         bundles = write_bundles(Path(folder))

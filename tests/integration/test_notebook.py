@@ -28,6 +28,9 @@ POLICIES = {"every-sample", "never"}
 # What somebody would type who has little time: each run starts processes of its own.
 FEWER = "policies = {name: policies[name] for name in ('every sample', 'never')}"
 
+# Starting Ray, a kernel and hosts takes a minute of computing, on a busy machine many of waiting.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -106,12 +109,10 @@ def test_every_policy_is_run_and_leaves_a_log_of_the_same_samples(
 
 @pytest.mark.integration
 def test_it_shows_tables_and_plots(executed: nbformat.NotebookNode) -> None:
-    table, curves = data_of(executed, "policies", "text/html")
+    (table,) = data_of(executed, "policies", "text/html")
     assert [name in table for name in ("every sample", "never", "every 8th")] == [True, True, False]
-    assert curves.count("<svg") == 2
-    assert len(data_of(executed, "time", "image/png")) == 1
-    assert len(data_of(executed, "log", "image/png")) == 1
-    *tables, plots = data_of(executed, "detail", "text/html")
+    assert [len(data_of(executed, cell, "image/png")) for cell in ("policies", "time", "log")] == [1, 1, 1]
+    _, *tables, plots = data_of(executed, "detail", "text/html")
     assert len(tables) >= 6
     assert plots.count("<svg") == 7
     # The margin of the table made with pandas counts what the log holds.

@@ -4,6 +4,7 @@ All runs answer the same samples, so they are compared pairwise on them.
 """
 
 import csv
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.figures import INK, PERSONALIZED, STATIC, svg
+from hyperfleet.evaluation.figures import INK, STATIC, svg
 from hyperfleet.evaluation.paired import PairedDifference, compare_mean
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Cell, Table, row, to_html, to_markdown
 from hyperfleet.evaluation.scenario_score import ScenarioScore, total_latency
@@ -210,13 +211,15 @@ def _curve(
         axes.plot(
             [costs[i] for i in best], [values[i] for i in best], "-", color=INK, linewidth=0.8, alpha=0.6
         )
-        axes.plot(costs, values, "o", color=PERSONALIZED)
-        for run, at, value in zip(runs, costs, values, strict=True):
-            axes.annotate(run.name, (at, value), xytext=(3, 4), textcoords="offset points", fontsize=7)
+        # A legend and a scale that spreads small costs: the names of policies that ask seldom would overlap.
+        for run, at, value, marker in zip(runs, costs, values, itertools.cycle("osD^vP*X"), strict=False):
+            axes.plot([at], [value], marker, linestyle="none", label=run.name)
+        axes.set_xscale("symlog", linthresh=0.1)
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.axhline(static, color=STATIC, linestyle="--", label="static model, nothing sent")
         axes.margins(0.15)
         axes.set(xlabel=axis, ylabel="accuracy (%)")
-        axes.figure.legend(loc="outside upper center")
+        axes.figure.legend(loc="outside right upper", fontsize=7)
 
     return svg(name, label, draw)
 

@@ -77,7 +77,7 @@ def test_two_streams_and_two_seeds_know_nothing_of_each_other() -> None:
         assert stats.chi2_contingency(cells).pvalue > LEAST_P, name
 
 
-def test_one_bit_of_a_key_changes_half_of_the_bits_of_a_draw() -> None:
+def test_the_next_key_changes_half_of_the_bits_of_a_draw() -> None:
     draws = [int(uniform(0, 1, 0, i) * 2**53) for i in range(2000)]
     changed = [(left ^ right).bit_count() for left, right in pairwise(draws)]
     assert np.mean(changed) == pytest.approx(26.5, abs=0.5)

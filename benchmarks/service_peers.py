@@ -1,0 +1,294 @@
+"""The same generator behind our service, LitServe, BentoML, Mosec and bare FastAPI, in the same run.
+
+One layer 192 -> 145,597 (569 KiB a reply) and one that emits factors of rank 8 (28 KiB as float16), each
+behind one worker process with one thread. All servers of a size run at once and are loaded in turn, round
+after round, by the same client; a ratio is taken within its round. CPU is that of a server's whole process
+tree. The others live in .benchmarks-env/serving (0.2 GB), which the first run makes and which borrows PyTorch
+from the environment of this script.
+
+    python benchmarks/service_peers.py [--rounds 3] [--seconds 4] [--replies 569-KiB 28-KiB 15-KiB]
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from peers.running_server import (
+    PYTHON,
+    RunningServer,
+    fast_path,
+    free_port,
+    own_environment,
+    prepare_environment,
+    used_s,
+)
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+OUTPUT = Path("outputs/benchmarks/service_peers.json")
+TASK = "open-ended-qa"
+NUM_CLASSES = 1501
+IN_FLIGHT = 32
+OURS, DEFAULT_FLAGS = "ours, fast path", "ours, default flags"
+LITSERVE, FAST_QUEUE, BENTOML, MOSEC = "LitServe", "LitServe, fast_queue", "BentoML", "Mosec"
+FASTAPI = "FastAPI, hand batcher"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Server:
+    """A script of benchmarks/peers; `told` is added to its environment."""
+
+    script: str
+    python: Path = PYTHON
+    told: dict[str, str] = field(default_factory=dict)
+
+
+SERVERS = {
+    OURS: Server(script="hyperfleet_app.py", python=Path(sys.executable)),
+    DEFAULT_FLAGS: Server(script="hyperfleet_app.py", python=Path(sys.executable)),
+    LITSERVE: Server(script="litserve_app.py"),
+    FAST_QUEUE: Server(script="litserve_app.py", told={"PEER_FAST_QUEUE": "1"}),
+    BENTOML: Server(script="bentoml_app.py"),
+    MOSEC: Server(script="mosec_app.py"),
+    FASTAPI: Server(script="fastapi_app.py"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replies:
+    """Which heads are asked for: codec of our service, and rank of what is generated or None for all of it.
+
+    `wanted` is how many times a server's heads/s ours shall bring, `wanted_cpu` how many times ours it takes.
+    """
+
+    codec: str
+    rank: int | None
+    wanted: dict[str, float]
+    wanted_cpu: dict[str, float] = field(default_factory=dict)
+
+
+# No service on Serve has passed these.
+STRETCH = {MOSEC: 1.0, FASTAPI: 1.0}
+REPLIES = {
+    "569-KiB": Replies(
+        codec="fp32",
+        rank=None,
+        wanted={LITSERVE: 1.25, FAST_QUEUE: 1.25, BENTOML: 4.5, **STRETCH},
+        wanted_cpu={DEFAULT_FLAGS: 7.0},
+    ),
+    # Our factors travel as float16: of the ranks that we have, 8 comes nearest to 31 KiB.
+    "28-KiB": Replies(codec="rank8", rank=8, wanted={LITSERVE: 2.8, FAST_QUEUE: 2.8, **STRETCH}),
+    "15-KiB": Replies(codec="rank4", rank=4, wanted=STRETCH),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One server in one round."""
+
+    heads_per_s: float
+    cpu_ms_per_head: float
+    p50_ms: float
+    p99_ms: float
+    refused: int
+
+
+def request_body() -> bytes:
+    """Return what benchmarks/clients/http_load.py sends."""
+    return np.random.default_rng(0).standard_normal(192, dtype=np.float32).tobytes()
+
+
+def write_generator(folder: Path, rank: int | None) -> np.ndarray:
+    """Write the generator as a bundle for us and as a bare layer for others; return the right reply."""
+    import torch
+    from torch.nn.functional import layer_norm, linear
+
+    from hyperfleet import bundle
+    from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+
+    empty = folder / "empty.json"
+    empty.write_text("{}")
+    form = "full" if rank is None else "low_rank"
+    generator = HeadGeneratorConfig(adr=None, projector_hidden=None, form=form, rank=rank or 1)
+    torch.manual_seed(0)
+    config = bundle.BundleConfig(
+        task=TASK,
+        method="cdc_mmpg",
+        seed=0,
+        num_classes=NUM_CLASSES,
+        encoder=ENCODERS["tiny"](vocab_size=40),
+        generator=generator,
+    )
+    model = bundle.build_model(config).requires_grad_(False)
+    bundle.save_bundle(folder / "bundle", config, model, tokenizer_file=empty, answers_file=empty)
+    loaded = bundle.load_generator(folder / "bundle")
+    weight, bias = loaded.emitter.weight.detach(), loaded.emitter.bias.detach()
+    dtype = torch.float32 if rank is None else torch.float16
+    layer = {"weight": weight, "bias": bias + loaded.base if rank is None else bias, "dtype": dtype}
+    torch.save(layer, folder / "layer.pt")
+    feature = torch.frombuffer(bytearray(request_body()), dtype=torch.float32)
+    return linear(layer_norm(feature, feature.shape), layer["weight"], layer["bias"]).to(dtype).numpy()
+
+
+@contextlib.contextmanager
+def running(names: list[str], replies: Replies, max_batch: int) -> Iterator[dict[str, RunningServer]]:
+    """Start servers, one after the other, and see that each makes the right head."""
+    from hyperfleet.head_codecs.memory import KEEP_MEMORY
+
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        expected = write_generator(folder, replies.rank)
+        servers = {}
+        for i, name in enumerate(names):
+            server, own = SERVERS[name], folder / str(i)
+            told = {
+                **KEEP_MEMORY,
+                **server.told,
+                **(fast_path(own) if name == OURS else {}),
+                "BENTOML_HOME": str(own / "bentoml"),
+                "PEER_BUNDLE": str(folder / "bundle"),
+                "PEER_LAYER": str(folder / "layer.pt"),
+                "PEER_MAX_BATCH": str(max_batch),
+                "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
+            }
+            command = [str(server.python), str(ROOT / "benchmarks" / "peers" / server.script)]
+            servers[name] = RunningServer(command, own_environment(told), free_port(), own)
+            stack.callback(servers[name].stop)
+            check_reply(name, servers[name], replies, expected)
+        yield servers
+
+
+def check_reply(name: str, server: RunningServer, replies: Replies, expected: np.ndarray) -> None:
+    """Ask once.
+
+    Raises:
+        RuntimeError: no reply, or another head than the layer makes.
+    """
+    accept = f"application/x-safetensors; codec={replies.codec}"
+    reply = server.ask(f"/v1/generate/{TASK}", request_body(), accept)
+    # Ours is a file whose data follow a header.
+    made = np.frombuffer(reply[-expected.nbytes :], expected.dtype)
+    tolerance = 1e-5 if expected.dtype == np.float32 else 2e-3
+    if made.shape != expected.shape or not np.allclose(made, expected, rtol=tolerance, atol=tolerance):
+        raise RuntimeError(f"{name} answered {len(reply)} bytes that are not the head of the request")
+
+
+def load(server: RunningServer, replies: Replies, seconds: float) -> Sample:
+    """Load one server from another process."""
+    command = [sys.executable, str(ROOT / "benchmarks/clients/http_load.py"), "--port", str(server.port)]
+    command += ["--task", TASK, "--codec", replies.codec]
+    command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
+    before = server.cpu_s()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 3 * seconds)
+    cpu_s = used_s(before, server.cpu_s())
+    if done.returncode:
+        raise RuntimeError(f"the client failed on port {server.port}:\n{done.stderr[-2000:]}")
+    seen = json.loads(done.stdout)
+    # The warm-up of a fifth is served as well.
+    heads = 1.2 * seconds * seen["replies_per_s"]
+    return Sample(
+        heads_per_s=seen["replies_per_s"],
+        cpu_ms_per_head=1e3 * cpu_s / heads if heads else math.inf,
+        p50_ms=seen["p50_ms"],
+        p99_ms=seen["p99_ms"],
+        refused=seen["refused"],
+    )
+
+
+def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample]]:
+    """Load every server in every round, each round from another one on."""
+    names = [name for name in SERVERS if not args.only or name == OURS or args.only in name]
+    samples: dict[str, list[Sample]] = {name: [] for name in names}
+    with running(names, replies, args.max_batch) as servers:
+        for server in servers.values():
+            load(server, replies, min(1.0, args.seconds))
+        for i in range(args.rounds):
+            first = i % len(names)
+            for name in names[first:] + names[:first]:
+                samples[name].append(load(servers[name], replies, args.seconds))
+    return samples
+
+
+def figures_of(samples: dict[str, list[Sample]], replies: Replies) -> dict[str, dict[str, object]]:
+    """Return medians over the rounds, and ratios."""
+    figures = {}
+    for name, own in samples.items():
+        pairs = list(zip(samples[OURS], own, strict=True))
+        medians = {key: statistics.median(asdict(each)[key] for each in own) for key in asdict(own[0])}
+        figures[name] = {
+            **{key: round(value, 3) for key, value in medians.items()},
+            "ours_times_it": round(
+                statistics.median(ours.heads_per_s / max(it.heads_per_s, 1e-9) for ours, it in pairs), 3
+            ),
+            "wanted": replies.wanted.get(name),
+            "its_cpu_times_ours": round(
+                statistics.median(it.cpu_ms_per_head / ours.cpu_ms_per_head for ours, it in pairs), 3
+            ),
+            "wanted_cpu": replies.wanted_cpu.get(name),
+            "rounds": [asdict(each) for each in own],
+        }
+    return figures
+
+
+def show(title: str, figures: dict[str, dict[str, object]], console: Console) -> None:
+    """Print one size's table."""
+    table = Table(
+        "server",
+        "heads/s",
+        "CPU-ms/head",
+        "p50 ms",
+        "p99 ms",
+        "refused",
+        title=f"replies of {title}, {IN_FLIGHT} in flight",
+    )
+    for ratio in ("ours / it", "its CPU / ours"):
+        table.add_column(ratio)
+    for name, row in figures.items():
+        times, cpu_times = f"{row['ours_times_it']:.2f}", f"{row['its_cpu_times_ours']:.2f}"
+        table.add_row(
+            name,
+            f"{row['heads_per_s']:,.0f}",
+            f"{row['cpu_ms_per_head']:.3f}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['p99_ms']:.1f}",
+            f"{row['refused']:,.0f}",
+            f"{times} (>= {row['wanted']:g})" if row["wanted"] else times,
+            f"{cpu_times} (>= {row['wanted_cpu']:g})" if row["wanted_cpu"] else cpu_times,
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Run every size, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each server in each round")
+    parser.add_argument("--replies", nargs="+", choices=REPLIES, default=["569-KiB", "28-KiB"])
+    parser.add_argument("--max-batch", type=int, default=64, help="of every server that batches")
+    parser.add_argument("--only", default="", help="servers whose name holds this, beside ours")
+    args = parser.parse_args()
+    versions = prepare_environment()
+    console = Console(width=110)
+    sizes = {}
+    for size in args.replies:
+        sizes[size] = figures_of(measure(args, REPLIES[size]), REPLIES[size])
+        show(size, sizes[size], console)
+    settings = {"in_flight": IN_FLIGHT, "max_batch": args.max_batch, "seconds": args.seconds}
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps({"versions": versions, **settings, "replies": sizes}, indent=2) + "\n")
+    print(json.dumps({"benchmark": "service_peers", "file": str(OUTPUT)}))
+
+
+if __name__ == "__main__":
+    main()
