@@ -39,7 +39,7 @@ LIMITS = {
     "max_features": 4,
     "max_batch_size": 8,
     "max_waiting_heads": 12,
-    "max_ongoing_requests": 24,
+    "max_ongoing_requests": 40,
     "max_queued_requests": 8,
     "heads_per_s": 400,
     "body_timeout_s": 3.0,

@@ -75,7 +75,7 @@ async def _fire(
             break
         except ValueError as error:
             return "not HTTP", f"the reply is no HTTP: {error}"[:120], False
-        ends.append(str(reply.status))
+        ends.append(f"{reply.status} by Serve" if _is_serves(reply) else str(reply.status))
         fault = fault or judge(reply, shot)
         # Without a length the end of the body was the end of the connection.
         if reply.headers.get("connection", "").lower() == "close" or "content-length" not in reply.headers:
@@ -143,7 +143,7 @@ def judge(reply: Reply, shot: Shot) -> str | None:
         return "429 without Retry-After"
     if status < 400:
         return _judge_success(reply, shot)
-    if not shot.has_body or status == 503 or SERVES_OWN.get(status, b"\0") in reply.body:
+    if not shot.has_body or status == 503 or _is_serves(reply):
         return None
     if reply.headers.get("content-type") == "application/problem+json":
         problem = json.loads(reply.body)
@@ -151,6 +151,10 @@ def judge(reply: Reply, shot: Shot) -> str | None:
     if not shot.num_replies and status in PROXYS_OWN:
         return None
     return f"{status} is no problem+json but {reply.headers.get('content-type')} {reply.body[:80]!r}"
+
+
+def _is_serves(reply: Reply) -> bool:
+    return reply.status in SERVES_OWN and SERVES_OWN[reply.status] in reply.body
 
 
 def _judge_success(reply: Reply, shot: Shot) -> str | None:

@@ -115,7 +115,10 @@ class ServiceCloud:
                     attempt,
                 )
             else:
-                self._tell(timeline.lost, request, attempt)
+                reason = "bad reply" if isinstance(error, HeadLayoutError) else "no connection"
+                self._tell(
+                    lambda now_s, what, number: timeline.lost(now_s, what, number, reason), request, attempt
+                )
             return
         self.generate_s.append(head.generate_s)
         self._tell(

@@ -171,7 +171,7 @@ def requests_table(score: ScenarioScore) -> Table:
         ("Refused (429, 503)", counts.refused),
         ("Timed out", counts.timed_out),
         ("Replies corrupt", counts.corrupt),
-        ("Lost with a replica", counts.lost),
+        ("Connections that broke", counts.lost),
         ("Tried again", counts.retried),
         ("Samples given up", counts.gave_up),
         ("Devices with empty battery", counts.battery_empty),

@@ -46,6 +46,12 @@ class Ran:
         fleet(FleetCommand(**options), Console(file=self.printed, width=400))  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> RunLog:
+    """The log of a run; commands only read it."""
+    return run(tmp_path_factory.mktemp("replayed") / "log")
+
+
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
     """Commands run in an empty folder, and what costs time is left out."""
@@ -175,10 +181,8 @@ def test_without_a_scenario_it_is_a_load_test(ran: Ran) -> None:
     ]
 
 
-def test_a_replay_has_the_arrivals_of_its_log(ran: Ran, tmp_path: Path) -> None:
-    log = run(tmp_path / "log")
-    ran.printed.truncate(0)
-    ran.run(replay=tmp_path / "log", output=tmp_path / "again")
+def test_a_replay_has_the_arrivals_of_its_log(ran: Ran, log: RunLog, tmp_path: Path) -> None:
+    ran.run(replay=log.folder, output=tmp_path / "again")
     config = ran.config
     assert isinstance(config.scenario.arrivals, Trace)
     assert dataclasses.replace(config.scenario, arrivals=log.scenario.arrivals) == log.scenario
@@ -189,18 +193,18 @@ def test_a_replay_has_the_arrivals_of_its_log(ran: Ran, tmp_path: Path) -> None:
     assert "the same log" in ran.printed.getvalue()
 
 
-def test_a_replay_may_change_what_the_arrivals_do_not_hang_on(ran: Ran, tmp_path: Path) -> None:
-    run(tmp_path / "log")
-    ran.run(replay=tmp_path / "log", output=tmp_path / "again", policy="never", networks=("4g-5",))
+def test_a_replay_may_change_what_the_arrivals_do_not_hang_on(ran: Ran, log: RunLog, tmp_path: Path) -> None:
+    ran.run(replay=log.folder, output=tmp_path / "again", policy="never", networks=("4g-5",))
     assert ran.config.scenario.policy == Never()
     np.testing.assert_array_equal(ran.plan.time_s, draw_plan(SCENARIO, material()).time_s)
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"devices": 5}, {"registered": 400}], ids=str)
-def test_a_replay_with_other_devices_is_refused(ran: Ran, tmp_path: Path, change: dict[str, int]) -> None:
-    run(tmp_path / "log")
+def test_a_replay_with_other_devices_is_refused(
+    ran: Ran, log: RunLog, tmp_path: Path, change: dict[str, int]
+) -> None:
     with pytest.raises(ConfigError, match="devices that do not take part"):
-        ran.run(replay=tmp_path / "log", output=tmp_path / "again", **change)
+        ran.run(replay=log.folder, output=tmp_path / "again", **change)
     assert ran.configs == []
     assert not list(tmp_path.glob("again*"))
 
@@ -217,11 +221,10 @@ def test_a_recorded_trace_is_what_arrived(ran: Ran, tmp_path: Path, ending: str)
     np.testing.assert_array_equal(draw_plan(again, material()).row, ran.plan.row)
 
 
-def test_the_log_of_a_replay_is_not_the_log_that_is_replayed(tmp_path: Path, ran: Ran) -> None:
+def test_the_log_of_a_replay_is_not_the_log_that_is_replayed(ran: Ran, log: RunLog) -> None:
     # Refused by `run_scenario`; here: nothing of the log is touched before it is.
-    log = run(tmp_path / "log")
     before = {path: path.read_bytes() for path in log.folder.rglob("*") if path.is_file()}
-    ran.run(replay=tmp_path / "log", output=tmp_path / "log")
+    ran.run(replay=log.folder, output=log.folder)
     assert {path: path.read_bytes() for path in log.folder.rglob("*") if path.is_file()} == before
     with pytest.raises(DataError, match="holds the log of a run"):
         RunLog.begin(ran.config.output, ran.config.scenario, {})

@@ -100,6 +100,7 @@ class Request:
 
     __slots__ = (
         "attempt",
+        "compute_joules",
         "deadline_s",
         "device",
         "downlink_bytes",
@@ -137,5 +138,6 @@ class Request:
         self.uplink_bytes = 0
         self.downlink_bytes = 0
         self.joules = 0.0
+        self.compute_joules = 0.0
         # Bytes and joules of a head that will come too late.
         self.late = 0, 0.0

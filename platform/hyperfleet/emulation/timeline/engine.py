@@ -183,7 +183,8 @@ class Timeline:
         device.busy_until_s = done_s
         request = Request(index, number, row, now_s)
         request.encode_s = done_s - now_s
-        self._use(device, request, encode_s * watts)
+        request.compute_joules = encode_s * watts
+        self._use(device, request, request.compute_joules)
         self._num_open += 1
         self.schedule(done_s, self._encoded, request)
 
@@ -251,6 +252,7 @@ class Timeline:
             request.number,
             request.tries,
             transfer[1],
+            joules=transfer[2],
             detail=f"HTTP {status}",
         )
         if transfer[0] < request.limit_s:
@@ -276,12 +278,12 @@ class Timeline:
             # They cross the link all the same, for nothing; the time-out tells of them.
             request.late = num_bytes, joules
 
-    def lost(self, now_s: float, request: Request, attempt: int) -> None:
-        """Let the connection of a request break because its replica died."""
+    def lost(self, now_s: float, request: Request, attempt: int, reason: str = "replica died") -> None:
+        """Let the connection of a request break."""
         if request.attempt != attempt:
             return
-        self.log(now_s, rows.LOST, request.device, request.number, request.tries, detail="replica died")
-        self._failed(now_s, request, attempt, "replica died", 0.0)
+        self.log(now_s, rows.LOST, request.device, request.number, request.tries, detail=reason)
+        self._failed(now_s, request, attempt, reason, 0.0)
 
     def _delivered(self, now_s: float, arrived: tuple[Request, int, float], attempt: int) -> None:
         request, num_bytes, joules = arrived
@@ -373,6 +375,7 @@ class Timeline:
         index = request.device
         _, apply_s, watts = self._seconds[self._plan.profile[index]]
         apply_s *= self._disturbances.slowdown(index, now_s)
+        request.compute_joules += apply_s * watts
         self._use(self._device(index), request, apply_s * watts)
         answered_s = now_s + apply_s
         measured_s = request.encode_s + request.uplink_s + request.generate_s + request.downlink_s + apply_s
@@ -396,6 +399,7 @@ class Timeline:
             downlink_s=request.downlink_s,
             apply_s=apply_s,
             joules=request.joules,
+            compute_joules=request.compute_joules,
             fallback=reason,
         )
         self.schedule(answered_s, self._answered, sample)
@@ -409,6 +413,7 @@ class Timeline:
             sample.number,
             sample.attempts,
             duration_s=now_s - sample.sampled_s,
+            joules=sample.compute_joules,
             detail=rows.HEADS[sample.head],
         )
         self._answers.append(sample)

@@ -44,6 +44,7 @@ class AnsweredSample(NamedTuple):
     downlink_s: float
     apply_s: float
     joules: float
+    compute_joules: float
     fallback: str
 
 

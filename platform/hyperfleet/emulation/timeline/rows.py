@@ -59,7 +59,7 @@ EVENT_COLUMNS: Columns = (
     ("attempt", pa.int16(), "which request for that sample's head, from 1; 0 before the first"),
     ("num_bytes", pa.int64(), "bytes that crossed the link for it, those sent again included"),
     ("duration_s", pa.float64(), "seconds that what ends here took: encoding, uplink, waiting, ..."),
-    ("joules", pa.float64(), "energy that the device used for it"),
+    ("joules", pa.float64(), "energy that the device used for it; computing stands in the row of the answer"),
     ("detail", _NAME, "why, or which; '' where the kind says all"),
 )
 
@@ -86,6 +86,7 @@ ANSWER_COLUMNS: Columns = (
     ("downlink_s", pa.float64(), "seconds its head was on the way"),
     ("apply_s", pa.float64(), "seconds of applying the head"),
     ("joules", pa.float64(), "energy that the device used for it, radio and computing"),
+    ("compute_joules", pa.float64(), "of these, computing alone"),
     ("fallback", _NAME, "why it has no fresh head though one was asked for; '' otherwise"),
     ("base_answer", pa.int32(), "answer of the personal model's static head"),
     ("static_answer", pa.int32(), "answer of the Fine-tuning model"),

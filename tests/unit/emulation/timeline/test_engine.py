@@ -73,6 +73,8 @@ def check_invariants(scenario: Scenario) -> tuple[list[EventRow], list[AnsweredS
     assert uplink == sum(answer.uplink_bytes for answer in answers)
     downlink = sum(event[5] for event in events if rows.KINDS[event[1]] != "sent")
     assert downlink == sum(answer.downlink_bytes for answer in answers)
+    joules = sum(event[7] for event in events)
+    assert joules == pytest.approx(sum(answer.joules for answer in answers))
     for answer in answers:
         parts = (
             answer.encode_s
