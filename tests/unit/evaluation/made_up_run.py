@@ -25,6 +25,7 @@ DEFAULTS: dict[str, object] = {
     "downlink_s": 0.02,
     "apply_s": 0.005,
     "joules": 1.0,
+    "compute_joules": 0.5,
     "fallback": "",
     "base_answer": 0,
     "static_answer": 0,
