@@ -10,12 +10,12 @@ from the environment of this script.
 """
 
 import argparse
+import asyncio
 import contextlib
 import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +23,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from clients.http_load import Load, prepared_request, run
 from peers.running_server import (
+    HOST,
     PYTHON,
     RunningServer,
     fast_path,
@@ -185,24 +187,24 @@ def check_reply(name: str, server: RunningServer, replies: Replies, expected: np
 
 
 def load(server: RunningServer, replies: Replies, seconds: float) -> Sample:
-    """Load one server from another process."""
-    command = [sys.executable, str(ROOT / "benchmarks/clients/http_load.py"), "--port", str(server.port)]
-    command += ["--task", TASK, "--codec", replies.codec]
-    command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
+    """Load one server from this process."""
+    request = prepared_request(f"/v1/generate/{TASK}", HOST, replies.codec, request_body())
+
+    async def in_time() -> Load:
+        loading = run(HOST, server.port, request, in_flight=IN_FLIGHT, seconds=seconds, rate=None)
+        return await asyncio.wait_for(loading, timeout=60 + 3 * seconds)
+
     before = server.cpu_s()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 3 * seconds)
+    seen = asyncio.run(in_time())
     cpu_s = used_s(before, server.cpu_s())
-    if done.returncode:
-        raise RuntimeError(f"the client failed on port {server.port}:\n{done.stderr[-2000:]}")
-    seen = json.loads(done.stdout)
     # The warm-up of a fifth is served as well.
-    heads = 1.2 * seconds * seen["replies_per_s"]
+    heads = 1.2 * seconds * seen.replies_per_s
     return Sample(
-        heads_per_s=seen["replies_per_s"],
+        heads_per_s=seen.replies_per_s,
         cpu_ms_per_head=1e3 * cpu_s / heads if heads else math.inf,
-        p50_ms=seen["p50_ms"],
-        p99_ms=seen["p99_ms"],
-        refused=seen["refused"],
+        p50_ms=seen.p50_ms,
+        p99_ms=seen.p99_ms,
+        refused=seen.refused,
     )
 
 

@@ -77,7 +77,9 @@ def soak(watched: Watched, codec: str, rate: float, num: int) -> dict[str, Any]:
     series = [((at_s - begin_s) / length_s, size / MIB) for at_s, size in watched.rss if at_s >= begin_s]
 
     def mean(start: float) -> float:
-        return statistics.fmean(size for part, size in series if start <= part <= start + AVERAGED)
+        inside = [size for part, size in series if start <= part <= start + AVERAGED]
+        # A soak of a few seconds has tenths without a look at the replica.
+        return statistics.fmean(inside or [min(series, key=lambda each: abs(each[0] - start))[1]])
 
     early, late = mean(BEGIN), mean(1 - AVERAGED)
     return {
@@ -106,6 +108,7 @@ def report(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
         f"(target {GROWTH:.0%}); restarts: {figures['restarts']}; refused: {soaked['refused']}"
     )
     wanted = {
+        f"{PART:.0%} of the highest rate kept up with": figures["kept_up"],
         "p99 at most 3 times p50": figures["p99_over_p50"] <= P99_OVER_P50,
         "memory flat": soaked["growth"] < GROWTH,
         "no restart": figures["restarts"] == 0,
@@ -140,6 +143,7 @@ def main() -> None:
             "highest_rate": highest,
             "p99_over_p50": statistics.median(each["p99_ms"] / each["p50_ms"] for each in steady),
             "soak": soaked,
+            "kept_up": all(keeps_up(each, rate) for each in (*steady, soaked)),
             "wrong": watched.wrong_answers(),
             "restarts": len(watched.pids) - 1,
         }

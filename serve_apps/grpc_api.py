@@ -7,7 +7,7 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,11 +195,17 @@ class _Calls:
         self._service = service
 
     def method(self, request_type: Any, answer: _Answer) -> Any:
-        async def behaviour(message: bytes, context: Any) -> bytes:
-            return await self._handle(message, context, request_type, answer)
+        async def behaviour(messages: AsyncIterator[bytes], context: Any) -> bytes:
+            # The same on the wire as a unary call, but one that ends without a message is answered: gRPC's
+            # own unary handler would leave it without a status until the caller's deadline.
+            async for message in messages:
+                return await self._handle(message, context, request_type, answer)
+            said = "the call ended without a message; send one"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, said)
+            raise AssertionError  # not reached: `abort` raises
 
         # Without a deserializer: where one fails, gRPC would answer UNKNOWN and log a trace.
-        return grpc.unary_unary_rpc_method_handler(behaviour)
+        return grpc.stream_unary_rpc_method_handler(behaviour)
 
     async def _handle(self, message: bytes, context: Any, request_type: Any, answer: _Answer) -> bytes:
         metadata = dict(context.invocation_metadata())

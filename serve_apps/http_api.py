@@ -32,6 +32,8 @@ from serve_apps.http_documentation import (
     BASE_REPLIES,
     GENERATE_REPLIES,
     GENERATE_REQUEST,
+    MODEL_REPLIES,
+    MODELS_REPLIES,
     OCTETS,
     PROBLEM,
     Problem,
@@ -91,12 +93,12 @@ def _describe_models(api: FastAPI, service: HeadService) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @api.get("/v1/models", summary="Which models are served")
+    @api.get("/v1/models", summary="Which models are served", responses=MODELS_REPLIES)
     async def models(request: Request) -> ModelList:
         service.authenticate(request.headers.get("authorization"))
         return ModelList(models=service.table.infos())
 
-    @api.get("/v1/models/{name}", summary="One model")
+    @api.get("/v1/models/{name}", summary="One model", responses=MODEL_REPLIES)
     async def model(name: str, request: Request) -> ModelInfo:
         service.authenticate(request.headers.get("authorization"))
         return service.table.named(name).info

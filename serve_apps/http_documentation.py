@@ -75,6 +75,8 @@ GENERATE_REPLIES: dict[int | str, dict[str, Any]] = {
         }
     ),
 }
+MODELS_REPLIES = _problems({401: "No valid bearer token"})
+MODEL_REPLIES = _problems({401: "No valid bearer token", 404: "No such model"})
 BASE_REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "One tensor `head` (1, num_params), float32",

@@ -22,6 +22,7 @@ MODEL = "whole"
 CLIENT, TOKEN = "load", "token-of-the-load-generator"
 HOST = "127.0.0.1"
 _OWN_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
+_LOOK_EVERY_S = 0.5
 _REPLICA = "ray::ServeReplica"
 _TRACE = re.compile(rb"Traceback \(most recent call last\)")
 
@@ -36,7 +37,7 @@ class Watched:
         feature: what `expected` was made from, (1, 192).
         expected: the head that the service must answer, (1, k) float32.
         token: what it asks for; None for nothing.
-        rss: time of `time.perf_counter` and resident bytes of the replica, about once a second.
+        rss: time of `time.perf_counter` and resident bytes of the replica, twice a second.
         pids: every process that was the replica; two of them are a restart.
     """
 
@@ -158,5 +159,5 @@ def running(*, with_grpc: bool = True, with_token: bool = False, **limits: Any) 
 
 
 def _watch(watched: Watched, over: threading.Event) -> None:
-    while not over.wait(1.0):
+    while not over.wait(_LOOK_EVERY_S):
         watched.look()

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import aiohttp
 import bentoml
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -44,11 +45,16 @@ class HeadService:
     async def generate(self, request: Request) -> Response:
         """Return the numbers as bytes."""
         features = np.frombuffer(await request.body(), dtype="<f4").reshape(-1, FEATURE_DIM)
-        heads = await self.emitting.to_async.generate(features)
+        try:
+            heads = await self.emitting.to_async.generate(features)
+        except (aiohttp.ClientError, bentoml.exceptions.BentoMLException) as error:
+            # It loses some of its own connections between the two; otherwise it would close the client's.
+            return Response(str(error), status_code=503)
         return Response(heads.tobytes(), media_type=OCTETS)
 
 
 if __name__ == "__main__":
     here = Path(__file__)
     serve = ["-m", "bentoml", "serve", f"{here.stem}:HeadService", "--working-dir", str(here.parent)]
-    os.execv(sys.executable, [sys.executable, *serve, "--host", HOST, "--port", str(PORT)])
+    where = ["--host", HOST, "--port", str(PORT), "--timeout-keep-alive", "300"]
+    os.execv(sys.executable, [sys.executable, *serve, *where])

@@ -9,7 +9,7 @@ from head_server import MAX_BATCH, PORT
 import serve_apps
 from pipelines.runtime import connect, disconnect
 
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 600.0
 
 if __name__ == "__main__":
     connect(num_cpus=2)

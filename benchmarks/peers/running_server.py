@@ -30,7 +30,7 @@ REQUIREMENTS = {
     "uvloop": "0.23.0",
 }
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 30.0
 ASK_TIMEOUT_S = 30.0
 OCTETS = "application/octet-stream"

@@ -147,3 +147,15 @@ def test_replicas_share_a_port_that_is_named_and_no_other_server_does(table):
                     pass
 
     asyncio.run(run())
+
+
+def test_a_call_without_a_message_is_answered_at_once(table):
+    async def run():
+        async with serving(table) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.stream_unary("/hyperfleet.v1.ParameterGenerator/GenerateHeads")
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await call(iter(()), timeout=20)
+            assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "without a message" in refusal.value.details()
+
+    asyncio.run(run())
