@@ -15,6 +15,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -280,6 +281,8 @@ def main() -> None:
     parser.add_argument("--max-batch", type=int, default=64, help="of every server that batches")
     parser.add_argument("--only", default="", help="servers whose name holds this, beside ours")
     args = parser.parse_args()
+    # Told to end, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     versions = prepare_environment()
     console = Console(width=110)
     sizes = {}

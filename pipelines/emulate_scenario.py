@@ -36,6 +36,7 @@ from hyperfleet.emulation.inputs import check_memory, work_of
 from hyperfleet.emulation.live_data import LiveData, open_live_data
 from hyperfleet.emulation.real_time import RealTimeRun, run_in_real_time
 from hyperfleet.emulation.run_log import RunLog
+from hyperfleet.emulation.scenario.faults import KillReplica
 from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.scenario_run import ANSWERS_PER_WINDOW, Pairs, ScenarioRun, virtual_windows
 from hyperfleet.emulation.timeline.engine import Window, Work
@@ -94,6 +95,12 @@ class ScenarioRunConfig:
             raise ConfigError(
                 "ScenarioRunConfig.resume: a run in real time cannot go on later; start it again in another "
                 "output, or run it in virtual time"
+            )
+        kills = any(isinstance(fault, KillReplica) for fault in self.scenario.faults)
+        if kills and self.generator_url is not None and self.clock == "real":
+            raise ConfigError(
+                "ScenarioRunConfig.generator_url: a scenario with KillReplica kills a replica of one "
+                "that is started for the run; leave the URL out, or the fault"
             )
         if self.generator_url is not None and self.clock == "virtual":
             raise ConfigError("ScenarioRunConfig.generator_url: virtual time asks no service; leave it out")

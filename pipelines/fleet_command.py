@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -15,7 +16,6 @@ from hyperfleet.emulation.scenario.policies import POLICIES
 from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline.plan import active_devices
 from hyperfleet.errors import ConfigError, unknown_name
-from hyperfleet.link.network import PAPER_NETWORKS
 from hyperfleet.tracking.registry import NEWEST
 from pipelines.emulate_fleet import FleetConfig, run_fleet
 from pipelines.emulate_scenario import Clock, ScenarioRunConfig, run_scenario
@@ -24,6 +24,7 @@ from pipelines.show_fleet import show_fleet
 from pipelines.show_scenario import show_scenario
 
 REPLAYED_TRACE = "arrivals.parquet"
+TRACE_SUFFIXES = (".parquet", ".csv")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +96,10 @@ class FleetCommand:
             raise ConfigError(
                 "FleetCommand.samples_per_device: a scenario's samples arrive by its own clock; change "
                 "duration_s instead"
+            )
+        if self.record is not None and self.record.suffix not in TRACE_SUFFIXES:
+            raise ConfigError(
+                f"FleetCommand.record must end in {' or '.join(TRACE_SUFFIXES)}, got {self.record}"
             )
         if self.policy is not None and self.policy not in POLICIES:
             raise unknown_name("policy", self.policy, POLICIES)
@@ -173,21 +178,26 @@ def chosen_scenario(command: FleetCommand) -> Scenario:
 
 
 def _load_test(command: FleetCommand) -> FleetConfig:
-    config = FleetConfig(
-        devices=command.devices or FleetConfig().devices,
-        hosts=command.hosts,
-        seed=command.seed or 0,
-        networks=command.networks or tuple(PAPER_NETWORKS),
-        samples_per_device=command.samples_per_device,
-        data=command.data,
-        model=command.model,
-        static_model=command.static_model,
-        tracking_uri=command.tracking_uri,
-        generator_url=command.generator_url,
-        replicas=command.replicas or 1,
-        output=command.output or Path("outputs/fleet"),
-    )
-    return config if command.codec is None else dataclasses.replace(config, codec=command.codec)
+    fields: dict[str, Any] = {
+        name: getattr(command, name)
+        for name in (
+            "devices",
+            "hosts",
+            "seed",
+            "networks",
+            "samples_per_device",
+            "data",
+            "model",
+            "static_model",
+            "tracking_uri",
+            "generator_url",
+            "replicas",
+            "codec",
+            "output",
+        )
+    }
+    # What is left out has the configuration's own default; what is wrong is told by it.
+    return FleetConfig(**{name: value for name, value in fields.items() if value is not None})
 
 
 def _with_recorded_arrivals(chosen: Scenario, replayed: Path, output: Path) -> Scenario:

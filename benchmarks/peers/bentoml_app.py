@@ -47,7 +47,7 @@ class HeadService:
         features = np.frombuffer(await request.body(), dtype="<f4").reshape(-1, FEATURE_DIM)
         try:
             heads = await self.emitting.to_async.generate(features)
-        except (aiohttp.ClientError, bentoml.exceptions.BentoMLException) as error:
+        except (aiohttp.ClientError, bentoml.exceptions.BentoMLException, RuntimeError) as error:
             # It loses some of its own connections between the two; otherwise it would close the client's.
             return Response(str(error), status_code=503)
         return Response(heads.tobytes(), media_type=OCTETS)

@@ -1,7 +1,6 @@
 """The generator behind FastAPI and uvicorn alone, with the batcher that one would write by hand."""
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
@@ -16,8 +15,8 @@ class Batcher:
         self._heads = heads
         self._waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
         self._working: asyncio.Task[None] | None = None
-        in_thread = os.environ.get("PEER_THREAD", "1") == "1"
-        self._thread = ThreadPoolExecutor(1) if in_thread else None
+        # The loop sends and receives while the next batch is made.
+        self._thread = ThreadPoolExecutor(1)
 
     async def __call__(self, body: bytes) -> bytes:
         """Return the reply to one request."""
@@ -32,14 +31,10 @@ class Batcher:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             bodies = [body for body, _ in batch]
-            if self._thread is None:
-                replies = self._heads(bodies)
-            else:
-                replies = await loop.run_in_executor(self._thread, self._heads, bodies)
+            replies = await loop.run_in_executor(self._thread, self._heads, bodies)
             for (_, future), reply in zip(batch, replies, strict=True):
                 if not future.done():
                     future.set_result(reply)
-            await asyncio.sleep(0)
 
 
 def build() -> FastAPI:

@@ -56,7 +56,8 @@ from pipelines.runtime import connect, disconnect
 from tests.integration import test_fleet_run
 from tests.integration.test_fleet_run import Place
 
-pytestmark = pytest.mark.integration
+# Processes start one after the other where others use the cores as well.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 # The data set and the models of the load test.
 place = test_fleet_run.place

@@ -76,6 +76,7 @@ class ServiceCloud:
         self._kill = kill
         # The loop holds tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
         self.generate_s: list[float] = []
 
     def submit(self, now_s: float, request: Request) -> float | None:
@@ -95,7 +96,18 @@ class ServiceCloud:
 
     def _start(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._woken.set()
+
+    def check(self) -> None:
+        """Raise what a request or a kill failed of and no device could be told."""
+        if self._failure is not None:
+            raise self._failure
 
     async def _kill_one(self, kill: Callable[[], object]) -> None:
         await asyncio.to_thread(kill)
@@ -172,6 +184,7 @@ async def run_in_real_time(
     num_answered, max_lag_s = 0, 0.0
     try:
         while not timeline.is_over:
+            clouds[0].check()
             now_s = clock()
             max_lag_s = max(max_lag_s, now_s - timeline.next_s)
             timeline.advance(now_s, stop_after=answers_per_window)

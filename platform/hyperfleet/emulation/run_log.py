@@ -145,7 +145,7 @@ class RunLog:
 
 
 def differences(first: RunLog, second: RunLog) -> list[str]:
-    """Say where the logs of two runs differ; scores may, by 1e-5, the last bits of other batches."""
+    """Say where the logs of two runs differ; scores may by 1e-5 of their size, the last bits of a batch."""
     found = []
     for name, left, right in (
         (EVENTS_DIR, first.events(), second.events()),

@@ -378,6 +378,14 @@ def test_a_replica_is_killed_beside_the_run() -> None:
     check_log(chosen, run(chosen, Service(at_once)))  # nothing to kill with: the log tells of it all the same
 
 
+def test_a_kill_that_fails_ends_the_run() -> None:
+    def kill() -> None:
+        raise ServiceError("no replica runs on this cluster")
+
+    with pytest.raises(ServiceError, match="no replica runs"):
+        run(scenario(faults=(KillReplica(at_s=0.1, restart_s=0.2),)), Service(at_once), kill_replica=kill)
+
+
 @pytest.mark.parametrize("how", ["cancelled", "broken"])
 def test_an_interrupted_run_leaves_no_task_behind(how: str) -> None:
     def stop(now_s: float, num_answered: int) -> None:

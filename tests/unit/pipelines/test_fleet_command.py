@@ -228,3 +228,14 @@ def test_the_log_of_a_replay_is_not_the_log_that_is_replayed(ran: Ran, log: RunL
     assert {path: path.read_bytes() for path in log.folder.rglob("*") if path.is_file()} == before
     with pytest.raises(DataError, match="holds the log of a run"):
         RunLog.begin(ran.config.output, ran.config.scenario, {})
+
+
+@pytest.mark.parametrize("wrong", [{"devices": 0}, {"replicas": 0}, {"networks": ()}])
+def test_a_load_test_refuses_what_cannot_be(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        fleet(FleetCommand(**wrong), Console())  # type: ignore[arg-type]
+
+
+def test_arrivals_are_recorded_to_files_that_can_be_read() -> None:
+    with pytest.raises(ConfigError, match=r"\.parquet or \.csv"):
+        FleetCommand(scenario="drift", record=Path("arrivals.txt"))
