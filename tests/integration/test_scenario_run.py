@@ -186,7 +186,11 @@ def test_the_oracle_has_something_to_say(runs: Runs) -> None:
 
 @pytest.mark.parametrize(
     ("hosts", "faults"),
-    [(4, ()), (2, (KillHost(at_s=15.0), KillHost(at_s=30.0)))],
+    [
+        # Four processes start for as long as the rest of this file takes.
+        pytest.param(4, (), marks=pytest.mark.slow),
+        (2, (KillHost(at_s=15.0), KillHost(at_s=30.0))),
+    ],
     ids=["4", "2, of which some die"],
 )
 def test_the_log_is_that_of_the_serial_loop(runs: Runs, hosts: int, faults: tuple[Fault, ...]) -> None:
@@ -309,6 +313,7 @@ def test_a_run_that_lost_its_last_parts_goes_on_to_the_same_log(commands: Comman
     assert (cut / "answers" / "part-00000.parquet").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_a_replay_gives_the_same_log(commands: Commands) -> None:
     again = commands.runs.folder / "again"
     _, printed = commands.fleet(replay=commands.output, output=again)
