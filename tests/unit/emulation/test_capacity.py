@@ -223,7 +223,15 @@ def test_messages_are_spread_over_their_time():
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.floats(0, 100), st.floats(0, 10), st.integers(0, 10**6)), min_size=1, max_size=20)
+    st.lists(
+        st.tuples(
+            st.floats(0, 100, allow_subnormal=False),
+            st.floats(0, 10, allow_subnormal=False),
+            st.integers(0, 10**6),
+        ),
+        min_size=1,
+        max_size=20,
+    )
 )
 def test_no_byte_is_lost_or_doubled(messages):
     spread = bytes_by_second([(begin, begin + took, size) for begin, took, size in messages])

@@ -22,12 +22,12 @@ def plain(**changes):
 
 
 SIZES = st.integers(0, 600_000)
-TIMES = st.floats(0, 5_000)
+TIMES = st.floats(0, 5_000, allow_subnormal=False)
 EVERYTHING = st.builds(
     plain,
     uplink=st.sampled_from([MIB, RateTrace.of([0.0, 0.2, 0.3], [2e6, 0.0, 1e5], 0.7)]),
-    rtt_s=st.floats(0, 0.3),
-    jitter_s=st.floats(0, 0.2),
+    rtt_s=st.floats(0, 0.3, allow_subnormal=False),
+    jitter_s=st.floats(0, 0.2, allow_subnormal=False),
     loss=st.sampled_from([0.0, 0.001, 0.1, 0.6]),
     handover_every_s=st.just(1.0),
     handover_gap_s=st.sampled_from([0.0, 0.2, 0.9]),
@@ -38,7 +38,7 @@ def paired(times):
     return list(zip(sorted(times)[::2], sorted(times)[1::2], strict=False))
 
 
-PAUSES = st.lists(st.floats(0, 50), max_size=8, unique=True).map(paired)
+PAUSES = st.lists(st.floats(0, 50, allow_subnormal=False), max_size=8, unique=True).map(paired)
 
 
 @pytest.mark.parametrize("name", PAPER_NETWORKS)
@@ -72,7 +72,7 @@ def test_devices_enter_a_recording_at_points_of_their_own():
 @settings(deadline=None)
 @given(
     conditions=EVERYTHING,
-    start_s=st.floats(0, 60),
+    start_s=st.floats(0, 60, allow_subnormal=False),
     sizes=st.tuples(SIZES, SIZES),
     pauses=PAUSES,
     device_id=st.integers(0, 50),
@@ -103,7 +103,11 @@ def test_messages_of_a_direction_queue_and_directions_do_not():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 0.2), st.integers(0, 20_000)), min_size=2, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 0.2, allow_subnormal=False), st.integers(0, 20_000)), min_size=2, max_size=30
+    )
+)
 def test_messages_arrive_in_the_order_of_sending_whatever_the_jitter(messages):
     link, now_s, arrived_s = DeviceLink(plain(jitter_s=0.5, loss=0.1, rtt_s=0.05), 0, 0), 0.0, 0.0
     for wait_s, num_bytes in messages:
@@ -151,9 +155,9 @@ def naive_blocked(gaps, now_s):
 
 @settings(deadline=None, max_examples=15)
 @given(
-    start_s=st.floats(0, 6),
+    start_s=st.floats(0, 6, allow_subnormal=False),
     num_bytes=st.integers(1, 300_000),
-    pauses=st.lists(st.floats(0, 5), max_size=4, unique=True).map(paired),
+    pauses=st.lists(st.floats(0, 5, allow_subnormal=False), max_size=4, unique=True).map(paired),
     device_id=st.integers(0, 9),
 )
 def test_outages_and_handovers_against_a_walk_in_small_steps(start_s, num_bytes, pauses, device_id):

@@ -45,7 +45,16 @@ def test_transfers_that_overlap_share_the_base_power():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 40), st.floats(0, 3), st.integers(0, 10**6)), max_size=12))
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 40, allow_subnormal=False),
+            st.floats(0, 3, allow_subnormal=False),
+            st.integers(0, 10**6),
+        ),
+        max_size=12,
+    )
+)
 def test_the_joules_of_a_run_are_those_of_its_timeline(uses):
     """Oracle: the union of the transfers, with a tail after each of its stretches."""
     radio, now_s, joules, spans, bits_j = DeviceRadio(PLAIN), 0.0, 0.0, [], 0.0

@@ -24,18 +24,18 @@ def expect_poisson(count, mean):
 
 
 PROCESSES = st.one_of(
-    st.builds(Poisson, per_device_per_s=st.floats(0.0, 2.0)),
+    st.builds(Poisson, per_device_per_s=st.floats(0.0, 2.0, allow_subnormal=False)),
     st.builds(
         Diurnal,
-        per_device_per_s=st.floats(0.0, 2.0),
+        per_device_per_s=st.floats(0.0, 2.0, allow_subnormal=False),
         period_s=st.floats(1.0, 1e5),
-        amplitude=st.floats(0.0, 1.0),
+        amplitude=st.floats(0.0, 1.0, allow_subnormal=False),
         peak_at_s=st.floats(-1e5, 1e5),
     ),
     st.builds(
         Burst,
-        per_device_per_s=st.floats(0.0, 2.0),
-        at_s=st.floats(0.0, 100.0),
+        per_device_per_s=st.floats(0.0, 2.0, allow_subnormal=False),
+        at_s=st.floats(0.0, 100.0, allow_subnormal=False),
         burst_s=st.floats(0.1, 100.0),
         factor=st.floats(1.0, 10.0),
         share=st.floats(0.01, 1.0),
@@ -182,7 +182,7 @@ def path(request, tmp_path) -> Path:
 
 
 @given(
-    rows=st.lists(st.tuples(st.floats(0.0, 1e6), st.integers(0, 99)), max_size=30),
+    rows=st.lists(st.tuples(st.floats(0.0, 1e6, allow_subnormal=False), st.integers(0, 99)), max_size=30),
     ending=st.sampled_from(["csv", "parquet"]),
 )
 @settings(max_examples=60, deadline=None)

@@ -277,13 +277,15 @@ def test_an_empty_battery_answers_nothing_any_more() -> None:
 
 
 def faults(duration_s: float) -> st.SearchStrategy[Fault]:
-    spans = st.tuples(st.floats(0, duration_s), st.floats(0.1, duration_s)).map(
+    spans = st.tuples(st.floats(0, duration_s, allow_subnormal=False), st.floats(0.1, duration_s)).map(
         lambda span: {"from_s": span[0], "to_s": span[0] + span[1]}
     )
     shares = st.floats(0.05, 1.0)
     return st.one_of(
         st.builds(
-            lambda at, down: KillReplica(at_s=at, restart_s=down), st.floats(0, duration_s), st.floats(0.1, 9)
+            lambda at, down: KillReplica(at_s=at, restart_s=down),
+            st.floats(0, duration_s, allow_subnormal=False),
+            st.floats(0.1, 9),
         ),
         spans.map(lambda span: Blackout(**span)),
         st.builds(lambda span, share: CorruptReplies(share=share, **span), spans, shares),

@@ -22,7 +22,7 @@ from hyperfleet.emulation.timeline.rows import (
     events_table,
 )
 
-FINITE = st.floats(0, 1e6)
+FINITE = st.floats(0, 1e6, allow_subnormal=False)
 EVENT_ROWS = st.lists(
     st.tuples(
         FINITE,
