@@ -284,7 +284,7 @@ def main() -> None:
     # Told to end, it still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     versions = prepare_environment()
-    console = Console(width=110)
+    console = Console(width=120)
     sizes = {}
     for size in args.replies:
         sizes[size] = figures_of(measure(args, REPLIES[size]), REPLIES[size])
