@@ -3,13 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from hyperfleet.emulation.run_log import SCENARIO_FILE
 from hyperfleet.emulation.scenario.named import scenario
 from hyperfleet.emulation.scenario.policies import POLICIES
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.evaluation.policy_report import PolicyRun, policy_table, write_policy_report
 from hyperfleet.evaluation.rendering import to_rich
@@ -70,15 +70,14 @@ def compare_policies(config: PoliciesConfig, console: Console) -> Path:
     Raises:
         HyperFleetError: scenario, data or models cannot be used.
     """
-    is_file = config.scenario.endswith(".json")
-    base = Scenario.load(Path(config.scenario)) if is_file else scenario(config.scenario)
-    changes = {
+    base = scenario(config.scenario)
+    changes: dict[str, Any] = {
         "active_devices": config.devices,
         "duration_s": config.duration_s,
         "seed": config.seed,
         "registered_devices": max(config.devices or 0, base.registered_devices),
     }
-    base = dataclasses.replace(base, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    base = dataclasses.replace(base, **{name: value for name, value in changes.items() if value is not None})
     runs = []
     for policy in config.policies:
         # A codec changes nothing of a policy that never asks.

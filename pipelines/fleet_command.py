@@ -158,9 +158,8 @@ def chosen_scenario(command: FleetCommand) -> Scenario:
         base = RunLog.open(command.replay).scenario
     else:
         assert command.scenario is not None
-        is_file = command.scenario.endswith(".json")
-        base = Scenario.load(Path(command.scenario)) if is_file else scenario(command.scenario)
-    changes: dict[str, object] = {
+        base = scenario(command.scenario)
+    changes: dict[str, Any] = {
         "active_devices": command.devices,
         "registered_devices": command.registered,
         "duration_s": command.duration_s,
@@ -174,7 +173,7 @@ def chosen_scenario(command: FleetCommand) -> Scenario:
         changes["registered_devices"] = max(command.devices, base.registered_devices)
     if command.replicas is not None:
         changes["cloud"] = dataclasses.replace(base.cloud, replicas=command.replicas)
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(base, **changes)
 
 
 def _load_test(command: FleetCommand) -> FleetConfig:

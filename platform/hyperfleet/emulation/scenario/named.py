@@ -1,6 +1,7 @@
 """Scenarios by name: where to start from; change any field with `dataclasses.replace`."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from hyperfleet.client import RetryPolicy
@@ -118,11 +119,14 @@ SCENARIOS: Mapping[str, Callable[[], Scenario]] = MappingProxyType(
 
 
 def scenario(name: str) -> Scenario:
-    """Return the scenario called `name`.
+    """Return the scenario called `name`, or the one in the JSON file of that path.
 
     Raises:
         UnknownNameError: there is none; the message lists those that exist.
+        DataError, ConfigError: the file cannot be read, or holds no scenario that can run.
     """
+    if name.endswith(".json"):
+        return Scenario.load(Path(name))
     if name not in SCENARIOS:
         raise unknown_name("scenario", name, SCENARIOS)
     return SCENARIOS[name]()

@@ -4,7 +4,8 @@
 order in which they were answered. Neither holds an answer key: scorers join it by `example_id`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -130,7 +131,7 @@ def events_table(rows: Sequence[tuple[float, int, int, int, int, int, float, flo
     return pa.Table.from_arrays(arrays, schema=EVENT_SCHEMA)
 
 
-def answers_table(columns: dict[str, object]) -> pa.Table:
+def answers_table(columns: Mapping[str, Any]) -> pa.Table:
     """Return whole columns by name as a table; `head` as numbers, names as texts."""
     arrays = []
     for field in ANSWER_SCHEMA:
@@ -138,7 +139,7 @@ def answers_table(columns: dict[str, object]) -> pa.Table:
         if field.name == "head":
             arrays.append(_dictionary(pa.array(values, pa.int8()), HEADS, pa.int8()))
         elif pa.types.is_dictionary(field.type):
-            arrays.append(_names(values, field))  # type: ignore[arg-type]
+            arrays.append(_names(values, field))
         else:
             arrays.append(pa.array(values, field.type))
     return pa.Table.from_arrays(arrays, schema=ANSWER_SCHEMA)
