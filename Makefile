@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt proto bench clean distclean
+.PHONY: help demo test check cluster-check cluster-test chaos fmt proto bench clean distclean
 
 help:  ## Show this text
 	@echo "Targets (each sets up $(VENV) on first use: some minutes and several GB, mostly torch):"
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-14s %s\n", $$1, $$2 }'
 	@echo "Variables: PYTHON=$(PYTHON) makes the environment; ARGS='...' goes to demo and test."
 
 demo: $(INSTALLED)  ## Render videos, train, serve, run the fleet, show what it brought
@@ -26,6 +26,15 @@ check: $(INSTALLED)  ## Check format, lint, types and layers; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+cluster-check: $(INSTALLED)  ## Check every cluster file offline, against Ray's, AWS' and Kubernetes' own code
+	$(BIN)/pytest tests/architecture/test_cluster_files.py $(ARGS)
+
+cluster-test: $(INSTALLED)  ## Run cluster.local.yaml on three machines made of namespaces; needs root
+	$(BIN)/python tests/cluster/acceptance.py
+
+chaos: $(INSTALLED)  ## Kill every kind of process under load and print how long recovery took
+	$(BIN)/python tests/cluster/chaos.py $(ARGS)
 
 fmt: $(INSTALLED)  ## Format the code and apply the linter's safe fixes
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """One process that hosts many devices: it encodes in batches and asks for one head a sample, concurrently."""
 
 import asyncio
+import logging
 import os
 import resource
 import sys
@@ -24,6 +25,8 @@ from hyperfleet.head_codecs import DEFAULT_CODEC
 from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.head_codecs.memory import KEEP_MEMORY
 from hyperfleet.nn import DeviceModel
+
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -195,7 +198,12 @@ class DeviceHost:
     async def _ask(self, encoded: EncodedSamples, i: int) -> Event:
         network = self._networks.of(int(encoded.samples.device_id[i]))
         async with self._slots:
-            return await ask_and_answer(encoded, i, self._client, network)
+            event = await ask_and_answer(encoded, i, self._client, network)
+        report = event.report
+        if report.fallback:
+            of = {"device_id": report.device_id, "example_id": report.example_id}
+            _log.warning("answered without a generated head: %s", report.fallback, extra=of)
+        return event
 
 
 # num_cpus=0: a host mostly waits for the generator, whose replicas must find their CPU free.

@@ -14,6 +14,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from actors.job_window import MAX_DEATHS, JobWindow, why
 from actors.job_window import Job as Job
+from actors.placement import is_outside, resources_line
 from hyperfleet.errors import ConfigError, HyperFleetError, ServiceError
 
 # Two, so that a host finds its next job there when it has done one.
@@ -21,6 +22,11 @@ JOBS_IN_FLIGHT = 2
 # Jobs taken and not yet delivered, for each host: what is kept in memory while a slow or redone job holds up
 # the results behind it, and how far the others get meanwhile.
 WINDOW_PER_HOST = 8
+
+# Long enough for a cloud to start a node and install everything on it.
+START_TIMEOUT_S = 900.0
+# How long those that have started wait for one more before they begin; later ones join them.
+JOIN_TIMEOUT_S = 30.0
 
 _Ref = ray.ObjectRef[Any]
 # What a process dies of, or its node with the results on it.
@@ -71,16 +77,24 @@ class SupervisedPool:
 
     Raises:
         ConfigError: less than one host.
-        ServiceError: on entering, when hosts die while they start.
+        ServiceError: on entering, when hosts die while they start, or the cluster has no room for one.
         HyperFleetError: on entering, whatever `start` refuses.
     """
 
-    def __init__(self, make_actor: Callable[[], Any], num_hosts: int, start: str = "start") -> None:
+    def __init__(
+        self,
+        make_actor: Callable[[], Any],
+        num_hosts: int,
+        start: str = "start",
+        *,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
         if num_hosts < 1:
             raise ConfigError(f"SupervisedPool.num_hosts must be >= 1, got {num_hosts}")
         self._make_actor = make_actor
         self._num_hosts = num_hosts
         self._start = start
+        self._start_timeout_s = start_timeout_s
         self._hosts: list[_Host] = []
         self._failed_starts = 0
         self._redone: dict[int, set[int]] = {}
@@ -91,9 +105,12 @@ class SupervisedPool:
         self._node = ray.get_runtime_context().get_node_id()
         try:
             self._hosts = [self._launch() for _ in range(self._num_hosts)]
-            while starting := [host for host in self._hosts if host.starting is not None]:
-                ready, _ = ray.wait([host.starting for host in starting], num_returns=1)
-                host = next(host for host in starting if host.starting == ready[0])
+            while starting := {host.starting: host for host in self._hosts if host.starting is not None}:
+                ready = self._wait(list(starting))
+                if ready is None:
+                    # Some have started and do the work; the others join them when there is room.
+                    break
+                host = starting[ready]
                 try:
                     self._has_started(host)
                 except _DEATHS as death:
@@ -130,18 +147,20 @@ class SupervisedPool:
             while not run.is_over:
                 waiting = {ref: host for host in self._hosts for ref in host.in_flight}
                 waiting |= {host.starting: host for host in self._hosts if host.starting is not None}
-                ready, _ = ray.wait(list(waiting), num_returns=1)
-                self._settle(run, waiting[ready[0]], ready[0])
-                self._hand_out(run)
+                ready = self._wait(list(waiting))
+                if ready is not None:
+                    self._settle(run, waiting[ready], ready)
+                    self._hand_out(run)
         finally:
             self._redone.clear()
             for host in self._hosts:
                 host.in_flight.clear()
 
     def ask_all(self, method: str) -> list[Any]:
-        """Return what `method` of each host returns; a host that cannot tell any more is left out."""
+        """Return what `method` of each host returns; one that cannot tell, any more or yet, is left out."""
         answers = []
-        for ref in [getattr(host.actor, method).remote() for host in self._hosts]:
+        started = [host for host in self._hosts if host.starting is None]
+        for ref in [getattr(host.actor, method).remote() for host in started]:
             with contextlib.suppress(*_DEATHS):
                 answers.append(_get(ref))
         return answers
@@ -158,12 +177,31 @@ class SupervisedPool:
             raise ConfigError(f"the pool has hosts 0 to {len(self._hosts) - 1}, got {index}")
         host = self._hosts[index]
         host.was_killed = True
-        if host.pid and host.node == self._node:
+        # From outside the number is another machine's.
+        if host.pid and host.node == self._node and not is_outside():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(host.pid, signal.SIGKILL)
         else:
             ray.kill(host.actor)
         return host.pid
+
+    def _wait(self, refs: list[_Ref]) -> _Ref | None:
+        """Return one that is there; None if none is for some time, and some host has started.
+
+        Raises:
+            ServiceError: no host has started for so long.
+        """
+        has_host = any(host.starting is None for host in self._hosts)
+        timeout_s = min(JOIN_TIMEOUT_S, self._start_timeout_s) if has_host else self._start_timeout_s
+        ready, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if ready:
+            return ready[0]
+        if not has_host:
+            raise ServiceError(
+                f"none of {self._num_hosts} hosts has started in {self._start_timeout_s:.0f} s; the cluster "
+                f"has {resources_line()}: wait until its nodes are up (`ray status`), or add nodes"
+            )
+        return None
 
     def _hand_out(self, run: JobWindow) -> None:
         while free := [host for host in self._hosts if self._is_free(run, host)]:

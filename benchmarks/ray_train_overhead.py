@@ -22,7 +22,8 @@ from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
-from pipelines.train_generator import TrainRunConfig, keep_bundles, train
+from pipelines.train_generator import TrainRunConfig, train
+from pipelines.training_worker import keep_bundles
 
 DATA = FleetQAConfig(num_seen_devices=100, num_held_out_devices=1)
 PASSES = 4
@@ -43,7 +44,7 @@ def plain(config: TrainRunConfig) -> float:
     trainer, files = assembled.trainer, assembled.files
     ends = []
     for result in trainer.run():
-        keep_bundles(config, trainer, files, result)
+        keep_bundles(config.output, trainer, files, result)
         save_checkpoint(config.output / "checkpoint", trainer, result.position, files)
         ends.append(time.perf_counter())
     return ends[-1] - ends[0]

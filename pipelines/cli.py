@@ -17,6 +17,7 @@ from pipelines.compare import CompareConfig, compare
 from pipelines.compare_policies import PoliciesConfig, compare_policies
 from pipelines.demo import DemoConfig, demo
 from pipelines.describe_data import DescribeConfig, describe
+from pipelines.doctor import DoctorConfig, doctor
 from pipelines.fleet_command import FleetCommand, fleet
 from pipelines.plan_capacity import PlanConfig, plan
 from pipelines.prepare_data import PrepareConfig, prepare
@@ -82,6 +83,9 @@ Command = (
     | Annotated[
         CompareConfig, subcommand("compare", description="Static against personalized over several seeds.")
     ]
+    | Annotated[
+        DoctorConfig, subcommand("doctor", description="What stands in the way here, and the remedy.")
+    ]
 )
 
 
@@ -128,3 +132,6 @@ def _run(command: object) -> None:
             console.print(f"codecs: {codecs(command, console)}")
         case CompareConfig():
             console.print(f"table: {compare(command)}")
+        case DoctorConfig():
+            if not doctor(command, console):
+                sys.exit(1)

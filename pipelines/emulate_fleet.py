@@ -13,6 +13,8 @@ from rich.console import Console
 
 from actors.device_host import HostSpec
 from actors.fleet import Fleet, FleetProgress
+from actors.node_folder import open_live_folder
+from actors.placement import num_nodes
 from hyperfleet.bundle import BundleConfig, load_device_model
 from hyperfleet.device.group import check_comparable
 from hyperfleet.emulation.events import join_events, write_events
@@ -27,6 +29,7 @@ from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, check_service,
 from pipelines.generator_for_run import generator_for_run
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
+from pipelines.storage import for_all_nodes
 
 EVENTS_FILE = "events.parquet"
 
@@ -37,7 +40,7 @@ class FleetConfig:
 
     Attributes:
         devices: devices in the fleet, drawn so that held-out ones keep their share of the data set.
-        hosts: processes that host them; None means one a CPU of the cluster.
+        hosts: processes that host them; None means one for each place that the cluster has for them.
         seed: draws devices, their networks and the anchor frames.
         networks: networks that devices are on, each as often as the others.
         samples_per_device: questions a device asks at most; None means all of its live stream.
@@ -145,15 +148,20 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
     """
     started = time.perf_counter()
     models = open_models(config.model, config.static_model, config.data, config.tracking_uri)
-    open_data = partial(open_live_data, config.data.absolute(), models.bundle.encoder.text_length)
-    data = open_data()
+    text_length = models.bundle.encoder.text_length
+    data = open_live_data(config.data, text_length)
     devices = choose_devices(data.seen, config.devices, config.seed)
     connect()
+    if config.generator_url is None and num_nodes() > 1:
+        raise ConfigError(
+            "a generator that is started for a run listens on one machine alone, and this cluster has "
+            f"{num_nodes()}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
+        )
     where = config.tracking_uri, config.generator_url
     with generator_for_run(models.personal.uri, *where, port=config.port, replicas=config.replicas) as url:
         served = check_service(url, models)
         spec = HostSpec(
-            open_data=open_data,
+            open_data=partial(open_live_folder, for_all_nodes(config.data), text_length),
             generator_url=url,
             task=served.task,
             model=served.name,

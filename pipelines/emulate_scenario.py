@@ -16,6 +16,9 @@ import ray
 from rich.console import Console
 
 from actors.answer_host import AnswerSpec, RemoteAnswerHost
+from actors.meters import FleetMeter
+from actors.node_folder import open_live_folder
+from actors.placement import num_places, placed
 from actors.supervised_pool import HostDeath, Job, SupervisedPool
 from hyperfleet.bundle import load_device_model, load_generator
 from hyperfleet.client import AsyncHttpClient
@@ -49,7 +52,8 @@ from hyperfleet.tracking.registry import NEWEST
 from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, FleetModels, check_service, open_models
 from pipelines.generator_for_run import generator_for_run
 from pipelines.progress import progress_bar
-from pipelines.runtime import connect, num_available
+from pipelines.runtime import connect
+from pipelines.storage import for_all_nodes
 from serve_apps.faults import kill_replica
 
 FEATURES_DIR = Path("outputs/features")
@@ -156,8 +160,8 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
         )
     shared = SharedGenerator.of(module)
     work = _work(scenario, personal, shared.open(), models)
-    open_data = partial(open_live_data, config.data.absolute(), models.bundle.encoder.text_length)
-    data = open_data()
+    text_length = models.bundle.encoder.text_length
+    data = open_live_data(config.data, text_length)
     digest = features_digest(
         personal=models.personal.local_dir,
         static=models.static.local_dir,
@@ -166,8 +170,9 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
     )
     log = _open_log(config, {"features": digest, "model": models.personal.uri, "clock": config.clock})
     connect()
-    num_hosts = config.hosts or max(num_available("CPU"), 1)
+    num_hosts = config.hosts or num_places("device_host")
     started = time.perf_counter()
+    open_data = partial(open_live_folder, for_all_nodes(config.data), text_length)
     spec = AnswerSpec(open_data=open_data, seed=scenario.seed, codec=scenario.codec)
     table = kept_features(
         FEATURES_DIR, digest, lambda: _encode(spec, (personal, static), data, digest, num_hosts, console)
@@ -227,7 +232,7 @@ def _encode(
     batches = encoding_batches(samples)
     parts: list[Any] = []
     with (
-        SupervisedPool(lambda: RemoteAnswerHost.remote(spec, models=refs), num_hosts) as pool,
+        SupervisedPool(lambda: _host().remote(spec, models=refs), num_hosts) as pool,
         progress_bar(console) as progress,
     ):
         bar = progress.add_task("encoding", total=len(samples), note="samples, once for all runs")
@@ -238,6 +243,10 @@ def _encode(
 
         pool.run((Job(key=i, method="encode", args=(rows,)) for i, rows in enumerate(batches)), take)
     return join_parts(samples, parts, digest=digest)
+
+
+def _host() -> Any:
+    return RemoteAnswerHost.options(resources=placed("device_host"))
 
 
 class _Score:
@@ -277,16 +286,21 @@ def _answer(
     console: Console | None,
 ) -> tuple[HostDeath, ...]:
     generator, features = ray.put(shared), ray.put(table)
+    meter = FleetMeter(ray.get_runtime_context().get_job_id())
     started = time.perf_counter()
     with (
-        SupervisedPool(
-            lambda: RemoteAnswerHost.remote(spec, generator=generator, table=features), num_hosts
-        ) as pool,
+        SupervisedPool(lambda: _host().remote(spec, generator=generator, table=features), num_hosts) as pool,
         progress_bar(console) as progress,
     ):
         bar = progress.add_task("samples", total=score.num_samples, note=score.note(1.0))
 
         def written(answers: pa.Table) -> None:
+            meter.answered(
+                samples=answers.num_rows,
+                requests=int(answers["attempts"].to_numpy().sum()),
+                fallbacks=sum(reason != "" for reason in answers["fallback"].to_pylist()),
+                deaths=len(pool.deaths),
+            )
             score.add(answers)
             note = score.note(time.perf_counter() - started)
             progress.update(bar, completed=score.num_answered, note=note)

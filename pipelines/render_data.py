@@ -29,6 +29,7 @@ from hyperfleet.datasets.fleetqa.writer import render_clip
 from hyperfleet.errors import ConfigError, DataError
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect, num_available
+from pipelines.storage import writing_to
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -78,7 +79,7 @@ def _render(config: FleetQAConfig, out_dir: Path, workers: int | None, show_prog
     plans = plan_clips(config)
     with progress_bar(Console(stderr=True), show=show_progress) as progress:
         draw = partial(render_clip, config, videos_dir)
-        truths = list(_spread(draw, plans, workers, progress, "rendering videos"))
+        truths = list(_spread(draw, plans, videos_dir, workers, progress, "rendering videos"))
         write_annotations(out_dir, config, truths)
         store = build_clip_store(
             out_dir / STORE_FILE,
@@ -111,7 +112,8 @@ def build_clip_store(
         DataError: not a single video could be decoded.
     """
     decode = partial(_decode, num_stored_frames=num_stored_frames, short_side=short_side, quality=quality)
-    clips = _spread(decode, videos, workers, progress or progress_bar(show=False), "decoding videos")
+    where = videos[0][1].parent if videos else path.parent
+    clips = _spread(decode, videos, where, workers, progress or progress_bar(show=False), "decoding videos")
     write_clips(path, clips, frame_side=short_side, num_stored_frames=num_stored_frames)
     return ClipStore(path)
 
@@ -126,24 +128,25 @@ def _decode(video: tuple[str, Path], *, num_stored_frames: int, short_side: int,
 def _spread(
     function: Callable[[Item], Result],
     items: Sequence[Item],
+    folder: Path,
     workers: int | None,
     progress: Progress,
     description: str,
 ) -> Iterator[Result]:
-    """Apply `function` to all items and yield the results in their order."""
+    """Apply `function`, which reads or writes `folder`, to all items; yield the results in their order."""
     bar = progress.add_task(description, total=len(items), note="")
-    results = map(function, items) if workers == 0 else _spread_on_ray(function, items, workers)
+    results = map(function, items) if workers == 0 else _spread_on_ray(function, items, folder, workers)
     for result in results:
         progress.advance(bar)
         yield result
 
 
 def _spread_on_ray(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
+    function: Callable[[Item], Result], items: Sequence[Item], folder: Path, workers: int | None
 ) -> Iterator[Result]:
     connect()
     limit = 2 * (workers or max(1, num_available("CPU")))
-    task: Any = ray.remote(_apply_to_chunk)
+    task: Any = ray.remote(_apply_to_chunk).options(**writing_to(folder))
     shared = ray.put(function)
     running: deque[ray.ObjectRef[list[Result]]] = deque()
     for start in range(0, len(items), CLIPS_PER_TASK):

@@ -13,10 +13,12 @@ import sysconfig
 from pathlib import Path
 
 import ray
+from ray.exceptions import AuthenticationError
+from ray.job_config import JobConfig
 
+from actors.node_facts import OWN_PACKAGES
 from hyperfleet.errors import ConfigError, ServiceError
-
-PACKAGES = ("hyperfleet", "actors", "pipelines", "serve_apps")
+from pipelines.cluster_check import check_nodes
 
 # What goes through the object store is tables of reports and single heads. Ray's default (30% of the
 # memory) would count against the budget of a small machine without any use.
@@ -41,7 +43,8 @@ def connect(num_cpus: int | None = None) -> None:
     machine), also when another cluster runs here: joining one must be asked for.
 
     Raises:
-        ServiceError: no cluster answers at RAY_ADDRESS.
+        ServiceError: no cluster answers at RAY_ADDRESS, it wants another token, or one of its nodes has other
+            versions than this process.
         ConfigError: the project's packages cannot be found.
     """
     if ray.is_initialized():
@@ -51,12 +54,16 @@ def connect(num_cpus: int | None = None) -> None:
     _turn_off_uv_hook()
     # It warns that a local cluster is protected by a token, which needs nothing of anybody.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    folders = [_folder(name) for name in PACKAGES]
-    address = os.environ.get("RAY_ADDRESS", "")
-    if address in {"", "local"}:
-        _start_local_cluster(num_cpus, folders)
+    folders = [_folder(name) for name in OWN_PACKAGES]
+    if is_joined():
+        _join_cluster(os.environ["RAY_ADDRESS"], folders)
     else:
-        _join_cluster(address, folders)
+        _start_local_cluster(num_cpus, folders)
+
+
+def is_joined() -> bool:
+    """Tell whether RAY_ADDRESS names a cluster, which may have other machines than this one."""
+    return os.environ.get("RAY_ADDRESS", "") not in {"", "local"}
 
 
 def num_available(resource: str) -> int:
@@ -77,14 +84,26 @@ def _join_cluster(address: str, folders: list[Path]) -> None:
         ray.init(
             address=address,
             runtime_env={"py_modules": [str(folder) for folder in folders]},
+            job_config=_worker_logs(),
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
+    except AuthenticationError as error:
+        raise ServiceError(
+            f"the Ray cluster at RAY_ADDRESS={address!r} wants another token: {error}; set "
+            "RAY_AUTH_MODE=token and put the token it was started with, which `ray get-auth-token` prints on "
+            "its head, into ~/.ray/auth_token"
+        ) from error
     except OSError as error:  # ConnectionError, from Ray and from the probe, is one
         raise ServiceError(
             f"no Ray cluster answers at RAY_ADDRESS={address!r}: {error}; start it (`ray up cluster.yaml`) "
             "or unset RAY_ADDRESS to run on this machine alone"
         ) from error
+    try:
+        check_nodes()
+    except BaseException:
+        ray.shutdown()
+        raise
 
 
 def _probe(address: str) -> None:
@@ -106,6 +125,7 @@ def _start_local_cluster(num_cpus: int | None, folders: list[Path]) -> None:
             num_cpus=num_cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
+            job_config=_worker_logs(),
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
@@ -114,6 +134,13 @@ def _start_local_cluster(num_cpus: int | None, folders: list[Path]) -> None:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+def _worker_logs() -> JobConfig:
+    """Let workers, and not the driver, log lines of JSON with job, node, actor and whatever `extra` says."""
+    config = JobConfig()
+    config.set_py_logging_config(ray.LoggingConfig(encoding="JSON", log_level="INFO"))
+    return config
 
 
 def _folder(package: str) -> Path:

@@ -11,6 +11,7 @@ import torch
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from actors.node_folder import NodeFolder
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.scales import scale
 from hyperfleet.errors import ConfigError, DataError, HyperFleetError, ServiceError
@@ -24,6 +25,7 @@ from hyperfleet.tracking.mlflow_tracker import open_run
 from pipelines.progress import progress_bar
 from pipelines.render_data import DATASET_FILE, render
 from pipelines.runtime import connect, disconnect, num_available
+from pipelines.storage import for_all_nodes, writing_to
 
 WARM_DIR, CELLS_DIR = "warm", "cells"
 WIDTH = 160
@@ -41,7 +43,8 @@ class TablesConfig:
         data: folders of prepared data sets besides FleetQA (`hyperfleet data prepare`).
         tasks: tasks to train; None for all that a data set has.
         seeds: seeds of the main tables; None takes those of the size.
-        workers: cells trained at once, one core (paper: one GPU) each; None for all there are.
+        workers: cells trained at once on this machine, one core (paper: one GPU) each; None for all there
+            are, which is also what a cluster named by RAY_ADDRESS does.
         tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
         output: folder of cells and tables.
     """
@@ -79,7 +82,7 @@ def tables(config: TablesConfig, console: Console) -> Path:
     prepared = {_dataset_name(folder): folder for folder in config.data}
     folders = {FLEETQA: Path("data") / size.scale, **prepared}
     if config.train is not None:
-        connect()
+        connect(num_cpus=config.workers)
         try:
             render(scale(size.scale), folders[FLEETQA])
             _train_missing(config, size, folders, output, console)
@@ -107,7 +110,7 @@ def _dataset_name(folder: Path) -> str:
 class _Job:
     # One unit of work: a warm model, or a cell that may need one.
     spec: CellSpec
-    data: Path
+    data: NodeFolder
     folder: Path
     warm: CellSpec | None
     warm_folder: Path | None
@@ -127,6 +130,7 @@ def _train_missing(
         name: tuple(task for task in corpus.tasks if config.tasks is None or task in config.tasks)
         for name, corpus in corpora.items()
     }
+    data = {name: for_all_nodes(folder) for name, folder in folders.items()}
     missing = []
     for planned in cells(size, wanted):
         spec = replace(planned, data_digest=digests[planned.dataset])
@@ -137,7 +141,7 @@ def _train_missing(
         missing.append(
             _Job(
                 spec=spec,
-                data=folders[spec.dataset].absolute(),
+                data=data[spec.dataset],
                 folder=folder,
                 warm=warm,
                 warm_folder=(output / WARM_DIR / warm_key(warm)).absolute() if warm else None,
@@ -147,17 +151,13 @@ def _train_missing(
             )
         )
     if missing:
-        _run(missing, config.workers, console)
+        _run(missing, writing_to(output), console)
 
 
-def _run(jobs: Sequence[_Job], workers: int | None, console: Console) -> None:
+def _run(jobs: Sequence[_Job], where: dict[str, Any], console: Console) -> None:
     """Run warm stages and cells as Ray tasks; a cell waits for its warm model alone."""
     # One GPU or one core each; more cells at once than that would only take turns.
-    kind = "GPU" if num_available("GPU") else "CPU"
-    at_once = min(workers or num_available(kind), num_available(kind))
-    on_ray: Any = ray.remote(
-        num_cpus=num_available("CPU") / at_once, num_gpus=int(kind == "GPU"), max_retries=1
-    )
+    on_ray: Any = ray.remote(num_cpus=1, num_gpus=int(num_available("GPU") > 0), max_retries=1, **where)
     warm_task, cell_task = on_ray(_warm), on_ray(_cell)
     warm_refs: dict[Path, Any] = {}
     running: dict[Any, str] = {}
@@ -191,7 +191,7 @@ def _warm(job: _Job) -> None:
     assert job.warm is not None
     assert job.warm_folder is not None
     torch.set_num_threads(1)
-    train_warm(job.warm, job.data, job.warm_folder, torch_device=job.torch_device)
+    train_warm(job.warm, job.data.path(), job.warm_folder, torch_device=job.torch_device)
 
 
 def _cell(job: _Job, _: None) -> CellResult:
@@ -200,7 +200,7 @@ def _cell(job: _Job, _: None) -> CellResult:
     try:
         result = run_cell(
             job.spec,
-            job.data,
+            job.data.path(),
             job.folder,
             warm=job.warm_folder,
             tracker=tracker,

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-import tempfile
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train
-import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer, get_device, prepare_model
+from ray.train.torch import TorchTrainer
 
+from actors.placement import placed
 from actors.progress_board import TrainProgress, start_progress_board
 from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config, replace_folder
-from hyperfleet.cloud.assembly import assemble, encoder_config
-from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
-from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
+from hyperfleet.cloud.assembly import encoder_config
+from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets import Corpus
 from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError
 from hyperfleet.methods import method, personalizes
@@ -30,10 +28,11 @@ from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exis
 from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect, num_available
+from pipelines.storage import checkpoints_of, for_all_nodes
+from pipelines.training_record import TrainingRecord
+from pipelines.training_worker import BEST, KEPT, PROGRESS_INTERVAL_S, WorkerSpec, train_worker
 
-BEST = "best"
 SETTINGS_FILE = "settings.json"
-PROGRESS_INTERVAL_S = 0.5
 # Ray Train's controller looks at its workers this often, and `report` waits for it.
 HEALTH_CHECK_INTERVAL_S = "0.2"
 
@@ -47,6 +46,7 @@ class TrainRunConfig:
         output: folder for checkpoints and bundles; the same folder resumes an interrupted run.
         train: method, encoder, seed and schedule.
         num_workers: Ray Train workers, one core or one GPU each.
+        min_workers: how few of them will do while the cluster has no room for more; None for all.
         use_gpu: give each worker a GPU.
         warm_start: a bundle whose device model replaces the first stage.
         tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
@@ -57,6 +57,7 @@ class TrainRunConfig:
     output: Path = Path("outputs/train")
     train: TrainConfig = field(default_factory=TrainConfig)
     num_workers: int = 1
+    min_workers: int | None = None
     use_gpu: bool = False
     warm_start: Path | None = None
     tracking_uri: str | None = None
@@ -65,12 +66,18 @@ class TrainRunConfig:
     def __post_init__(self) -> None:
         if self.num_workers < 1:
             raise ConfigError(f"TrainRunConfig.num_workers must be at least 1, got {self.num_workers}")
-        encoder_config(self.train, vocab_size=64)
-        if self.train.batch_size % self.num_workers:
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
             raise ConfigError(
-                f"a batch of {self.train.batch_size} cannot be shared out evenly among {self.num_workers} "
-                "workers; choose a batch size that is a multiple of them"
+                f"TrainRunConfig.min_workers must be from 1 to num_workers={self.num_workers}, or left out, "
+                f"got {self.min_workers}"
             )
+        encoder_config(self.train, vocab_size=64)
+        for num_workers in range(self.min_workers or self.num_workers, self.num_workers + 1):
+            if self.train.batch_size % num_workers:
+                raise ConfigError(
+                    f"a batch of {self.train.batch_size} cannot be shared out evenly among {num_workers} "
+                    "workers; choose a batch size that is a multiple of them"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,10 +174,10 @@ def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
 def _check_resources(config: TrainRunConfig) -> None:
     # Ray Train would wait for the missing workers without end.
     kind = "GPU" if config.use_gpu else "CPU"
-    available = num_available(kind)
-    if available < config.num_workers:
+    available, needed = num_available(kind), config.min_workers or config.num_workers
+    if available < needed:
         raise ConfigError(
-            f"{config.num_workers} training workers need one {kind} each, the cluster has {available}; "
+            f"{needed} training workers need one {kind} each, the cluster has {available}; "
             "lower --num-workers" + (" or leave out --use-gpu" if config.use_gpu else "")
         )
 
@@ -190,13 +197,28 @@ def _open_or_continue(config: TrainRunConfig, experiment: str, uri: str) -> Mlfl
 
 def _fit(config: TrainRunConfig, tracker: MlflowTracker) -> dict[str, float]:
     board = start_progress_board()
+    record = TrainingRecord(board, tracker)
+    spec = WorkerSpec(
+        train=config.train,
+        data=for_all_nodes(config.data),
+        warm_start=for_all_nodes(config.warm_start) if config.warm_start else None,
+        use_gpu=config.use_gpu,
+        board=board,
+        run_id=tracker.run_id,
+    )
+    fewest, most = config.min_workers or config.num_workers, config.num_workers
     trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"config": config, "tracker": tracker, "board": board},
-        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=config.use_gpu),
+        train_worker,
+        train_loop_config={"spec": spec},
+        scaling_config=ScalingConfig(
+            # The annotation is that of an older class; two numbers make the group elastic.
+            num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type]
+            use_gpu=config.use_gpu,
+            resources_per_worker={"GPU" if config.use_gpu else "CPU": 1, **placed("train_worker")},
+        ),
         run_config=RunConfig(
             name="checkpoints",
-            storage_path=str(config.output),
+            storage_path=checkpoints_of(tracker.run_id, config.output),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(max_failures=config.max_failures),
         ),
@@ -211,10 +233,22 @@ def _fit(config: TrainRunConfig, tracker: MlflowTracker) -> dict[str, float]:
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    _show_progress(config, board, thread)
+    _show_progress(config, board, record, thread)
     if "error" in outcome:
         raise _readable(outcome["error"])
-    return {k: float(v) for k, v in (outcome["result"].metrics or {}).items() if isinstance(v, int | float)}
+    result = outcome["result"]
+    _take_bundles(result.checkpoint, config.output)
+    record.finish()
+    return {k: float(v) for k, v in (result.metrics or {}).items() if isinstance(v, int | float)}
+
+
+def _take_bundles(checkpoint: Checkpoint, output: Path) -> None:
+    def take(bundle: Path) -> None:
+        replace_folder(output / bundle.name, lambda target: shutil.copytree(bundle, target))
+
+    with checkpoint.as_directory() as folder:
+        for bundle in (Path(folder) / KEPT).iterdir():
+            take(bundle)
 
 
 def _readable(error: BaseException) -> BaseException:
@@ -227,7 +261,9 @@ def _readable(error: BaseException) -> BaseException:
     return error
 
 
-def _show_progress(config: TrainRunConfig, board: Any, thread: threading.Thread) -> None:
+def _show_progress(
+    config: TrainRunConfig, board: Any, record: TrainingRecord, thread: threading.Thread
+) -> None:
     with progress_bar() as progress:
         bar = progress.add_task(f"train {config.train.method}", total=None, note="starting workers")
         state = TrainProgress()
@@ -235,68 +271,6 @@ def _show_progress(config: TrainRunConfig, board: Any, thread: threading.Thread)
             thread.join(PROGRESS_INTERVAL_S)
             state = ray.get(board.read.remote())
             progress.update(bar, completed=state.step, total=state.num_steps or None, note=state.note)
+            record.update()
         if state.num_steps:
             progress.update(bar, completed=state.num_steps, note="done")
-
-
-def starting_point(config: TrainRunConfig, trainer: Trainer, checkpoint: Path | None) -> tuple[Position, Any]:
-    """Return where `trainer` starts: at a checkpoint, after a warm start, or at the beginning."""
-    if checkpoint is not None:
-        return resume(checkpoint, trainer)
-    if config.warm_start is not None:
-        return warm_start(config.warm_start, trainer), None
-    return Position(), None
-
-
-def keep_bundles(config: TrainRunConfig, trainer: Trainer, files: BundleFiles, result: EpochResult) -> None:
-    """Write the best model so far, and the one that ends the first stage, into the output folder."""
-    if result.is_best:
-        replace_folder(config.output / BEST, lambda folder: save_trained(folder, trainer, files))
-    if result.ends_stage and result.stage == WARM:
-        replace_folder(config.output / WARM, lambda folder: save_trained(folder, trainer, files))
-
-
-def _worker(loop: dict[str, Any]) -> None:
-    config: TrainRunConfig = loop["config"]
-    tracker: MlflowTracker = loop["tracker"]
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    if not config.use_gpu:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world_size))
-    assembled = assemble(config.train, config.data, rank=rank, world_size=world_size)
-    trainer, files = assembled.trainer, assembled.files
-    if rank == 0:
-        tracker.log_params({"weights_origin": trainer.weights_origin})
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        start, restore = starting_point(config, trainer, None)
-    else:
-        with checkpoint.as_directory() as folder:
-            start, restore = starting_point(config, trainer, Path(folder))
-    device: torch.device = get_device()
-    trainer.to(device)
-    trainer.wrap = prepare_model
-    num_steps = trainer.num_steps(start)
-    posted = 0.0
-
-    def on_step(position: Position, _: int) -> None:
-        nonlocal posted
-        if rank == 0 and time.monotonic() - posted > PROGRESS_INTERVAL_S:
-            posted = time.monotonic()
-            stage = config.train.stages()[position.stage].name
-            note = f"stage {stage}, epoch {position.epoch + 1}"
-            loop["board"].post.remote(TrainProgress(step=position.step, num_steps=num_steps, note=note))
-
-    for result in trainer.run(start=start, restore=restore, on_step=on_step):
-        with tempfile.TemporaryDirectory() as folder:
-            saved = None
-            if rank == 0:
-                keep_bundles(config, trainer, files, result)
-                save_checkpoint(Path(folder), trainer, result.position, files)
-                named = {f"{result.stage}/{name}": value for name, value in result.metrics.items()}
-                if trainer.best_score >= 0:
-                    named["best_validation_score"] = trainer.best_score
-                tracker.log_metrics(named, step=result.position.step)
-                saved = Checkpoint.from_directory(folder)
-            best = {"best_validation_score": trainer.best_score} if trainer.best_score >= 0 else {}
-            ray.train.report({**result.metrics, **best}, checkpoint=saved)

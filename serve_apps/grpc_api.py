@@ -215,6 +215,7 @@ class _Calls:
             client = self._service.authenticate(metadata.get("authorization"))
             return await answer(_read(message, request_type), client, context)
         except Exception as error:
+            self._service.meter.refused(type(error).__name__)
             status, details = _outcome(error)
             if status is grpc.StatusCode.INTERNAL:
                 _log.exception("request %s over gRPC failed", request_id)

@@ -21,6 +21,7 @@ from hyperfleet.errors import (
 from hyperfleet.head_codecs import GeneratedHeads
 from hyperfleet.messages import HeadRequest, encode_heads
 from serve_apps.access import BearerTokens, RateLimit
+from serve_apps.metering import Meter, NoMeter
 from serve_apps.served_models import ModelTable, ServedGenerator
 
 CHECKSUM = "xxh3-64"
@@ -123,6 +124,7 @@ class HeadService:
         max_waiting_heads: heads that may wait in this process; more are refused.
         tokens: who may ask; None lets anyone.
         rate: how much a client may ask for; None for no limit.
+        meter: counts what is answered here, and what the transports refuse.
     """
 
     def __init__(
@@ -134,8 +136,10 @@ class HeadService:
         max_waiting_heads: int,
         tokens: BearerTokens | None = None,
         rate: RateLimit | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.table = table
+        self.meter = meter if meter is not None else NoMeter()
         self.max_features = max_features
         self._batched = batched
         self._max_waiting_heads = max_waiting_heads
@@ -187,7 +191,7 @@ class HeadService:
             self._num_waiting -= len(features)
         share_s = chunk.generate_s / chunk.batch_heads + encode_s / len(features)
         self._s_per_head += _SMOOTHING * (share_s - self._s_per_head)
-        return EncodedHeads(
+        answer = EncodedHeads(
             body=encoded,
             checksum=xxhash.xxh3_64_hexdigest(encoded),
             codec=codec,
@@ -196,6 +200,8 @@ class HeadService:
             generate_s=chunk.generate_s,
             encode_s=encode_s,
         )
+        self.meter.answered(answer, len(features))
+        return answer
 
     async def generate_shard(self, served: ServedGenerator, features: np.ndarray) -> np.ndarray:
         """Return what the hypernetwork emits for a shard of devices, (n, k) float32, as one array.

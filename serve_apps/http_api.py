@@ -6,7 +6,7 @@ Nothing here knows Ray; `build_api` makes the same application for a Serve repli
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 
@@ -38,6 +38,7 @@ from serve_apps.http_documentation import (
     PROBLEM,
     Problem,
 )
+from serve_apps.metering import Meter
 from serve_apps.negotiation import SAFETENSORS, negotiate
 from serve_apps.request_id import request_id as read_request_id
 from serve_apps.served_models import ModelInfo
@@ -47,6 +48,7 @@ TIMEOUT_HEADER = "X-Deadline-Seconds"
 REQUEST_ID_HEADER = "X-Request-ID"
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 _STATUS: dict[type[HyperFleetError], HTTPStatus] = {
     UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
@@ -79,9 +81,10 @@ def build_api(service: HeadService, *, body_timeout_s: float, lifespan: Lifespan
         version="v1",
         lifespan=lifespan,
     )
-    api.add_exception_handler(HTTPException, _http_problem)
-    api.add_exception_handler(HyperFleetError, _known_problem)
-    api.add_exception_handler(Exception, _unexpected_problem)
+    meter = service.meter
+    api.add_exception_handler(HTTPException, _counted(meter, _http_problem))
+    api.add_exception_handler(HyperFleetError, _counted(meter, _known_problem))
+    api.add_exception_handler(Exception, _counted(meter, _unexpected_problem))
 
     _describe_models(api, service)
     _generate_heads(api, service, body_timeout_s)
@@ -226,6 +229,15 @@ def _too_large(num_bytes: int, max_bytes: int) -> HTTPException:
         f"a request carries at most {max_bytes // FEATURE_BYTES} features ({max_bytes} bytes), "
         f"got {num_bytes} bytes or more; send several requests",
     )
+
+
+def _counted(meter: Meter, handler: Handler) -> Handler:
+    async def handle(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else None
+        meter.refused(HTTPStatus(status).phrase if status is not None else type(error).__name__)
+        return await handler(request, error)
+
+    return handle
 
 
 def _problem(

@@ -7,7 +7,7 @@ fields of `GeneratorArgs`, e.g. `serve run serve_apps:generator model=models:/hy
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,10 @@ from hyperfleet.tracking.registry import NEWEST
 from serve_apps.access import BearerTokens, RateLimit
 from serve_apps.batching import Batcher
 from serve_apps.grpc_api import GrpcOptions, start_grpc
-from serve_apps.head_service import HeadService, generate_batch
+from serve_apps.head_service import Chunk, GeneratedChunk, HeadService, generate_batch
 from serve_apps.http_api import build_api
 from serve_apps.ports import free_port, is_serve_proxy
+from serve_apps.ray_meter import RayMeter
 from serve_apps.served_models import ModelTable, parse_models
 
 DEPLOYMENT = "ParameterGenerator"
@@ -67,6 +68,9 @@ class GeneratorArgs(BaseModel):
     max_batch_size: int = Field(default=32, ge=1, description="most heads generated together")
     batch_pause_s: float = Field(
         default=0.001, gt=0, description="how long no request comes before a batch is closed"
+    )
+    node_resource: str | None = Field(
+        default=None, description="custom resource of the nodes that replicas run on, one each; None for any"
     )
     torch_threads: int = Field(default=1, ge=1)
     max_features: int = Field(default=32, ge=1, description="most features in one request")
@@ -145,7 +149,13 @@ class GeneratorReplica:
             proven=parse_models(args.proven) if args.proven is not None else None,
         )
 
-        batcher = Batcher(generate_batch, max_heads=args.max_batch_size, pause_s=args.batch_pause_s)
+        meter = RayMeter()
+
+        def generate(chunks: Sequence[Chunk]) -> list[GeneratedChunk]:
+            meter.generated(sum(len(chunk.features) for chunk in chunks))
+            return generate_batch(chunks)
+
+        batcher = Batcher(generate, max_heads=args.max_batch_size, pause_s=args.batch_pause_s)
         self.service = HeadService(
             table,
             batcher,
@@ -153,6 +163,7 @@ class GeneratorReplica:
             max_waiting_heads=args.max_waiting_heads,
             tokens=tokens,
             rate=RateLimit(args.heads_per_s) if args.heads_per_s is not None else None,
+            meter=meter,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -246,7 +257,10 @@ def generator(args: GeneratorArgs) -> Application:
         max_ongoing_requests=prepared.max_ongoing_requests,
         max_queued_requests=prepared.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
-        ray_actor_options={"runtime_env": {"env_vars": ENVIRONMENT}},
+        ray_actor_options={
+            "runtime_env": {"env_vars": ENVIRONMENT},
+            "resources": {prepared.node_resource: 1} if prepared.node_resource is not None else {},
+        },
         # A constructor that failed twice on the same files fails a third time as well.
         max_constructor_retry_count=2,
         logging_config={"enable_access_log": False},
@@ -264,14 +278,15 @@ def prepare(args: GeneratorArgs) -> GeneratorArgs:
         ServiceError: the tracking store cannot be reached, or a model makes unusable heads.
     """
     tracking_uri = absolute_uri(args.tracking_uri) if args.tracking_uri else default_tracking_uri()
-    models = parse_models(args.model)
-    table = ModelTable(models, tracking_uri=tracking_uri, torch_threads=1, max_features=args.max_features)
-    has_tokens = _tokens(args) is not None
     absolute = {
-        name: str(Path(value).absolute())
+        name: str(Path(value).expanduser().absolute())
         for name in ("tokens_file", "grpc_certificate", "grpc_key")
         if (value := getattr(args, name)) is not None
     }
+    args = args.model_copy(update={"tracking_uri": tracking_uri, **absolute})
+    models = parse_models(args.model)
+    table = ModelTable(models, tracking_uri=tracking_uri, torch_threads=1, max_features=args.max_features)
+    has_tokens = _tokens(args) is not None
     if args.grpc_port is not None:
         _grpc_options(args)
     wanted = ",".join(
@@ -279,10 +294,8 @@ def prepare(args: GeneratorArgs) -> GeneratorArgs:
         for served, uri in zip(table, models.values(), strict=True)
     )
     proven = ",".join(f"{served.info.name}={served.uri}" for served in table)
-    found = {"model": wanted, "proven": proven, "tracking_uri": tracking_uri}
-    return args.model_copy(
-        update={**found, **absolute, "tokens_required": args.tokens_required or has_tokens}
-    )
+    required = args.tokens_required or has_tokens
+    return args.model_copy(update={"model": wanted, "proven": proven, "tokens_required": required})
 
 
 def _check_serve_run_ports(args: GeneratorArgs) -> None:

@@ -50,7 +50,7 @@ MESSAGE_FIELDS = {
 }
 
 COMMANDS = {
-    (): ["codecs", "compare", "data", "demo", "fleet", "plan", "policies", "tables", "train"],
+    (): ["codecs", "compare", "data", "demo", "doctor", "fleet", "plan", "policies", "tables", "train"],
     ("data",): ["describe", "prepare", "render"],
 }
 

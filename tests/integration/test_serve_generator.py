@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import pytest
+import ray
 import torch
 from ray import serve
 
@@ -128,6 +130,30 @@ def test_heads_over_http_are_the_generators_heads(url, direct, num):
     entries = dict(entry.split(";dur=") for entry in headers["Server-Timing"].split(", "))
     assert list(entries) == ["queue", "generate", "encode"]
     assert all(float(milliseconds) > 0 for milliseconds in entries.values())
+
+
+def test_prometheus_sees_heads_bytes_batches_and_refusals(url):
+    ask(url + GENERATE, HeadRequest(features=features(3)).to_bytes())
+    ask(url + GENERATE, b"short")
+    (node,) = ray.nodes()
+    exporter = f"http://{LOCAL}:{node['MetricsExportPort']}/metrics"
+    wanted = {
+        "ray_hyperfleet_heads_total",
+        "ray_hyperfleet_reply_bytes_total",
+        "ray_hyperfleet_batch_heads_bucket",
+        "ray_hyperfleet_latency_s_sum",
+        "ray_hyperfleet_refusals_total",
+    }
+    seen = ""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s and not all(name in seen for name in wanted):
+        seen = ask(exporter)[2].decode()
+        time.sleep(0.5)
+    lines = [line for line in seen.splitlines() if line.startswith("ray_hyperfleet_")]
+    assert wanted <= {line.partition("{")[0] for line in lines}
+    (refusals,) = (line for line in lines if line.startswith("ray_hyperfleet_refusals_total"))
+    assert 'reason="FeatureError"' in refusals
+    assert 'deployment="ParameterGenerator"' in refusals
 
 
 def test_concurrent_requests_get_their_own_heads(url, direct):

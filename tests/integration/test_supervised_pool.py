@@ -116,6 +116,27 @@ def test_results_come_once_in_order_as_jobs_are_read(tmp_path) -> None:
     assert len(results.seen) == 61
 
 
+def placed_pool(log: Path, num_hosts: int, num_cpus: int) -> SupervisedPool:
+    host = Squarer.options(num_cpus=num_cpus)
+    return SupervisedPool(lambda: host.remote(log), num_hosts, start_timeout_s=2.0)
+
+
+def test_hosts_without_room_hold_nobody_up_and_none_with_room_is_an_error(tmp_path) -> None:
+    results = Results()
+    with placed_pool(tmp_path / "log", num_hosts=3, num_cpus=1) as pool:
+        assert len(pool.host_pids) == 2
+        pool.run(squares(20), results)
+        assert len(pool.ask_all("pid")) == 2
+    assert results.seen == [(i, i * i) for i in range(20)]
+    with (
+        pytest.raises(
+            ServiceError, match=r"none of 1 hosts has started in 2 s; the cluster has CPU 2.*ray status"
+        ),
+        placed_pool(tmp_path / "log", num_hosts=1, num_cpus=64),
+    ):
+        pass
+
+
 def kill_outside(pool: SupervisedPool) -> int:
     os.kill(pool.host_pids[0], signal.SIGKILL)
     return pool.host_pids[0]

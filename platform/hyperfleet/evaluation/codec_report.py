@@ -79,8 +79,18 @@ def codec_curve(results: Sequence[CodecResult]) -> str:
         sizes = [each.head_bytes for each in sent]
         values = [100 * float(each.correct.mean()) for each in sent]
         axes.plot(sizes, values, "o", color=PERSONALIZED)
-        for each, size, value in zip(sent, sizes, values, strict=True):
-            axes.annotate(each.codec, (size, value), xytext=(3, 4), textcoords="offset points", fontsize=7)
+        # Codecs of one size share a label, best first, or their names would lie on each other.
+        for size in dict.fromkeys(sizes):
+            same = sorted(
+                (
+                    (value, each.codec)
+                    for each, value in zip(sent, values, strict=True)
+                    if each.head_bytes == size
+                ),
+                reverse=True,
+            )
+            names = ", ".join(name for _, name in same)
+            axes.annotate(names, (size, same[0][0]), xytext=(3, 4), textcoords="offset points", fontsize=7)
         if static is not None:
             accuracy = 100 * float(static.correct.mean())
             axes.axhline(accuracy, color=STATIC, linestyle="--", label="static head, nothing sent")

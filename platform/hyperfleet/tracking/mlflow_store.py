@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -69,6 +70,14 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
+def shown(uri: str) -> str:
+    """Return a store's URI as it may stand in messages and logs: without a password."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)).geturl()
+
+
 def prepare_store(uri: str, experiment: str = EXPERIMENT) -> str:
     """Create store and experiment where they do not exist yet, and return the experiment's id.
 
@@ -93,7 +102,7 @@ def prepare_store(uri: str, experiment: str = EXPERIMENT) -> str:
             return _experiment_id(connect(uri), experiment, artifact_location=artifacts)
     except OSError as error:
         raise ServiceError(
-            f"the tracking store {uri} cannot be created: {error}; "
+            f"the tracking store {shown(uri)} cannot be created: {error}; "
             "name a writable place with MLFLOW_TRACKING_URI"
         ) from error
 
@@ -113,7 +122,7 @@ def connect(uri: str) -> MlflowClient:
         with quiet_mlflow():
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        raise ServiceError(f"the tracking store {uri} cannot be opened: {error}") from error
+        raise ServiceError(f"the tracking store {shown(uri)} cannot be opened: {error}") from error
 
 
 @contextlib.contextmanager
@@ -137,11 +146,11 @@ def _experiment_id(client: MlflowClient, name: str, *, artifact_location: str | 
             return str(client.create_experiment(name, artifact_location=artifact_location))
     except MlflowException as error:
         raise ServiceError(
-            f"experiment {name!r} cannot be opened in {client.tracking_uri}: {error}"
+            f"experiment {name!r} cannot be opened in {shown(client.tracking_uri)}: {error}"
         ) from error
     if found.lifecycle_stage == "deleted":
         raise ConfigError(
-            f"experiment {name!r} was deleted from {client.tracking_uri}; "
+            f"experiment {name!r} was deleted from {shown(client.tracking_uri)}; "
             f"restore it with `mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
     return str(found.experiment_id)
@@ -156,10 +165,12 @@ def _require_reachable(uri: str) -> None:
         urllib.request.urlopen(f"{uri}/health", timeout=PROBE_TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         if error.code >= 500:
-            raise ServiceError(f"the tracking server {uri} answers {error.code} {error.reason}") from error
+            raise ServiceError(
+                f"the tracking server {shown(uri)} answers {error.code} {error.reason}"
+            ) from error
     except (OSError, ValueError) as error:
         raise ServiceError(
-            f"no tracking server answers at {uri} ({error}); start it with `mlflow server`, or unset "
+            f"no tracking server answers at {shown(uri)} ({error}); start it with `mlflow server`, or unset "
             "MLFLOW_TRACKING_URI to keep runs in a local SQLite file"
         ) from error
 

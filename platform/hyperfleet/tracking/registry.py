@@ -20,11 +20,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from hyperfleet.errors import CheckpointError, ConfigError, ModelNotRegisteredError, ServiceError
+from hyperfleet.scratch import forget_unused, mark_used, own_cache
 from hyperfleet.tracking.mlflow_store import (
     absolute_uri,
     connect,
     default_tracking_uri,
     quiet_mlflow,
+    shown,
     sqlite_file,
 )
 
@@ -100,7 +102,9 @@ def register_bundle(
             version = str(created.version)
             client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:
-        raise ServiceError(f"{bundle_dir} cannot be registered in {client.tracking_uri}: {error}") from error
+        raise ServiceError(
+            f"{bundle_dir} cannot be registered in {shown(client.tracking_uri)}: {error}"
+        ) from error
     return version
 
 
@@ -148,11 +152,13 @@ def _registry(model: str, tracking_uri: str | None) -> Iterator[MlflowClient]:
     uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
     database = sqlite_file(uri)
     if database is not None and not database.exists():
-        raise ModelNotRegisteredError(f"no generator {model}: the store {uri} does not exist yet; {REMEDY}")
+        raise ModelNotRegisteredError(
+            f"no generator {model}: the store {shown(uri)} does not exist yet; {REMEDY}"
+        )
     try:
         yield connect(uri)
     except MlflowException as error:
-        raise ServiceError(f"the registry {uri} failed while looking for {model}: {error}") from error
+        raise ServiceError(f"the registry {shown(uri)} failed while looking for {model}: {error}") from error
 
 
 def _version_uri(found: ModelVersion) -> str:
@@ -204,7 +210,9 @@ def _find(client: MlflowClient, model: str) -> ModelVersion:
     if not client.search_registered_models(f"name = '{name}'"):
         names = [each.name for each in client.search_registered_models()]
         held = f"it holds {', '.join(names)}" if names else "it holds no model at all"
-        raise ModelNotRegisteredError(f"no generator {model} in {client.tracking_uri}: {held}; {REMEDY}")
+        raise ModelNotRegisteredError(
+            f"no generator {model} in {shown(client.tracking_uri)}: {held}; {REMEDY}"
+        )
     versions = {str(each.version): each for each in client.search_model_versions(f"name = '{name}'")}
     aliases = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     version = wanted["version"] or aliases.get(wanted["alias"])
@@ -212,7 +220,7 @@ def _find(client: MlflowClient, model: str) -> ModelVersion:
         held = ", ".join(sorted(versions, key=int)) or "none"
         named = ", ".join(f"{alias} -> {target}" for alias, target in aliases.items()) or "none"
         raise ModelNotRegisteredError(
-            f"no generator {model} in {client.tracking_uri}: versions there are {held} "
+            f"no generator {model} in {shown(client.tracking_uri)}: versions there are {held} "
             f"and aliases {named}; {REMEDY}"
         )
     return versions[version]
@@ -237,12 +245,13 @@ def _fetch(client: MlflowClient, found: ModelVersion) -> Path:
 
 
 def _download(artifact_uri: str, tracking_uri: str, expected: str) -> Path:
-    cache = Path(tempfile.gettempdir()) / "hyperfleet-bundles"
+    cache = own_cache("bundles")
     folder = cache / expected
     if folder.exists():
         _check_digest(folder, expected)
+        mark_used(folder)
         return folder
-    cache.mkdir(exist_ok=True)
+    forget_unused(cache)
     with tempfile.TemporaryDirectory(dir=cache) as partial:
         mlflow.artifacts.download_artifacts(artifact_uri, dst_path=partial, tracking_uri=tracking_uri)
         fetched = Path(partial) / expected

@@ -1,0 +1,60 @@
+"""What a node runs: versions and code, to be compared with the driver's."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+# Ours, and the libraries whose objects cross between processes or whose arithmetic decides results.
+OWN_PACKAGES = ("hyperfleet", "actors", "pipelines", "serve_apps")
+LIBRARIES = ("ray", "torch", "numpy", "pyarrow", "safetensors", "timm", "transformers", "mlflow")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeFacts:
+    """What one process found where it runs.
+
+    Attributes:
+        host: name of its machine.
+        versions: of Python and of each of `LIBRARIES`; "missing" for one that is not installed.
+        code: digest of our own modules as this process imports them.
+    """
+
+    host: str
+    versions: dict[str, str]
+    code: str
+
+    def differences(self, other: "NodeFacts") -> list[str]:
+        """Say in what `other` differs from this, empty if it would do the same work."""
+        found = [
+            f"{name} {other.versions[name]} instead of {version}"
+            for name, version in self.versions.items()
+            if other.versions[name] != version
+        ]
+        return found + ["other code of hyperfleet"] * (self.code != other.code)
+
+
+def node_facts() -> NodeFacts:
+    """Look at the interpreter and the packages of this process."""
+    versions = {"Python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    return NodeFacts(host=socket.gethostname(), versions=versions, code=_code_digest())
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for package in OWN_PACKAGES:
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or []) if spec is not None else []:
+            root = Path(place)
+            for path in sorted(root.rglob("*.py")):
+                digest.update(f"{package}/{path.relative_to(root).as_posix()}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

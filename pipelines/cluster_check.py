@@ -1,0 +1,79 @@
+"""Whether every node of a cluster would do what the driver's machine does."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RuntimeEnvSetupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.node_facts import NodeFacts, node_facts
+from hyperfleet.errors import ServiceError
+
+ANSWER_TIMEOUT_S = 90.0
+REMEDY = (
+    "install the same wheel with the same constraints.txt on every node, which `ray up` does for the nodes "
+    "of its cluster file, or start this program in the environment that the nodes have"
+)
+
+
+def check_nodes(timeout_s: float = ANSWER_TIMEOUT_S) -> int:
+    """Ask every node of the connected cluster what it runs, and return how many there are.
+
+    Raises:
+        ServiceError: a node has other versions of Python, of a library or of hyperfleet, lacks one, or does
+            not answer in time.
+    """
+    here = node_facts()
+    asked = {address: _ask(node_id, node_facts) for node_id, address in _nodes().items()}
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=timeout_s)
+    faults = {address: _fault(here, ref, timeout_s) for address, ref in asked.items()}
+    bad = [f"node {address} {fault}" for address, fault in faults.items() if fault]
+    if bad:
+        raise ServiceError(f"{'; '.join(bad)}; {REMEDY}")
+    return len(asked)
+
+
+def clock_skews() -> dict[str, float]:
+    """Return how many seconds the clock of each node is ahead of this one, give or take a call's time."""
+    skews = {}
+    for node_id, address in _nodes().items():
+        ray.get(_ask(node_id, time.time))  # starts the worker, which takes its time
+        before_s = time.time()
+        theirs_s: float = ray.get(_ask(node_id, time.time))
+        skews[address] = theirs_s - (before_s + time.time()) / 2
+    return skews
+
+
+def _nodes() -> dict[str, str]:
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return {node["NodeID"]: str(node["NodeManagerAddress"]) for node in known if node["Alive"]}
+
+
+def _ask(node_id: str, question: Callable[[], Any]) -> Any:
+    on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(_call)
+    return task.options(scheduling_strategy=on_node).remote(question)
+
+
+def _call(question: Callable[[], Any]) -> Any:
+    return question()
+
+
+def _fault(here: NodeFacts, ref: Any, timeout_s: float) -> str:
+    try:
+        there: NodeFacts = ray.get(ref, timeout=0)
+    except GetTimeoutError:
+        return f"has not answered in {timeout_s:.0f} s"
+    except RuntimeEnvSetupError as error:
+        return f"could not take the code of this program: {_first_line(error)}"
+    except (RayError, ImportError) as error:
+        return f"cannot run our code: {_first_line(error)}"
+    differences = here.differences(there)
+    return f"has {', '.join(differences)}" if differences else ""
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

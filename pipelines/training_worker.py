@@ -1,0 +1,139 @@
+"""What each Ray Train worker runs; rank 0 writes checkpoints and tells the driver what it measured."""
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import Checkpoint
+from ray.train.torch import get_device, prepare_model
+
+from actors.meters import TrainMeter
+from actors.node_folder import NodeFolder
+from actors.progress_board import TrainProgress
+from hyperfleet.bundle import replace_folder
+from hyperfleet.cloud.assembly import assemble
+from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
+from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
+from hyperfleet.methods.base import WARM
+
+BEST = "best"
+# Bundles that a run is to end with: part of every checkpoint, since no other folder reaches the driver from
+# wherever a worker runs, and since what is resumed must know them as well.
+KEPT = "kept"
+PROGRESS_INTERVAL_S = 0.5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSpec:
+    """What every worker is told.
+
+    Attributes:
+        train: method, encoder, seed and schedule.
+        data: the data set.
+        warm_start: a bundle whose device model replaces the first stage.
+        use_gpu: whether the worker has one.
+        board: handle of the driver's `ProgressBoard`.
+        run_id: the run, in metrics and logs.
+    """
+
+    train: TrainConfig
+    data: NodeFolder
+    warm_start: NodeFolder | None
+    use_gpu: bool
+    board: Any
+    run_id: str
+
+
+def keep_bundles(kept: Path, trainer: Trainer, files: BundleFiles, result: EpochResult) -> None:
+    """Write the best model so far, and the one that ends the first stage, into the folder `kept`."""
+    if result.is_best:
+        replace_folder(kept / BEST, lambda folder: save_trained(folder, trainer, files))
+    if result.ends_stage and result.stage == WARM:
+        replace_folder(kept / WARM, lambda folder: save_trained(folder, trainer, files))
+
+
+def train_worker(loop: dict[str, WorkerSpec]) -> None:
+    """Train from the last checkpoint, the warm start or the beginning, and report after each epoch."""
+    spec = loop["spec"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    if not spec.use_gpu:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    assembled = assemble(spec.train, spec.data.path(), rank=rank, world_size=world_size)
+    trainer, files = assembled.trainer, assembled.files
+    with tempfile.TemporaryDirectory(prefix="hyperfleet-kept-") as scratch:
+        kept = Path(scratch) / KEPT
+        kept.mkdir()
+        start, restore = _start(spec, trainer, kept)
+        device: torch.device = get_device()
+        trainer.to(device)
+        trainer.wrap = prepare_model
+        tell = _Teller(spec, trainer.num_steps(start)) if rank == 0 else None
+        if tell is not None:
+            spec.board.post_params.remote({"weights_origin": trainer.weights_origin})
+            _log.info(
+                "training starts", extra={"run_id": spec.run_id, "step": start.step, "workers": world_size}
+            )
+        for result in trainer.run(start=start, restore=restore, on_step=tell):
+            best = {"best_validation_score": trainer.best_score} if trainer.best_score >= 0 else {}
+            with tempfile.TemporaryDirectory(prefix="hyperfleet-checkpoint-") as folder:
+                saved = None
+                if rank == 0:
+                    keep_bundles(kept, trainer, files, result)
+                    save_checkpoint(Path(folder), trainer, result.position, files)
+                    shutil.copytree(kept, Path(folder) / KEPT, copy_function=os.link)
+                    saved = Checkpoint.from_directory(folder)
+                    # Before the checkpoint: an epoch that is lost with its worker is told once more and
+                    # counted once, one whose checkpoint is there is never told again.
+                    named = {f"{result.stage}/{name}": value for name, value in result.metrics.items()}
+                    spec.board.post_metrics.remote(result.position.step, {**named, **best})
+                    assert tell is not None
+                    tell.epoch(result)
+                ray.train.report({**result.metrics, **best}, checkpoint=saved)
+
+
+def _start(spec: WorkerSpec, trainer: Trainer, kept: Path) -> tuple[Position, Any]:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            if (Path(folder) / KEPT).exists():
+                shutil.copytree(Path(folder) / KEPT, kept, dirs_exist_ok=True)
+            return resume(Path(folder), trainer)
+    if spec.warm_start is not None:
+        return warm_start(spec.warm_start.path(), trainer), None
+    return Position(), None
+
+
+class _Teller:
+    """Tells the driver how far the training is, not more often than anyone looks."""
+
+    def __init__(self, spec: WorkerSpec, num_steps: int) -> None:
+        self._spec = spec
+        self._num_steps = num_steps
+        self._next_s = 0.0
+        self._meter = TrainMeter(spec.run_id)
+
+    def __call__(self, position: Position, _: int) -> None:
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
+        stage = self._spec.train.stages()[position.stage].name
+        note = f"stage {stage}, epoch {position.epoch + 1}"
+        self._spec.board.post.remote(TrainProgress(step=position.step, num_steps=self._num_steps, note=note))
+        self._meter.at(position.step)
+
+    def epoch(self, result: EpochResult) -> None:
+        """Tell what an epoch brought."""
+        step = result.position.step
+        self._meter.at(step)
+        self._meter.measured(result.stage, result.metrics)
+        of = {"run_id": self._spec.run_id, "stage": result.stage, "step": step}
+        _log.info("epoch done: %s", result.metrics, extra=of)

@@ -1,0 +1,35 @@
+"""What the service counts about itself. Nothing here knows Ray: a replica gives it Ray's metrics."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from serve_apps.head_service import EncodedHeads
+
+
+class Meter(Protocol):
+    """Counts requests, batches, bytes and refusals."""
+
+    def answered(self, heads: "EncodedHeads", num_heads: int) -> None:
+        """Count a request that got its heads."""
+        ...
+
+    def refused(self, reason: str) -> None:
+        """Count one that got none; `reason` is the name of an error or of an HTTP status."""
+        ...
+
+    def generated(self, num_heads: int) -> None:
+        """Count a batch."""
+        ...
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def answered(self, heads: "EncodedHeads", num_heads: int) -> None:
+        """Do nothing."""
+
+    def refused(self, reason: str) -> None:
+        """Do nothing."""
+
+    def generated(self, num_heads: int) -> None:
+        """Do nothing."""

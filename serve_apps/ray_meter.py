@@ -1,0 +1,58 @@
+"""The service's metrics through Ray's exporter: `:8090/metrics` of each node, for Prometheus.
+
+Ray puts `ray_` before and, for counters, `_total` after these names, and adds application, deployment and
+replica.
+"""
+
+from ray.serve.metrics import Counter, Histogram
+
+from serve_apps.head_service import EncodedHeads
+
+# A head of 1,501 answers takes from 1 ms, in a full batch, to seconds in a queue that is too long.
+_LATENCY_BOUNDARIES_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
+_BATCH_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]
+
+
+class RayMeter:
+    """Metrics of one replica; made inside it, since Ray's metrics know where they are counted."""
+
+    def __init__(self) -> None:
+        of_codec = ("model", "version", "codec")
+        self._requests = _counter("hyperfleet_requests", "requests that got heads", of_codec)
+        self._heads = _counter("hyperfleet_heads", "heads generated for them", of_codec)
+        self._bytes = _counter("hyperfleet_reply_bytes", "bytes of replies", of_codec)
+        self._refusals = _counter("hyperfleet_refusals", "requests without heads", ("reason",))
+        self._batches = Histogram(
+            "hyperfleet_batch_heads", description="heads generated together", boundaries=_BATCH_BOUNDARIES
+        )
+        self._latency = Histogram(
+            "hyperfleet_latency_s",
+            description="where a request's time in the replica went",
+            boundaries=_LATENCY_BOUNDARIES_S,
+            tag_keys=("part",),
+        )
+
+    def answered(self, heads: EncodedHeads, num_heads: int) -> None:
+        """Count a request that got its heads."""
+        info = heads.served.info
+        tags = {"model": info.name, "version": info.version, "codec": heads.codec}
+        self._requests.inc(1, tags)
+        self._heads.inc(num_heads, tags)
+        self._bytes.inc(len(heads.body), tags)
+        # A clock's grain can make a wait of nothing slightly less than that.
+        self._latency.observe(max(heads.queue_s, 0.0), {"part": "queue"})
+        self._latency.observe(heads.generate_s, {"part": "generate"})
+        self._latency.observe(heads.encode_s, {"part": "encode"})
+
+    def refused(self, reason: str) -> None:
+        """Count a request that got none."""
+        self._refusals.inc(1, {"reason": reason})
+
+    def generated(self, num_heads: int) -> None:
+        """Count a batch."""
+        self._batches.observe(num_heads)
+
+
+def _counter(name: str, description: str, tag_keys: tuple[str, ...]) -> Counter:
+    # Ray's annotation knows a single key only; any number will do.
+    return Counter(name, description=description, tag_keys=tag_keys)  # type: ignore[arg-type]

@@ -1,0 +1,535 @@
+"""`make chaos`: every kind of process killed at a random moment under load, and what that cost.
+
+A Ray cluster on this machine, an MLflow server, the service with two replicas and a fleet. Each event draws
+its moment from its own seed, kills, waits until all is well again and checks what must hold: no device lost,
+no request doubled or failed, no checkpoint corrupt. Exit code 1 if anything does not.
+
+    python tests/cluster/chaos.py [--seed 0] [--only replica proxy ...]
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+from load import Load
+from mlflow import MlflowClient
+from ray import serve
+from ray.cluster_utils import Cluster
+from rich.console import Console
+from rich.table import Table
+
+import serve_apps
+from hyperfleet.client import served_model
+from hyperfleet.cloud.training import TrainConfig
+from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
+from hyperfleet.emulation.run_log import differences
+from hyperfleet.emulation.scenario.arrivals import Poisson
+from hyperfleet.emulation.scenario.policies import EveryN
+from hyperfleet.emulation.scenario.scenario import Scenario
+from pipelines.emulate_scenario import ScenarioResult, ScenarioRunConfig, run_scenario
+from pipelines.render_data import render
+from pipelines.runtime import connect, disconnect
+from pipelines.storage import VARIABLE
+from pipelines.train_generator import TrainResult, TrainRunConfig, train
+
+DATA = FleetQAConfig(num_seen_devices=24, num_held_out_devices=2, history_clips=4, live_clips=2)
+SCHEDULE = TrainConfig(warm_epochs=1, epochs=4, batch_size=16)
+SCENARIO = Scenario(
+    name="chaos",
+    registered_devices=500,
+    active_devices=500,
+    duration_s=120.0,
+    arrivals=Poisson(per_device_per_s=0.05),
+    policy=EveryN(n=1),
+    codec="rank4",
+)
+MLFLOW_PORT = 5055
+# Longest wait for anything to be well again.
+PATIENCE_S = 180.0
+# Parts of an undisturbed run's time between which the moment is drawn.
+EARLIEST, LATEST = 0.2, 0.7
+# Load before, and at least after, a kill in the service.
+CALM_S = 4.0
+
+
+class BrokenError(Exception):
+    """Something that must hold does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What an event cost: how long until all was well again, and what was looked at."""
+
+    recovery_s: float
+    checked: str
+
+
+@dataclass(kw_only=True)
+class World:
+    """Everything that is killed, and what an undisturbed run of each kind gave."""
+
+    root: Path
+    cluster: Cluster
+    mlflow: "MlflowServer"
+    console: Console
+    undisturbed: dict[str, TrainResult] = field(default_factory=dict)
+    calm: ScenarioResult | None = None
+
+    @property
+    def uri(self) -> str:
+        """The tracking server."""
+        return self.mlflow.uri
+
+    def train(self, name: str, method: str = "fine_tuning") -> TrainResult:
+        """Run a training into a folder of its own."""
+        schedule = replace(SCHEDULE, method=method)
+        return train(
+            TrainRunConfig(
+                data=self.root / "data",
+                output=self.root / name,
+                tracking_uri=self.uri,
+                num_workers=2,
+                train=schedule,
+                max_failures=5,
+            )
+        )
+
+    def emulate(self, name: str) -> ScenarioResult:
+        """Run the scenario on two hosts."""
+        return run_scenario(
+            ScenarioRunConfig(
+                scenario=SCENARIO,
+                hosts=2,
+                data=self.root / "data",
+                tracking_uri=self.uri,
+                output=self.root / name,
+            )
+        )
+
+
+class MlflowServer:
+    """A real tracking server on a SQLite file, which can be killed and started again."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.uri = f"http://127.0.0.1:{MLFLOW_PORT}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(MLFLOW_PORT),
+        ]
+        store = ["--backend-store-uri", f"sqlite:///{self._root}/mlflow.db", "--workers", "1"]
+        artifacts = ["--artifacts-destination", str(self._root / "artifacts")]
+        with (self._root / "mlflow.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *store, *artifacts], stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for("MLflow answers", self.answers)
+
+    def answers(self) -> bool:
+        """Tell whether it does."""
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Kill it and all its workers at once."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def wait_for(what: str, is_so: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
+    """Wait until it is so, and return how long that took."""
+    started = time.monotonic()
+    while not is_so():
+        if time.monotonic() - started > patience_s:
+            raise BrokenError(f"{what}: not in {patience_s:.0f} s")
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def processes(*words: str) -> list[psutil.Process]:
+    """Return the processes whose command line holds all these words."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            line = " ".join(process.cmdline())
+            if process.pid != os.getpid() and all(word in line for word in words):
+                found.append(process)
+    return found
+
+
+def kill(process: psutil.Process) -> None:
+    """Kill it without warning."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+
+
+class Killer:
+    """Kills in a thread, once `when` has come and `victims` returns somebody; keeps when that was."""
+
+    def __init__(
+        self, when: Callable[[], bool], victims: Callable[[], list[psutil.Process]], rng: random.Random
+    ):
+        self.killed_at: float | None = None
+        self._thread = threading.Thread(target=self._run, args=(when, victims, rng), daemon=True)
+        self._thread.start()
+
+    def _run(
+        self, when: Callable[[], bool], victims: Callable[[], list[psutil.Process]], rng: random.Random
+    ) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline_s:
+            if when() and (alive := victims()):
+                kill(rng.choice(alive))
+                self.killed_at = time.monotonic()
+                return
+            time.sleep(0.02)
+
+    def moment(self) -> float:
+        """Return when it killed, on the clock of `time.monotonic`."""
+        self._thread.join()
+        if self.killed_at is None:
+            raise BrokenError("nobody was killed: the run was over before")
+        return self.killed_at
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """Return the checkpoints in a run's folder."""
+    return list(output.glob("checkpoints/checkpoint_*/progress.json"))
+
+
+def hosts() -> list[psutil.Process]:
+    """Return the processes that compute for devices."""
+    return processes("ray::AnswerHost")
+
+
+def host_actor(world: World, rng: random.Random) -> Outcome:
+    """A process that computes for devices."""
+    assert world.calm is not None
+    at_s = rng.uniform(EARLIEST, LATEST) * world.calm.wall_s
+    killer = Killer(wait_then(lambda: len(hosts()) >= 2, at_s), hosts, rng)
+    result = world.emulate("host-actor")
+    killer.moment()
+    return _same_log(world, result)
+
+
+def raylet(world: World, rng: random.Random) -> Outcome:
+    """The raylet of a node, and with it all that runs there."""
+    assert world.calm is not None
+    node = world.cluster.add_node(num_cpus=1, resources={"device_host": 4})
+    world.cluster.wait_for_nodes()
+    at_s = rng.uniform(EARLIEST, LATEST) * world.calm.wall_s
+    pid = node.all_processes["raylet"][0].process.pid
+    killer = Killer(wait_then(lambda: len(hosts()) >= 2, at_s), lambda: [psutil.Process(pid)], rng)
+    result = world.emulate("raylet")
+    killer.moment()
+    with contextlib.suppress(Exception):  # what is left of a node that is dead already
+        world.cluster.remove_node(node, allow_graceful=False)
+    return _same_log(world, result)
+
+
+def wait_then(is_so: Callable[[], bool], after_s: float) -> Callable[[], bool]:
+    """Return a condition that holds `after_s` seconds after `is_so` first did."""
+    first: list[float] = []
+
+    def come() -> bool:
+        if not first and is_so():
+            first.append(time.monotonic())
+        return bool(first) and time.monotonic() - first[0] >= after_s
+
+    return come
+
+
+def _same_log(world: World, result: ScenarioResult) -> Outcome:
+    assert world.calm is not None
+    if not result.deaths:
+        raise BrokenError("the pool saw no death")
+    found = differences(world.calm.log, result.log)
+    if found:
+        raise BrokenError(f"the log differs from an undisturbed one: {'; '.join(found)}")
+    rows = result.log.answers().num_rows
+    recovery_s = max(death.recovery_s or 0.0 for death in result.deaths)
+    return Outcome(recovery_s=recovery_s, checked=f"{rows:,} answers, log equal to the undisturbed one")
+
+
+@contextlib.contextmanager
+def service(world: World) -> Iterator[Load]:
+    """Serve the newest model with two replicas, under load."""
+    url = serve_apps.start(serve_apps.GeneratorArgs(tracking_uri=world.uri, replicas=2), 0)
+    try:
+        wait_for("two replicas", lambda: len(replicas()) == 2)
+        with Load(url=url, model=served_model(url, task="open-ended-qa")) as load:
+            time.sleep(CALM_S)
+            yield load
+    finally:
+        serve_apps.stop()
+
+
+def replicas() -> list[psutil.Process]:
+    """Processes of the generator's replicas that have started."""
+    return processes("ServeReplica:generator:ParameterGenerator")
+
+
+def _under_load(load: Load, kill_at: Callable[[], None], is_well: Callable[[], bool]) -> Outcome:
+    before = len(load.sent)
+    kill_at()
+    recovery_s = wait_for("the service is whole again", is_well)
+    time.sleep(CALM_S)
+    if load.failed:
+        raise BrokenError(f"{len(load.failed)} requests failed, the first: {load.failed[0].fault}")
+    during = len(load.sent) - before
+    again = sum(each.num_tries > 1 for each in load.sent)
+    if during == 0:
+        raise BrokenError("no request was answered after the kill")
+    said = (
+        f"{len(load.sent):,} requests, 0 failed, {again} asked again, p99 {1e3 * load.latency_s(99):.0f} ms"
+    )
+    return Outcome(recovery_s=recovery_s, checked=said)
+
+
+def replica(world: World, rng: random.Random) -> Outcome:
+    """One of the service's two replicas."""
+    with service(world) as load:
+        victim = rng.choice(replicas())
+        time.sleep(rng.uniform(0, CALM_S))
+
+        def whole() -> bool:
+            alive = replicas()
+            return len(alive) == 2 and victim.pid not in {each.pid for each in alive} and _is_healthy()
+
+        return _under_load(load, lambda: kill(victim), whole)
+
+
+def proxy(world: World, rng: random.Random) -> Outcome:
+    """The process that devices connect to."""
+    with service(world) as load:
+        victim = rng.choice(processes("ProxyActor") or processes("haproxy"))
+        time.sleep(rng.uniform(0, CALM_S))
+        sent = len(load.sent)
+        return _under_load(
+            load,
+            lambda: kill(victim),
+            lambda: not victim.is_running() and len(load.sent) > sent + 2 * load.devices and _is_healthy(),
+        )
+
+
+def controller(world: World, rng: random.Random) -> Outcome:
+    """Serve's controller, which replaces what dies."""
+    with service(world) as load:
+        victim = rng.choice(processes("ray::ServeController"))
+        time.sleep(rng.uniform(0, CALM_S))
+
+        def whole() -> bool:
+            alive = {each.pid for each in processes("ray::ServeController")}
+            return bool(alive - {victim.pid}) and _is_healthy()
+
+        return _under_load(load, lambda: kill(victim), whole)
+
+
+def _is_healthy() -> bool:
+    try:
+        status = serve.status().applications["generator"]
+    except Exception:  # the controller may be the one that is away
+        return False
+    return status.status == "RUNNING"
+
+
+def train_worker(world: World, rng: random.Random) -> Outcome:
+    """A worker of Ray Train."""
+    output = world.root / "train-worker"
+    num = rng.randint(1, 2)
+    killer = Killer(lambda: len(checkpoints(output)) >= num, lambda: processes("RayTrainWorker"), rng)
+    seen: list[float] = []
+    watcher = threading.Thread(target=_first_after, args=(killer, output, seen), daemon=True)
+    watcher.start()
+    result = world.train("train-worker")
+    killed_at = killer.moment()
+    watcher.join(timeout=5)
+    return _same_training(world, result, (seen[0] if seen else time.monotonic()) - killed_at)
+
+
+def _first_after(killer: Killer, output: Path, seen: list[float]) -> None:
+    """Note when the first checkpoint after the kill is there: training goes on."""
+    while killer.killed_at is None:
+        time.sleep(0.02)
+    before = {path.parent.name for path in checkpoints(output)}
+    while not {path.parent.name for path in checkpoints(output)} - before:
+        time.sleep(0.05)
+    seen.append(time.monotonic())
+
+
+DRIVER = """
+import sys
+sys.path[:0] = sys.argv[1:4]
+from chaos import World, MlflowServer, Console
+from pathlib import Path
+from pipelines.runtime import connect
+root = Path(sys.argv[4])
+connect()
+World(root=root, cluster=None, mlflow=MlflowServer(root), console=Console()).train("driver")
+"""
+
+
+def driver(world: World, rng: random.Random) -> Outcome:
+    """The program that started a training; the same command goes on with it."""
+    here = Path(__file__).parent
+    places = [str(here), str(here.parents[1]), str(here.parents[1] / "platform")]
+    running = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *places, str(world.root)], start_new_session=True, cwd=world.root
+    )
+    num = rng.randint(1, 2)
+    wait_for("the driver's training", lambda: len(checkpoints(world.root / "driver")) >= num)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    started = time.monotonic()
+    result = world.train("driver")
+    return _same_training(world, result, time.monotonic() - started)
+
+
+def mlflow_server(world: World, rng: random.Random) -> Outcome:
+    """The tracking server, while a training reports to it; it comes back before the end."""
+    output = world.root / "mlflow-server"
+    outcome: dict[str, float] = {}
+
+    def strike() -> None:
+        wait_for("a checkpoint", lambda: len(checkpoints(output)) >= 1)
+        time.sleep(rng.uniform(0, 2))
+        world.mlflow.kill()
+        time.sleep(rng.uniform(2, 5))
+        started = time.monotonic()
+        world.mlflow.start()
+        outcome["recovery_s"] = time.monotonic() - started
+
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    try:
+        result = world.train("mlflow-server")
+    except Exception as error:
+        # Over before the server was back: the same command once more records the rest.
+        thread.join()
+        world.console.print(f"  after {type(error).__name__}: the same command again", highlight=False)
+        result = world.train("mlflow-server")
+    thread.join()
+    return _same_training(world, result, outcome["recovery_s"])
+
+
+def _same_training(world: World, result: TrainResult, recovery_s: float) -> Outcome:
+    calm = world.undisturbed["fine_tuning"]
+    if result.metrics != calm.metrics:
+        raise BrokenError(f"metrics {result.metrics}, undisturbed {calm.metrics}")
+    model = "model.safetensors"
+    if (result.bundle / model).read_bytes() != (calm.bundle / model).read_bytes():
+        raise BrokenError("the model differs from an undisturbed run's")
+    client = MlflowClient(tracking_uri=world.uri)
+    steps = [[p.step for p in client.get_metric_history(r.run_id, "step")] for r in (result, calm)]
+    if steps[0] != steps[1]:
+        raise BrokenError(f"epochs recorded {steps[0]}, undisturbed {steps[1]}")
+    return Outcome(
+        recovery_s=recovery_s, checked=f"{len(steps[0])} epochs once each, model equal to the digit"
+    )
+
+
+EVENTS: dict[str, Callable[[World, random.Random], Outcome]] = {
+    "host actor": host_actor,
+    "raylet": raylet,
+    "replica": replica,
+    "proxy": proxy,
+    "controller": controller,
+    "train worker": train_worker,
+    "driver": driver,
+    "MLflow server": mlflow_server,
+}
+
+
+@contextlib.contextmanager
+def world_of(root: Path, console: Console) -> Iterator[World]:
+    """Start cluster and server, render, train, and run everything once undisturbed."""
+    os.environ[VARIABLE] = str(root)
+    mlflow = MlflowServer(root)
+    mlflow.start()
+    roles = {"device_host": 8, "train_worker": 2, "generator": 4}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False, "resources": roles}
+    )
+    os.environ["RAY_ADDRESS"] = cluster.address
+    try:
+        connect()
+        world = World(root=root, cluster=cluster, mlflow=mlflow, console=console)
+        render(DATA, root / "data", show_progress=False)
+        for method in ("fine_tuning", "cdc_mmpg"):
+            console.print(f"undisturbed training of {method}", highlight=False)
+            world.undisturbed[method] = world.train(f"undisturbed-{method}", method)
+        os.chdir(root)  # kept features go there
+        world.emulate("encode")
+        console.print("undisturbed scenario", highlight=False)
+        world.calm = world.emulate("undisturbed")
+        yield world
+    finally:
+        disconnect()
+        cluster.shutdown()
+        with contextlib.suppress(ProcessLookupError):
+            mlflow.kill()
+
+
+def main() -> int:
+    """Run the events, print the table and one line of JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=sorted(EVENTS), default=list(EVENTS))
+    arguments = parser.parse_args()
+    console = Console()
+    root = Path(tempfile.mkdtemp(prefix="hyperfleet-chaos-"))
+    table = Table("killed", "seed", "recovery, s", "what holds", title="processes killed under load")
+    broken = []
+    started = time.monotonic()
+    with world_of(root, console) as world:
+        for name in arguments.only:
+            seed = f"{arguments.seed}/{name}"
+            console.print(f"-- {name}", highlight=False)
+            try:
+                outcome = EVENTS[name](world, random.Random(seed))
+                table.add_row(name, seed, f"{outcome.recovery_s:.1f}", outcome.checked)
+            except BrokenError as error:
+                broken.append(name)
+                table.add_row(name, seed, "-", f"[bold red]{error}[/]")
+    console.print(table)
+    wall_s = round(time.monotonic() - started, 1)
+    console.print(
+        json.dumps({"events": len(arguments.only), "broken": broken, "wall_s": wall_s}), highlight=False
+    )
+    if not broken:
+        shutil.rmtree(root, ignore_errors=True)
+    return int(bool(broken))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
