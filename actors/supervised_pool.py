@@ -131,6 +131,11 @@ class SupervisedPool:
         """Process ids of the hosts that have started."""
         return tuple(host.pid for host in self._hosts if host.starting is None)
 
+    @property
+    def host_nodes(self) -> tuple[str, ...]:
+        """Ray nodes of the hosts that have started."""
+        return tuple(host.node for host in self._hosts if host.starting is None)
+
     def run(self, jobs: Iterable[Job], on_result: Callable[[Job, Any], None]) -> None:
         """Have every job done and give each result to `on_result` once, in the order of `jobs`.
 

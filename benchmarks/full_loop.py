@@ -137,7 +137,7 @@ class Loop:
             log = RunLog.begin(Path(folder) / "log", scenario, {})
             run = ScenarioRun(scenario, plan, windows, self._table, log)
             jobs = (Job(key=each, method="answer", args=(each.row, each.head_row)) for each in run.pairs())
-            self.pool.run(jobs, lambda job, result: run.answered(job.key, *result))  # type: ignore[arg-type]
+            self.pool.run(jobs, lambda job, result: run.answered(job.key, *result))  # type: ignore[arg-type]  # keys are Pairs
         return len(plan.time_s)
 
 

@@ -26,6 +26,7 @@ from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.datasets import Corpus
 from hyperfleet.device.group import check_comparable
+from hyperfleet.emulation.ahead import ahead
 from hyperfleet.emulation.bursts import measure_bursts
 from hyperfleet.emulation.feature_table import (
     FeatureTable,
@@ -181,7 +182,8 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
     plan = draw_plan(scenario, Material.of(table.device_id, data.seen))
     started = time.perf_counter()
     real = None
-    windows: Iterable[Window] = virtual_windows(scenario, plan, work, table)
+    # Ahead, since who reads them also looks after the hosts.
+    windows: Iterable[Window] = ahead(virtual_windows(scenario, plan, work, table))
     if config.clock == "real":
         real = _in_real_time(config, models, personal, plan, work, table, console)
         windows = real.windows

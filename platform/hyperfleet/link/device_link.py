@@ -1,8 +1,6 @@
 """The link of one device: one message after the other each way, with delay, jitter, loss and outages.
 
-What a device draws depends on the seed, its id and the number of the message alone. The draws are the
-SplitMix64 generator's (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA
-2014), reached by index: a generator object for each of 100,000 devices would cost more than their links.
+What a device draws depends on the seed, its id and the number of the message alone.
 """
 
 import math
@@ -12,12 +10,11 @@ from typing import NamedTuple
 
 from hyperfleet.link.conditions import LinkConditions
 from hyperfleet.link.trace import RateTrace
+from hyperfleet.seeding import draw64
 
 # What a TCP segment carries on an Ethernet-sized path with time stamps.
 PACKET_BYTES = 1448
 
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
 _NO_GAP = (math.inf, math.inf)
 
 Pauses = Sequence[tuple[float, float]]
@@ -39,17 +36,9 @@ class Transfer(NamedTuple):
     num_lost_packets: int
 
 
-def _draw(key: int, index: int) -> int:
-    """Return the 64-bit draw number `index` of the stream `key`."""
-    z = (key + (index + 1) * _GOLDEN) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
-
-
 def _unit(key: int, index: int) -> float:
     """Return a draw above 0 and below 1."""
-    return ((_draw(key, index) >> 12) + 0.5) * 2.0**-52
+    return ((draw64(key, index) >> 12) + 0.5) * 2.0**-52
 
 
 class _Lane:
@@ -88,7 +77,7 @@ class _Lane:
         sent_bytes = num_bytes
         through_s, air_s = self._move(begin_s, num_bytes, pauses)
         if conditions.loss or conditions.jitter_s:
-            message_key = _draw(self._key, self._num_messages)
+            message_key = draw64(self._key, self._num_messages)
             self._num_messages += 1
             if conditions.jitter_s:
                 delay_s -= conditions.jitter_s * math.log(_unit(message_key, 0))
@@ -117,7 +106,7 @@ class _Lane:
         # The last packet carries the rest; it stays the last of those sent again, if it is one of them.
         short_by = num_packets * PACKET_BYTES - num_bytes
         while num_packets:
-            round_key = _draw(message_key, len(rounds) + 1)
+            round_key = draw64(message_key, len(rounds) + 1)
             lost, position = 0, -1
             last_lost = False
             while True:
@@ -199,14 +188,14 @@ class DeviceLink:
     __slots__ = ("_downlink", "_uplink", "trace_offset_s")
 
     def __init__(self, conditions: LinkConditions, seed: int, device_id: int) -> None:
-        key = _draw(_draw(seed & _MASK, 0), device_id)
+        key = draw64(draw64(seed, 0), device_id)
         uplink, downlink = conditions.uplink, conditions.downlink
         # One point for both directions, which were recorded at the same moment.
         periods_s = [trace.period_s for trace in (uplink, downlink) if trace.steady_mib_per_s is None]
         self.trace_offset_s = _unit(key, 0) * max(periods_s, default=0.0)
-        handover_key = _draw(key, 3)
-        self._uplink = _Lane(conditions, uplink, _draw(key, 1), handover_key, self.trace_offset_s)
-        self._downlink = _Lane(conditions, downlink, _draw(key, 2), handover_key, self.trace_offset_s)
+        handover_key = draw64(key, 3)
+        self._uplink = _Lane(conditions, uplink, draw64(key, 1), handover_key, self.trace_offset_s)
+        self._downlink = _Lane(conditions, downlink, draw64(key, 2), handover_key, self.trace_offset_s)
 
     def up(self, start_s: float, num_bytes: int, pauses: Pauses = ()) -> Transfer:
         """Send `num_bytes` to the cloud at `start_s` (seconds, >= 0).
