@@ -247,7 +247,7 @@ def _take_bundles(checkpoint: Checkpoint, output: Path) -> None:
         replace_folder(output / bundle.name, lambda target: shutil.copytree(bundle, target))
 
     with checkpoint.as_directory() as folder:
-        for bundle in (Path(folder) / KEPT).iterdir():
+        for bundle in (Path(folder) / KEPT).glob("*"):
             take(bundle)
 
 

@@ -4,6 +4,7 @@ The machines are namespaces of this one (see machines.py). Each step is a comman
 it printed is kept, and the table at the end says how long it took.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -12,12 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from load import Load
 from machines import Machines, what_is_missing
+
+from hyperfleet.client import served_model
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -81,8 +85,9 @@ def write_cluster(folder: Path, machines: Machines) -> Path:
     first = config["setup_commands"][0]
     config["setup_commands"][0] = first.replace("/mnt/hyperfleet", str(machines.shared))
     assert config["setup_commands"][0] != first, "the cluster file sets no storage"
-    for name in ("constraints.txt", "serve_apps"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "serve_apps").mkdir()
+    for name in ("constraints.txt", "serve_apps/tuned.env"):
+        shutil.copy(ROOT / name, folder / name)
     path = folder / "cluster.local.yaml"
     path.write_text(yaml.safe_dump(config, width=10_000))
     return path
@@ -114,14 +119,14 @@ def accept(launcher: Launcher, machines: Machines) -> None:
     step("hyperfleet doctor", lambda: launcher.exec("hyperfleet doctor").strip().splitlines()[-1])
     step(
         "render",
-        lambda: launcher.exec("hyperfleet data render --scale smoke --output $HYPERFLEET_STORAGE/data"),
+        lambda: launcher.exec("hyperfleet data render --scale smoke"),
     )
     for method, warm in (("fine_tuning", ""), ("cdc_mmpg", "--warm-start outputs/fine_tuning/warm")):
         step(
             f"train {method} on two nodes",
             lambda method=method, warm=warm: (
                 launcher.exec(
-                    "hyperfleet train --data $HYPERFLEET_STORAGE/data --num-workers 2 "
+                    "hyperfleet train --data data/smoke --num-workers 2 "
                     f"--output outputs/{method} --train.method {method} --train.warm-epochs 1 "
                     f"--train.epochs 1 --train.batch-size 16 {warm}",
                     timeout_s=600,
@@ -141,11 +146,13 @@ def accept(launcher: Launcher, machines: Machines) -> None:
     )
     step("a notebook's driver through Ray Client", lambda: ray_client(launcher, machines, token))
     step("a wrong token is refused", lambda: wrong_token(launcher, head))
-    step("a worker node dies and comes back", lambda: lose_a_node(launcher, machines))
+    step("a worker node dies under load and comes back", lambda: lose_a_node(launcher, machines, client))
+    step("a machine is cut off under load", lambda: cut_off(launcher, machines, client))
+    alive = [machines.head, *machines.workers[1:]]
     step("ray down", lambda: launcher.run("ray", "down", "-y", launcher.cluster.name))
     step(
         "workers leave",
-        lambda: wait_for("no raylet", lambda: not any(m.pids("raylet/[r]aylet") for m in machines.machines)),
+        lambda: wait_for("no raylet", lambda: not any(m.pids("raylet/[r]aylet") for m in alive)),
     )
 
 
@@ -190,11 +197,14 @@ def fleet(launcher: Launcher, machines: Machines, options: str, before: str = ""
     output = f"$HYPERFLEET_STORAGE/fleet-{name}"
     said = launcher.exec(
         f"{before}hyperfleet fleet --scenario capacity --devices {DEVICES} --duration-s 20 --hosts 3 "
-        f"--data $HYPERFLEET_STORAGE/data --output {output} {options}",
+        f"--data data/smoke --output {output} {options}",
         timeout_s=600,
     )
-    caches = [len(machine.pids("ray::[A]nswerHost")) for machine in machines.machines]
-    return f"{said.strip().splitlines()[-1]} (hosts left: {caches})"
+    # The data set lies on the head's own disk: a machine that has a copy had a host, and one copy for all.
+    copies = [int(m.run("ls -d /tmp/hyperfleet-root/folders/*/ | wc -l")) for m in machines.machines]
+    if copies != [1] * len(copies):
+        raise SystemExit(f"copies of the data set on the machines: {copies}, expected one on each")
+    return said.strip().splitlines()[-1]
 
 
 CLIENT = """
@@ -232,15 +242,48 @@ def wrong_token(launcher: Launcher, head: str) -> str:
     return said.strip().splitlines()[-1][:160]
 
 
-def lose_a_node(launcher: Launcher, machines: Machines) -> str:
-    """Kill a worker's raylet; the autoscaler starts it again by ssh."""
+def lose_a_node(launcher: Launcher, machines: Machines, client: str) -> str:
+    """Kill a worker's raylet under load; the autoscaler starts it again by ssh."""
     worker = machines.workers[-1]
     (raylet, *_) = worker.pids("raylet/[r]aylet")
-    started = time.monotonic()
-    worker.run(f"kill -9 {raylet}")
-    wait_for("the death is noticed", lambda: nodes_alive(launcher) == 2)
-    wait_for("the node is back", lambda: nodes_alive(launcher) == 3, timeout_s=240)
-    return f"back after {time.monotonic() - started:.0f} s"
+    with under_load(machines, client) as load:
+        struck_s = time.monotonic()
+        worker.run(f"kill -9 {raylet}")
+        wait_for("the death is noticed", lambda: nodes_alive(launcher) == 2)
+        wait_for("the node is back", lambda: nodes_alive(launcher) == 3, timeout_s=240)
+        seconds = time.monotonic() - struck_s
+    return f"back after {seconds:.0f} s; {checked(load, struck_s)}"
+
+
+def cut_off(launcher: Launcher, machines: Machines, client: str) -> str:
+    """Take a whole machine away under load."""
+    with under_load(machines, client) as load:
+        struck_s = time.monotonic()
+        machines.cut_off(machines.workers[0])
+        wait_for("the loss is noticed", lambda: nodes_alive(launcher) == 2)
+        seconds = time.monotonic() - struck_s
+        wait_for(
+            "two replicas again",
+            lambda: re.search(r"RUNNING: 2", launcher.exec("serve status")) is not None,
+        )
+    return f"noticed after {seconds:.0f} s; {checked(load, struck_s)}"
+
+
+@contextlib.contextmanager
+def under_load(machines: Machines, client: str) -> Iterator[Load]:
+    """Ask the service from this machine, as devices do."""
+    url = f"http://{machines.head.address}:8000"
+    model = served_model(url, task="open-ended-qa", token=client)
+    with Load(url=url, model=model, devices=4, pause_s=0.1, token=client) as load:
+        time.sleep(3)
+        yield load
+
+
+def checked(load: Load, struck_s: float) -> str:
+    """Make sure that no request failed, and say what became of them."""
+    if load.failed:
+        raise SystemExit(f"{len(load.failed)} requests failed, the first: {load.failed[0].fault}")
+    return load.summary(struck_s)
 
 
 def prepare(folder: Path, machines: Machines) -> Launcher:

@@ -29,6 +29,7 @@ from load import Load
 from mlflow import MlflowClient
 from ray import serve
 from ray.cluster_utils import Cluster
+from ray.serve import RunTarget
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +41,7 @@ from hyperfleet.emulation.run_log import differences
 from hyperfleet.emulation.scenario.arrivals import Poisson
 from hyperfleet.emulation.scenario.policies import EveryN
 from hyperfleet.emulation.scenario.scenario import Scenario
+from hyperfleet.tracking.registry import ALIAS, GENERATOR_NAME
 from pipelines.emulate_scenario import ScenarioResult, ScenarioRunConfig, run_scenario
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
@@ -94,9 +96,9 @@ class World:
         """The tracking server."""
         return self.mlflow.uri
 
-    def train(self, name: str, method: str = "fine_tuning") -> TrainResult:
+    def train(self, name: str, method: str = "fine_tuning", seed: int = 0) -> TrainResult:
         """Run a training into a folder of its own."""
-        schedule = replace(SCHEDULE, method=method)
+        schedule = replace(SCHEDULE, method=method, seed=seed)
         return train(
             TrainRunConfig(
                 data=self.root / "data",
@@ -297,21 +299,16 @@ def replicas() -> list[psutil.Process]:
     return processes("ServeReplica:generator:ParameterGenerator")
 
 
-def _under_load(load: Load, kill_at: Callable[[], None], is_well: Callable[[], bool]) -> Outcome:
-    before = len(load.sent)
-    kill_at()
+def _under_load(load: Load, strike: Callable[[], object], is_well: Callable[[], bool]) -> Outcome:
+    struck_s = time.monotonic()
+    strike()
     recovery_s = wait_for("the service is whole again", is_well)
     time.sleep(CALM_S)
     if load.failed:
         raise BrokenError(f"{len(load.failed)} requests failed, the first: {load.failed[0].fault}")
-    during = len(load.sent) - before
-    again = sum(each.num_tries > 1 for each in load.sent)
-    if during == 0:
-        raise BrokenError("no request was answered after the kill")
-    said = (
-        f"{len(load.sent):,} requests, 0 failed, {again} asked again, p99 {1e3 * load.latency_s(99):.0f} ms"
-    )
-    return Outcome(recovery_s=recovery_s, checked=said)
+    if not any(each.at_s > struck_s for each in load.sent):
+        raise BrokenError("no request was answered afterwards")
+    return Outcome(recovery_s=recovery_s, checked=load.summary(struck_s))
 
 
 def replica(world: World, rng: random.Random) -> Outcome:
@@ -359,6 +356,43 @@ def _is_healthy() -> bool:
     except Exception:  # the controller may be the one that is away
         return False
     return status.status == "RUNNING"
+
+
+def new_version(world: World, rng: random.Random) -> Outcome:
+    """Nothing dies: a new version of the model is registered, and replicas follow the alias."""
+    other = world.train("second", "cdc_mmpg", seed=1)
+    first = world.undisturbed["cdc_mmpg"]
+    client = MlflowClient(tracking_uri=world.uri)
+    client.set_registered_model_alias(GENERATOR_NAME, ALIAS, first.model_version)
+    with service(world) as load:
+        time.sleep(rng.uniform(0, CALM_S))
+
+        def strike() -> None:
+            client.set_registered_model_alias(GENERATOR_NAME, ALIAS, other.model_version)
+
+        def followed() -> bool:
+            return {each.version for each in load.sent[-4 * load.devices :]} == {other.model_version}
+
+        outcome = _under_load(load, strike, followed)
+        versions = {each.version for each in load.sent}
+        if versions != {first.model_version, other.model_version}:
+            raise BrokenError(f"versions served: {versions}")
+        return outcome
+
+
+def new_deployment(world: World, rng: random.Random) -> Outcome:
+    """Nothing dies: the service is deployed again with other limits, replica by replica."""
+    with service(world) as load:
+        old = {each.pid for each in replicas()}
+        time.sleep(rng.uniform(0, CALM_S))
+        args = serve_apps.GeneratorArgs(tracking_uri=world.uri, replicas=2, max_waiting_heads=256)
+        target = RunTarget(target=serve_apps.generator(args), name="generator", route_prefix="/")
+
+        def whole() -> bool:
+            new = {each.pid for each in replicas()}
+            return len(new) == 2 and not new & old and _is_healthy()
+
+        return _under_load(load, lambda: serve.run_many([target], wait_for_applications_running=False), whole)
 
 
 def train_worker(world: World, rng: random.Random) -> Outcome:
@@ -462,6 +496,8 @@ EVENTS: dict[str, Callable[[World, random.Random], Outcome]] = {
     "replica": replica,
     "proxy": proxy,
     "controller": controller,
+    "new version": new_version,
+    "new deployment": new_deployment,
     "train worker": train_worker,
     "driver": driver,
     "MLflow server": mlflow_server,
@@ -508,7 +544,7 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console()
     root = Path(tempfile.mkdtemp(prefix="hyperfleet-chaos-"))
-    table = Table("killed", "seed", "recovery, s", "what holds", title="processes killed under load")
+    table = Table("event", "seed", "recovery, s", "what holds", title="processes killed under load")
     broken = []
     started = time.monotonic()
     with world_of(root, console) as world:

@@ -19,11 +19,20 @@ PATIENT = RetryPolicy(max_tries=12, try_timeout_s=15.0, deadline_s=90.0)
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request: when it was sent, how long it took, in how many tries, and why it failed ("" if not)."""
+    """One request.
+
+    Attributes:
+        at_s: when it was sent, on the clock of `time.monotonic`.
+        latency_s: until its head was there, tries and pauses between them included.
+        num_tries: how often it was sent.
+        version: of the model that made its head.
+        fault: why it failed, "" if it did not.
+    """
 
     at_s: float
     latency_s: float
     num_tries: int
+    version: str
     fault: str
 
 
@@ -64,9 +73,19 @@ class Load:
         """Requests that got no head."""
         return [each for each in self.sent if each.fault]
 
-    def latency_s(self, percentile: float) -> float:
-        """Return a percentile of the latencies, tries and pauses between them included."""
-        return float(np.percentile([each.latency_s for each in self.sent], percentile))
+    def summary(self, since_s: float) -> str:
+        """Say what became of the requests since a moment on the clock of `time.monotonic`."""
+        sent = [each for each in self.sent if each.at_s + each.latency_s >= since_s]
+        before_s = [each.latency_s for each in self.sent if each.at_s + each.latency_s < since_s]
+        if not sent or not before_s:
+            return f"{len(self.sent)} requests"
+        p99_s, longest_s = np.percentile([each.latency_s for each in sent], [99, 100])
+        again = sum(each.num_tries > 1 for each in sent)
+        failed = sum(bool(each.fault) for each in sent)
+        return (
+            f"{len(sent):,} requests, {failed} failed, {again} asked again, p99 {1e3 * p99_s:.0f} ms "
+            f"({1e3 * np.percentile(before_s, 99):.0f} before), longest {longest_s:.1f} s"
+        )
 
     async def _run(self) -> None:
         client = AsyncHttpClient(
@@ -85,11 +104,12 @@ class Load:
         draw = np.random.default_rng(number)
         while not self._stop.is_set():
             feature = draw.standard_normal((1, FEATURE_DIM), dtype=np.float32)
-            started, at_s = time.perf_counter(), time.time()
-            fault, num_tries = "", 0
+            at_s = time.monotonic()
+            fault, version, num_tries = "", "", 0
             try:
-                num_tries = (await client.request(HeadRequest(features=feature))).num_tries
+                received = await client.request(HeadRequest(features=feature))
+                version, num_tries = received.reply.label.version, received.num_tries
             except HyperFleetError as error:
                 fault = str(error)
-            self.sent.append(Sent(at_s, time.perf_counter() - started, num_tries, fault))
+            self.sent.append(Sent(at_s, time.monotonic() - at_s, num_tries, version, fault))
             await asyncio.sleep(self.pause_s)

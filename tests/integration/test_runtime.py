@@ -50,7 +50,8 @@ def test_workers_of_a_driver_in_another_folder_find_the_code_where_it_is(tmp_pat
 
 @pytest.fixture(scope="module")
 def cluster():
-    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    node = {"num_cpus": 1, "include_dashboard": False, "resources": {"device_host": 3}}
+    running = Cluster(initialize_head=True, head_node_args=node)
     yield running
     running.shutdown()
 
@@ -81,6 +82,24 @@ except ServiceError as error:
 import ray
 print("connected", ray.is_initialized())
 """
+# What the cluster knows of roles, and a data set that is on this machine alone.
+PLACES = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "platform")!r}]
+from actors.placement import num_nodes, num_places, placed
+from pipelines.runtime import connect
+from pipelines.storage import for_all_nodes, writing_to
+connect()
+print(*(found for role in ("device_host", "generator") for found in (placed(role), num_places(role))))
+print(num_nodes())
+Path("data").mkdir()
+Path("data/file").write_text("clips")
+import ray
+path_of = ray.remote(num_cpus=0)(lambda folder: folder.path())
+path = ray.get(path_of.remote(for_all_nodes(Path("data"))))
+print((path / "file").read_text(), not path.is_relative_to(Path.cwd()), *writing_to(Path("data")))
+"""
 
 
 @pytest.mark.integration
@@ -97,3 +116,9 @@ def test_an_address_where_no_cluster_is_fails_at_once(monkeypatch):
     disconnect()
     with pytest.raises(ServiceError, match=r"RAY_ADDRESS='127\.0\.0\.1:9'.*unset RAY_ADDRESS"):
         connect()
+
+
+@pytest.mark.integration
+def test_places_and_folders_of_a_cluster_are_found(cluster, tmp_path):
+    said = run_driver(tmp_path, script=PLACES, RAY_ADDRESS=cluster.address)
+    assert said == ["{'device_host':", "1.0}", "3", "{}", "1", "1", "clips", "True", "scheduling_strategy"]
