@@ -1,5 +1,6 @@
 """Train one method with Ray Train, record it in MLflow and register its model."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,28 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from mlflow.exceptions import MlflowException
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from actors.placement import placed
+from actors.placement import placed, resources_line
 from actors.progress_board import TrainProgress, start_progress_board
 from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config, replace_folder
 from hyperfleet.cloud.assembly import encoder_config
 from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets import Corpus
-from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError
+from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError, ServiceError
 from hyperfleet.methods import method, personalizes
 from hyperfleet.methods.base import WARM
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
+from hyperfleet.tracking.mlflow_store import connect as connect_store
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
 from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
 from pipelines.progress import progress_bar
-from pipelines.runtime import connect, num_available
+from pipelines.runtime import connect, is_joined, num_available
 from pipelines.storage import checkpoints_of, for_all_nodes
 from pipelines.training_record import TrainingRecord
 from pipelines.training_worker import BEST, KEPT, PROGRESS_INTERVAL_S, WorkerSpec, train_worker
 
 SETTINGS_FILE = "settings.json"
+# Time in which a cloud brings a node, or the largest data set is validated; longer, and nobody will come.
+PATIENCE_S = 1800.0
 # Ray Train's controller looks at its workers this often, and `report` waits for it.
 HEALTH_CHECK_INTERVAL_S = "0.2"
 
@@ -122,7 +127,7 @@ def train(config: TrainRunConfig) -> TrainResult:
         name = GENERATOR_NAME if personalizes(method(config.train.method)) else STATIC_NAME
         version = register_bundle(bundle, tracker.run_id, tracking_uri=uri, name=name)
     except BaseException:
-        tracker.finish("FAILED")
+        _close_as_failed(tracker)
         raise
     tracker.finish()
     warm = config.output / WARM
@@ -134,6 +139,13 @@ def train(config: TrainRunConfig) -> TrainResult:
         metrics=metrics,
         wall_s=time.perf_counter() - started,
     )
+
+
+def _close_as_failed(tracker: MlflowTracker) -> None:
+    # A store that is away is no reason to hide why the run failed, nor to wait for it for minutes.
+    with contextlib.suppress(ServiceError, MlflowException):
+        connect_store(tracker.tracking_uri)
+        tracker.finish("FAILED")
 
 
 def _check_warm_start(folder: Path, corpus: Corpus) -> None:
@@ -172,12 +184,15 @@ def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
 
 
 def _check_resources(config: TrainRunConfig) -> None:
-    # Ray Train would wait for the missing workers without end.
+    # Ray Train would wait for the missing workers without end. A cluster may start nodes for them, so there
+    # only time tells.
+    if is_joined():
+        return
     kind = "GPU" if config.use_gpu else "CPU"
     available, needed = num_available(kind), config.min_workers or config.num_workers
     if available < needed:
         raise ConfigError(
-            f"{needed} training workers need one {kind} each, the cluster has {available}; "
+            f"{needed} training workers need one {kind} each, this machine has {available}; "
             "lower --num-workers" + (" or leave out --use-gpu" if config.use_gpu else "")
         )
 
@@ -266,10 +281,17 @@ def _show_progress(
 ) -> None:
     with progress_bar() as progress:
         bar = progress.add_task(f"train {config.train.method}", total=None, note="starting workers")
-        state = TrainProgress()
+        state, moved_s = TrainProgress(), time.monotonic()
         while thread.is_alive():
             thread.join(PROGRESS_INTERVAL_S)
-            state = ray.get(board.read.remote())
+            before, state = state, ray.get(board.read.remote())
+            moved_s = moved_s if state == before else time.monotonic()
+            if time.monotonic() - moved_s > PATIENCE_S:
+                raise ServiceError(
+                    f"no training worker has moved in {PATIENCE_S:.0f} s; {config.num_workers} are wanted "
+                    f"and the cluster has {resources_line()}: add nodes, lower --num-workers or give "
+                    "--min-workers; the same command goes on from the last checkpoint"
+                )
             progress.update(bar, completed=state.step, total=state.num_steps or None, note=state.note)
             record.update()
         if state.num_steps:

@@ -1,10 +1,13 @@
 """What each Ray Train worker runs; rank 0 writes checkpoints and tells the driver what it measured."""
 
+import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from hyperfleet.bundle import replace_folder
 from hyperfleet.cloud.assembly import assemble
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
 from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
+from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.base import WARM
 
 BEST = "best"
@@ -84,7 +88,7 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
             )
         for result in trainer.run(start=start, restore=restore, on_step=tell):
             best = {"best_validation_score": trainer.best_score} if trainer.best_score >= 0 else {}
-            with tempfile.TemporaryDirectory(prefix="hyperfleet-checkpoint-") as folder:
+            with _writing(), tempfile.TemporaryDirectory(prefix="hyperfleet-checkpoint-") as folder:
                 saved = None
                 if rank == 0:
                     keep_bundles(kept, trainer, files, result)
@@ -98,6 +102,17 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
                     assert tell is not None
                     tell.epoch(result)
                 ray.train.report({**result.metrics, **best}, checkpoint=saved)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"a checkpoint cannot be written on node {socket.gethostname()}: {error}; make room there and in "
+            "the storage; the same command goes on from the last checkpoint"
+        ) from error
 
 
 def _start(spec: WorkerSpec, trainer: Trainer, kept: Path) -> tuple[Position, Any]:

@@ -112,7 +112,7 @@ def test_mistakes_are_named_before_a_worker_starts(trained: Trained, tmp_path: P
         trained.config(train=dataclasses.replace(SCHEDULE, encoder="huge"))
     with pytest.raises(ConfigError, match="num_workers"):
         trained.config(num_workers=0)
-    with pytest.raises(ConfigError, match="the cluster has 2"):
+    with pytest.raises(ConfigError, match="this machine has 2"):
         train(trained.config(num_workers=64))
 
 
