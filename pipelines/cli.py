@@ -99,6 +99,9 @@ def main() -> None:
     except HyperFleetError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: ", error, sep="", highlight=False)
         sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; what is finished is kept, the same command goes on")
+        sys.exit(130)
     finally:
         disconnect()
 

@@ -152,11 +152,7 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
     data = open_live_data(config.data, text_length)
     devices = choose_devices(data.seen, config.devices, config.seed)
     connect()
-    if config.generator_url is None and num_nodes() > 1:
-        raise ConfigError(
-            "a generator that is started for a run listens on one machine alone, and this cluster has "
-            f"{num_nodes()}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
-        )
+    _check_reach(config)
     where = config.tracking_uri, config.generator_url
     with generator_for_run(models.personal.uri, *where, port=config.port, replicas=config.replicas) as url:
         served = check_service(url, models)
@@ -202,6 +198,14 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
         host_cpu_s=sum(each.cpu_s for each in usage),
         host_peak_bytes=sum(each.peak_rss_bytes for each in usage),
     )
+
+
+def _check_reach(config: FleetConfig) -> None:
+    if config.generator_url is None and num_nodes() > 1:
+        raise ConfigError(
+            "a generator that is started for a run listens on one machine alone, and this cluster has "
+            f"{num_nodes()}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
+        )
 
 
 @contextmanager

@@ -1,0 +1,228 @@
+"""What chaos strikes at: a cluster, a tracking server, trainings and scenarios, and how each is killed."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from hyperfleet.cloud.training import TrainConfig
+from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
+from hyperfleet.emulation.scenario.arrivals import Poisson
+from hyperfleet.emulation.scenario.policies import EveryN
+from hyperfleet.emulation.scenario.scenario import Scenario
+from pipelines.emulate_scenario import ScenarioResult, ScenarioRunConfig, run_scenario
+from pipelines.render_data import render
+from pipelines.runtime import connect, disconnect
+from pipelines.storage import VARIABLE
+from pipelines.train_generator import TrainResult, TrainRunConfig, train
+
+DATA = FleetQAConfig(num_seen_devices=24, num_held_out_devices=2, history_clips=4, live_clips=2)
+SCHEDULE = TrainConfig(warm_epochs=1, epochs=4, batch_size=16)
+SCENARIO = Scenario(
+    name="chaos",
+    registered_devices=500,
+    active_devices=500,
+    duration_s=120.0,
+    arrivals=Poisson(per_device_per_s=0.05),
+    policy=EveryN(n=1),
+    codec="rank4",
+)
+MLFLOW_PORT = 5055
+# Longest wait for anything to be well again.
+PATIENCE_S = 180.0
+
+
+class BrokenError(Exception):
+    """Something that must hold does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What an event cost: how long until all was well again, and what was looked at."""
+
+    recovery_s: float
+    checked: str
+
+
+@dataclass(kw_only=True)
+class World:
+    """Everything that is killed, and what an undisturbed run of each kind gave."""
+
+    root: Path
+    cluster: Cluster
+    mlflow: "MlflowServer"
+    console: Console
+    undisturbed: dict[str, TrainResult] = field(default_factory=dict)
+    calm: ScenarioResult | None = None
+
+    @property
+    def uri(self) -> str:
+        """The tracking server."""
+        return self.mlflow.uri
+
+    def train(self, name: str, method: str = "fine_tuning", seed: int = 0) -> TrainResult:
+        """Run a training into a folder of its own."""
+        schedule = replace(SCHEDULE, method=method, seed=seed)
+        return train(
+            TrainRunConfig(
+                data=self.root / "data",
+                output=self.root / name,
+                tracking_uri=self.uri,
+                num_workers=2,
+                train=schedule,
+                max_failures=5,
+            )
+        )
+
+    def emulate(self, name: str) -> ScenarioResult:
+        """Run the scenario on two hosts."""
+        return run_scenario(
+            ScenarioRunConfig(
+                scenario=SCENARIO,
+                hosts=2,
+                data=self.root / "data",
+                tracking_uri=self.uri,
+                output=self.root / name,
+            )
+        )
+
+
+class MlflowServer:
+    """A real tracking server on a SQLite file, which can be killed and started again."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.uri = f"http://127.0.0.1:{MLFLOW_PORT}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(MLFLOW_PORT),
+        ]
+        store = ["--backend-store-uri", f"sqlite:///{self._root}/mlflow.db", "--workers", "1"]
+        artifacts = ["--artifacts-destination", str(self._root / "artifacts")]
+        with (self._root / "mlflow.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *store, *artifacts], stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for("MLflow answers", self.answers)
+
+    def answers(self) -> bool:
+        """Tell whether it does."""
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Kill it and all its workers at once."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def wait_for(what: str, is_so: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
+    """Wait until it is so, and return how long that took."""
+    started = time.monotonic()
+    while not is_so():
+        if time.monotonic() - started > patience_s:
+            raise BrokenError(f"{what}: not in {patience_s:.0f} s")
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def processes(*words: str) -> list[psutil.Process]:
+    """Return the processes whose command line holds all these words."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            line = " ".join(process.cmdline())
+            if process.pid != os.getpid() and all(word in line for word in words):
+                found.append(process)
+    return found
+
+
+def kill(process: psutil.Process) -> None:
+    """Kill it without warning."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+
+
+class Killer:
+    """Kills in a thread, once `when` has come and `victims` returns somebody; keeps when that was."""
+
+    def __init__(
+        self, when: Callable[[], bool], victims: Callable[[], list[psutil.Process]], rng: random.Random
+    ):
+        self.killed_at: float | None = None
+        self._thread = threading.Thread(target=self._run, args=(when, victims, rng), daemon=True)
+        self._thread.start()
+
+    def _run(
+        self, when: Callable[[], bool], victims: Callable[[], list[psutil.Process]], rng: random.Random
+    ) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline_s:
+            if when() and (alive := victims()):
+                kill(rng.choice(alive))
+                self.killed_at = time.monotonic()
+                return
+            time.sleep(0.02)
+
+    def moment(self) -> float:
+        """Return when it killed, on the clock of `time.monotonic`."""
+        self._thread.join()
+        if self.killed_at is None:
+            raise BrokenError("nobody was killed: the run was over before")
+        return self.killed_at
+
+
+@contextlib.contextmanager
+def world_of(root: Path, console: Console) -> Iterator[World]:
+    """Start cluster and server, render, train, and run everything once undisturbed."""
+    os.environ[VARIABLE] = str(root)
+    mlflow = MlflowServer(root)
+    mlflow.start()
+    roles = {"device_host": 8, "train_worker": 2, "generator": 4}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False, "resources": roles}
+    )
+    os.environ["RAY_ADDRESS"] = cluster.address
+    try:
+        connect()
+        world = World(root=root, cluster=cluster, mlflow=mlflow, console=console)
+        render(DATA, root / "data", show_progress=False)
+        for method in ("fine_tuning", "cdc_mmpg"):
+            console.print(f"undisturbed training of {method}", highlight=False)
+            world.undisturbed[method] = world.train(f"undisturbed-{method}", method)
+        os.chdir(root)  # kept features go there
+        world.emulate("encode")
+        console.print("undisturbed scenario", highlight=False)
+        world.calm = world.emulate("undisturbed")
+        yield world
+    finally:
+        disconnect()
+        cluster.shutdown()
+        with contextlib.suppress(ProcessLookupError):
+            mlflow.kill()
