@@ -13,7 +13,14 @@ from typing import Any
 
 import ray
 from mlflow.exceptions import MlflowException
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchTrainer
 
 from actors.placement import placed, resources_line
@@ -267,13 +274,21 @@ def _take_bundles(checkpoint: Checkpoint, output: Path) -> None:
 
 
 def _readable(error: BaseException) -> BaseException:
-    """Return our own error out of what Ray Train wrapped around it, or the error itself."""
+    """Return our own error out of what Ray Train wrapped around it, or one that says what Ray says."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in [*failures.values(), error.__cause__]:
         cause = getattr(failure, "cause", failure)
         if isinstance(cause, HyperFleetError):
             return cause
-    return error
+    if not isinstance(error, TrainingFailedError):
+        return error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    readable = ServiceError(
+        f"training failed: {lines[-1] if lines else type(error).__name__}; workers' logs are below "
+        "/tmp/ray/session_latest/logs/train of their nodes; the same command goes on from the last checkpoint"
+    )
+    readable.__cause__ = error
+    return readable
 
 
 def _show_progress(

@@ -1,6 +1,7 @@
 """What each Ray Train worker runs; rank 0 writes checkpoints and tells the driver what it measured."""
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -31,6 +32,8 @@ BEST = "best"
 # Bundles that a run is to end with: part of every checkpoint, since no other folder reaches the driver from
 # wherever a worker runs, and since what is resumed must know them as well.
 KEPT = "kept"
+# What every epoch so far measured: a driver may die between the checkpoint of an epoch and its record.
+HISTORY_FILE = "metrics.json"
 PROGRESS_INTERVAL_S = 0.5
 _log = logging.getLogger(__name__)
 
@@ -76,13 +79,15 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
     with tempfile.TemporaryDirectory(prefix="hyperfleet-kept-") as scratch:
         kept = Path(scratch) / KEPT
         kept.mkdir()
-        start, restore = _start(spec, trainer, kept)
+        start, restore, history = _start(spec, trainer, kept)
         device: torch.device = get_device()
         trainer.to(device)
         trainer.wrap = prepare_model
         tell = _Teller(spec, trainer.num_steps(start)) if rank == 0 else None
         if tell is not None:
             spec.board.post_params.remote({"weights_origin": trainer.weights_origin})
+            for step, metrics in history.items():
+                spec.board.post_metrics.remote(int(step), metrics)
             _log.info(
                 "training starts", extra={"run_id": spec.run_id, "step": start.step, "workers": world_size}
             )
@@ -95,9 +100,11 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
                     save_checkpoint(Path(folder), trainer, result.position, files)
                     shutil.copytree(kept, Path(folder) / KEPT, copy_function=os.link)
                     saved = Checkpoint.from_directory(folder)
-                    # Before the checkpoint: an epoch that is lost with its worker is told once more and
-                    # counted once, one whose checkpoint is there is never told again.
                     named = {f"{result.stage}/{name}": value for name, value in result.metrics.items()}
+                    history[str(result.position.step)] = {**named, **best}
+                    (Path(folder) / HISTORY_FILE).write_text(json.dumps(history))
+                    # Before the checkpoint: an epoch that is lost with its worker is told once more and
+                    # counted once.
                     spec.board.post_metrics.remote(result.position.step, {**named, **best})
                     assert tell is not None
                     tell.epoch(result)
@@ -115,16 +122,19 @@ def _writing() -> Iterator[None]:
         ) from error
 
 
-def _start(spec: WorkerSpec, trainer: Trainer, kept: Path) -> tuple[Position, Any]:
+def _start(spec: WorkerSpec, trainer: Trainer, kept: Path) -> tuple[Position, Any, dict[str, Any]]:
+    """Return where to start, how to restore the optimiser, and the metrics of the epochs before by step."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            if (Path(folder) / KEPT).exists():
-                shutil.copytree(Path(folder) / KEPT, kept, dirs_exist_ok=True)
-            return resume(Path(folder), trainer)
+        with checkpoint.as_directory() as path:
+            folder = Path(path)
+            if (folder / KEPT).exists():
+                shutil.copytree(folder / KEPT, kept, dirs_exist_ok=True)
+            history = folder / HISTORY_FILE
+            return *resume(folder, trainer), json.loads(history.read_text()) if history.exists() else {}
     if spec.warm_start is not None:
-        return warm_start(spec.warm_start.path(), trainer), None
-    return Position(), None
+        return warm_start(spec.warm_start.path(), trainer), None, {}
+    return Position(), None, {}
 
 
 class _Teller:

@@ -60,11 +60,14 @@ class Launcher:
                 f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}\n"
                 f"all output: {self.log}"
             )
-        return done.stdout + done.stderr
+        return done.stdout
 
     def exec(self, command: str, timeout_s: float = 300.0) -> str:
         """Run a shell command on the head, as `ray exec` does."""
-        return self.run("ray", "exec", self.cluster.name, command, timeout_s=timeout_s)
+        # Without colors and moving bars, which Ray's terminal would otherwise have.
+        plain = f"export TERM=dumb NO_COLOR=1 COLUMNS=160; {command}"
+        said = self.run("ray", "exec", self.cluster.name, plain, timeout_s=timeout_s)
+        return said.replace("\x1b[0m", "").replace("\r", "")
 
     def step(self, name: str, do: Callable[[], object]) -> None:
         """Do a step, say how long it took, and what it found if that is text."""
@@ -73,7 +76,8 @@ class Launcher:
         found = do()
         seconds = time.monotonic() - started
         self.steps.append((name, seconds))
-        print(f"   {seconds:.1f} s" + (f": {found}" if isinstance(found, str) else ""), flush=True)
+        said = found.strip().splitlines()[-1] if isinstance(found, str) and found.strip() else ""
+        print(f"   {seconds:.1f} s" + (f": {said[:200]}" if said else ""), flush=True)
 
 
 def write_cluster(folder: Path, machines: Machines) -> Path:
@@ -114,7 +118,9 @@ def accept(launcher: Launcher, machines: Machines) -> None:
     token = (launcher.home / ".ray" / "auth_token").read_text().strip()
     head = machines.head.address
 
-    step("ray up", lambda: launcher.run("ray", "up", "-y", "--no-config-cache", launcher.cluster.name))
+    step(
+        "ray up", lambda: launcher.run("ray", "up", "-y", "--no-config-cache", launcher.cluster.name) and None
+    )
     step("all nodes are alive", lambda: wait_for("three nodes", lambda: nodes_alive(launcher) == 3))
     step("hyperfleet doctor", lambda: launcher.exec("hyperfleet doctor").strip().splitlines()[-1])
     step(
@@ -201,7 +207,8 @@ def fleet(launcher: Launcher, machines: Machines, options: str, before: str = ""
         timeout_s=600,
     )
     # The data set lies on the head's own disk: a machine that has a copy had a host, and one copy for all.
-    copies = [int(m.run("ls -d /tmp/hyperfleet-root/folders/*/ | wc -l")) for m in machines.machines]
+    store = "/tmp/hyperfleet-root/folders/*/clips.arrow"
+    copies = [int(machine.run(f"ls {store} | wc -l")) for machine in machines.machines]
     if copies != [1] * len(copies):
         raise SystemExit(f"copies of the data set on the machines: {copies}, expected one on each")
     return said.strip().splitlines()[-1]

@@ -129,6 +129,7 @@ class Machines:
         _kill(self._processes[index], machine.pid)
 
     def _make(self) -> None:
+        self._remove_cables()  # of a run that was killed
         self.key.parent.mkdir(parents=True, mode=0o700)
         self.shared.mkdir()
         _sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
@@ -180,7 +181,11 @@ class Machines:
             _kill(process, machine.pid)
         for process in self._processes[len(self.machines) :]:
             process.kill()
-        subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)
+        self._remove_cables()
+
+    def _remove_cables(self) -> None:
+        for device in (*(f"hfveth{number}" for number in range(len(self._names))), BRIDGE):
+            subprocess.run(["ip", "link", "del", device], capture_output=True)
 
 
 def _make_private(own: Path, public_key: Path, more: list[Path]) -> None:
