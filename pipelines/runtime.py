@@ -11,6 +11,7 @@ import socket
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
@@ -25,6 +26,11 @@ from pipelines.cluster_check import check_nodes
 OBJECT_STORE_BYTES = 1 << 30
 
 PROBE_TIMEOUT_S = 10.0
+
+_TOKEN_REMEDY = (
+    "set RAY_AUTH_MODE=token and put the token it was started with, which `ray get-auth-token` prints on its "
+    "head, into ~/.ray/auth_token"
+)
 
 # Defaults that keep a terminal readable; a value already in the environment wins.
 QUIET_DEFAULTS = {
@@ -79,25 +85,29 @@ def disconnect() -> None:
 
 
 def _join_cluster(address: str, folders: list[Path]) -> None:
+    is_client = address.startswith("ray://")
+    # Ray Client cannot take it over.
+    logs: dict[str, Any] = {} if is_client else {"job_config": _worker_logs()}
     try:
         _probe(address)
         ray.init(
             address=address,
             runtime_env={"py_modules": [str(folder) for folder in folders]},
-            job_config=_worker_logs(),
+            **logs,
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
     except AuthenticationError as error:
         raise ServiceError(
-            f"the Ray cluster at RAY_ADDRESS={address!r} wants another token: {error}; set "
-            "RAY_AUTH_MODE=token and put the token it was started with, which `ray get-auth-token` prints on "
-            "its head, into ~/.ray/auth_token"
+            f"the Ray cluster at RAY_ADDRESS={address!r} wants another token: {error}; {_TOKEN_REMEDY}"
         ) from error
     except OSError as error:  # ConnectionError, from Ray and from the probe, is one
+        # Ray Client only tells that nobody answered when its token was refused.
+        refused = is_client and "timeout" in str(error)
         raise ServiceError(
             f"no Ray cluster answers at RAY_ADDRESS={address!r}: {error}; start it (`ray up cluster.yaml`) "
             "or unset RAY_ADDRESS to run on this machine alone"
+            + (f"; if it runs, it may want another token: {_TOKEN_REMEDY}" if refused else "")
         ) from error
     try:
         check_nodes()
