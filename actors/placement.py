@@ -21,10 +21,15 @@ def num_places(role: Role) -> int:
     return max(1, int(_amount(role) or _amount("CPU")))
 
 
-def num_nodes() -> int:
-    """Return how many nodes of the cluster are alive."""
+def num_available(resource: str) -> int:
+    """Return how many whole units of a resource the cluster has, e.g. of "CPU" or "GPU"."""
+    return int(_amount(resource))
+
+
+def alive_nodes() -> dict[str, str]:
+    """Return the address of each node that is alive by its id."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return sum(bool(node["Alive"]) for node in nodes)
+    return {node["NodeID"]: str(node["NodeManagerAddress"]) for node in nodes if node["Alive"]}
 
 
 def resources_line() -> str:

@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -47,7 +48,7 @@ def main() -> None:
             nodes = set(two.pool.host_nodes)
             for _ in range(args.rounds + 1):
                 for number, loop in ((1, one), (2, two)):
-                    rounds[number].append(timed(lambda loop=loop: loop.run(scenario)))  # type: ignore[misc]
+                    rounds[number].append(timed(partial(loop.run, scenario)))
     finally:
         disconnect()
         ray.shutdown()

@@ -9,6 +9,7 @@ from ray.exceptions import GetTimeoutError, RayError, RuntimeEnvSetupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.node_facts import NodeFacts, node_facts
+from actors.placement import alive_nodes
 from hyperfleet.errors import ServiceError
 
 ANSWER_TIMEOUT_S = 90.0
@@ -18,37 +19,31 @@ REMEDY = (
 )
 
 
-def check_nodes(timeout_s: float = ANSWER_TIMEOUT_S) -> int:
-    """Ask every node of the connected cluster what it runs, and return how many there are.
+def check_nodes(timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    """Ask every node of the connected cluster what it runs.
 
     Raises:
         ServiceError: a node has other versions of Python, of a library or of hyperfleet, lacks one, or does
             not answer in time.
     """
     here = node_facts()
-    asked = {address: _ask(node_id, node_facts) for node_id, address in _nodes().items()}
+    asked = {address: _ask(node_id, node_facts) for node_id, address in alive_nodes().items()}
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=timeout_s)
     faults = {address: _fault(here, ref, timeout_s) for address, ref in asked.items()}
     bad = [f"node {address} {fault}" for address, fault in faults.items() if fault]
     if bad:
         raise ServiceError(f"{'; '.join(bad)}; {REMEDY}")
-    return len(asked)
 
 
 def clock_skews() -> dict[str, float]:
     """Return how many seconds the clock of each node is ahead of this one, give or take a call's time."""
     skews = {}
-    for node_id, address in _nodes().items():
+    for node_id, address in alive_nodes().items():
         ray.get(_ask(node_id, time.time))  # starts the worker, which takes its time
         before_s = time.time()
         theirs_s: float = ray.get(_ask(node_id, time.time))
         skews[address] = theirs_s - (before_s + time.time()) / 2
     return skews
-
-
-def _nodes() -> dict[str, str]:
-    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return {node["NodeID"]: str(node["NodeManagerAddress"]) for node in known if node["Alive"]}
 
 
 def _ask(node_id: str, question: Callable[[], Any]) -> Any:

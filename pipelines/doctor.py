@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.node_facts import OWN_PACKAGES
-from actors.placement import resources_line
+from actors.placement import alive_nodes, resources_line
 from hyperfleet.errors import HyperFleetError, ServiceError
 from hyperfleet.tracking.mlflow_store import absolute_uri, connect, default_tracking_uri, shown, sqlite_file
 from hyperfleet.tracking.registry import NEWEST, resolve_bundle
 from pipelines import runtime
-from pipelines.cluster_check import check_nodes, clock_skews
+from pipelines.cluster_check import clock_skews
 from pipelines.fleet_models import NEWEST_STATIC
 from pipelines.storage import VARIABLE, shared_storage
 
@@ -260,9 +260,9 @@ def _model(model: str, uri: str) -> Finding:
 def _cluster() -> Finding:
     if not runtime.is_joined():
         return _ok("none named by RAY_ADDRESS: each run starts Ray on this machine")
-    runtime.connect()
+    runtime.connect()  # which compares the nodes with this machine
     try:
-        num_nodes = check_nodes()
+        num_nodes = len(alive_nodes())
         late = {host: skew_s for host, skew_s in clock_skews().items() if abs(skew_s) > MAX_SKEW_S}
         has = resources_line()
     finally:

@@ -14,7 +14,7 @@ from rich.console import Console
 from actors.device_host import HostSpec
 from actors.fleet import Fleet, FleetProgress
 from actors.node_folder import open_live_folder
-from actors.placement import num_nodes
+from actors.placement import alive_nodes
 from hyperfleet.bundle import BundleConfig, load_device_model
 from hyperfleet.device.group import check_comparable
 from hyperfleet.emulation.events import join_events, write_events
@@ -201,10 +201,10 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
 
 
 def _check_reach(config: FleetConfig) -> None:
-    if config.generator_url is None and num_nodes() > 1:
+    if config.generator_url is None and len(alive_nodes()) > 1:
         raise ConfigError(
             "a generator that is started for a run listens on one machine alone, and this cluster has "
-            f"{num_nodes()}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
+            f"{len(alive_nodes())}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
         )
 
 

@@ -20,6 +20,7 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 from rich.progress import Progress
 
+from actors.placement import num_available
 from hyperfleet.datasets.clip_store import ClipStore, StoredClip, decode_clip, write_clips
 from hyperfleet.datasets.corpus import STORE_FILE
 from hyperfleet.datasets.fleetqa.files import ANNOTATION_FILES, VIDEOS_DIR, write_annotations
@@ -28,7 +29,7 @@ from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from hyperfleet.datasets.fleetqa.writer import render_clip
 from hyperfleet.errors import ConfigError, DataError
 from pipelines.progress import progress_bar
-from pipelines.runtime import connect, num_available
+from pipelines.runtime import connect
 from pipelines.storage import writing_to
 
 if TYPE_CHECKING:

@@ -72,12 +72,6 @@ def is_joined() -> bool:
     return os.environ.get("RAY_ADDRESS", "") not in {"", "local"}
 
 
-def num_available(resource: str) -> int:
-    """Return how many whole CPUs or GPUs the connected cluster has."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return int(resources.get(resource, 0))
-
-
 def disconnect() -> None:
     """Leave the cluster; one that `connect` started stops."""
     if ray.is_initialized():

@@ -12,6 +12,7 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from actors.node_folder import NodeFolder
+from actors.placement import num_available
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.scales import scale
 from hyperfleet.errors import ConfigError, DataError, HyperFleetError, ServiceError
@@ -24,7 +25,7 @@ from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri,
 from hyperfleet.tracking.mlflow_tracker import open_run
 from pipelines.progress import progress_bar
 from pipelines.render_data import DATASET_FILE, render
-from pipelines.runtime import connect, disconnect, num_available
+from pipelines.runtime import connect, disconnect
 from pipelines.storage import for_all_nodes, writing_to
 
 WARM_DIR, CELLS_DIR = "warm", "cells"

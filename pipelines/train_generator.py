@@ -23,7 +23,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
-from actors.placement import placed, resources_line
+from actors.placement import num_available, placed, resources_line
 from actors.progress_board import TrainProgress, start_progress_board
 from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config, replace_folder
 from hyperfleet.cloud.assembly import encoder_config
@@ -37,7 +37,7 @@ from hyperfleet.tracking.mlflow_store import connect as connect_store
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
 from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
 from pipelines.progress import progress_bar
-from pipelines.runtime import connect, is_joined, num_available
+from pipelines.runtime import connect, is_joined
 from pipelines.storage import checkpoints_of, for_all_nodes
 from pipelines.training_record import TrainingRecord
 from pipelines.training_worker import BEST, KEPT, PROGRESS_INTERVAL_S, WorkerSpec, train_worker

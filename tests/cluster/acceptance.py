@@ -169,7 +169,7 @@ def deploy(launcher: Launcher) -> str:
         "rsync-up",
         launcher.cluster.name,
         str(ROOT / "serve_apps/production.yaml"),
-        "/root/production.yaml",
+        "~/production.yaml",
     )
     launcher.exec("serve deploy ~/production.yaml")
 
@@ -187,7 +187,7 @@ def stranger_is_refused(machines: Machines) -> str:
     """Ask for the models without a token, from another machine."""
     (worker, *_) = machines.workers
     status = worker.run(
-        "/root/hyperfleet-venv/bin/python - <<'END'\n"
+        "~/hyperfleet-venv/bin/python - <<'END'\n"
         "import urllib.error, urllib.request\n"
         f"try: print(urllib.request.urlopen('http://{machines.head.address}:8000/v1/models').status)\n"
         "except urllib.error.HTTPError as error: print(error.code)\nEND"
@@ -207,7 +207,7 @@ def fleet(launcher: Launcher, machines: Machines, options: str, before: str = ""
         timeout_s=600,
     )
     # The data set lies on the head's own disk: a machine that has a copy had a host, and one copy for all.
-    store = "/tmp/hyperfleet-root/folders/*/clips.arrow"
+    store = "/tmp/hyperfleet-*/folders/*/clips.arrow"
     copies = [int(machine.run(f"ls {store} | wc -l")) for machine in machines.machines]
     if copies != [1] * len(copies):
         raise SystemExit(f"copies of the data set on the machines: {copies}, expected one on each")
@@ -282,7 +282,7 @@ def under_load(machines: Machines, client: str) -> Iterator[Load]:
     url = f"http://{machines.head.address}:8000"
     model = served_model(url, task="open-ended-qa", token=client)
     with Load(url=url, model=model, devices=4, pause_s=0.1, token=client) as load:
-        time.sleep(3)
+        load.wait_for(50)
         yield load
 
 

@@ -40,8 +40,8 @@ from pipelines.train_generator import TrainResult
 
 # Parts of an undisturbed run's time between which the moment is drawn.
 EARLIEST, LATEST = 0.2, 0.7
-# Load before, and at least after, a kill in the service.
-CALM_S = 4.0
+# Requests before, and at least after, a kill in the service.
+CALM_REQUESTS = 200
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -110,7 +110,7 @@ def service(world: World) -> Iterator[Load]:
     try:
         wait_for("two replicas", lambda: len(replicas()) == 2)
         with Load(url=url, model=served_model(url, task="open-ended-qa")) as load:
-            time.sleep(CALM_S)
+            load.wait_for(CALM_REQUESTS)
             yield load
     finally:
         serve_apps.stop()
@@ -125,7 +125,7 @@ def _under_load(load: Load, strike: Callable[[], object], is_well: Callable[[], 
     struck_s = time.monotonic()
     strike()
     recovery_s = wait_for("the service is whole again", is_well)
-    time.sleep(CALM_S)
+    load.wait_for(CALM_REQUESTS)
     if load.failed:
         raise BrokenError(f"{len(load.failed)} requests failed, the first: {load.failed[0].fault}")
     if not any(each.at_s > struck_s for each in load.sent):
@@ -137,7 +137,7 @@ def replica(world: World, rng: random.Random) -> Outcome:
     """One of the service's two replicas."""
     with service(world) as load:
         victim = rng.choice(replicas())
-        time.sleep(rng.uniform(0, CALM_S))
+        load.wait_for(rng.randrange(CALM_REQUESTS))
 
         def whole() -> bool:
             alive = replicas()
@@ -150,7 +150,7 @@ def proxy(world: World, rng: random.Random) -> Outcome:
     """The process that devices connect to."""
     with service(world) as load:
         victim = rng.choice(processes("ProxyActor") or processes("haproxy"))
-        time.sleep(rng.uniform(0, CALM_S))
+        load.wait_for(rng.randrange(CALM_REQUESTS))
         sent = len(load.sent)
         return _under_load(
             load,
@@ -163,7 +163,7 @@ def controller(world: World, rng: random.Random) -> Outcome:
     """Serve's controller, which replaces what dies."""
     with service(world) as load:
         victim = rng.choice(processes("ray::ServeController"))
-        time.sleep(rng.uniform(0, CALM_S))
+        load.wait_for(rng.randrange(CALM_REQUESTS))
 
         def whole() -> bool:
             alive = {each.pid for each in processes("ray::ServeController")}
@@ -187,7 +187,7 @@ def new_version(world: World, rng: random.Random) -> Outcome:
     client = MlflowClient(tracking_uri=world.uri)
     client.set_registered_model_alias(GENERATOR_NAME, ALIAS, first.model_version)
     with service(world) as load:
-        time.sleep(rng.uniform(0, CALM_S))
+        load.wait_for(rng.randrange(CALM_REQUESTS))
 
         def strike() -> None:
             client.set_registered_model_alias(GENERATOR_NAME, ALIAS, other.model_version)
@@ -206,7 +206,7 @@ def new_deployment(world: World, rng: random.Random) -> Outcome:
     """Nothing dies: the service is deployed again with other limits, replica by replica."""
     with service(world) as load:
         old = {each.pid for each in replicas()}
-        time.sleep(rng.uniform(0, CALM_S))
+        load.wait_for(rng.randrange(CALM_REQUESTS))
         args = serve_apps.GeneratorArgs(tracking_uri=world.uri, replicas=2, max_waiting_heads=256)
         target = RunTarget(target=serve_apps.generator(args), name="generator", route_prefix="/")
 

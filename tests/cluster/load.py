@@ -73,6 +73,18 @@ class Load:
         """Requests that got no head."""
         return [each for each in self.sent if each.fault]
 
+    def wait_for(self, num: int) -> None:
+        """Wait until so many more requests have ended.
+
+        Raises:
+            TimeoutError: they take longer than the most patient device waits.
+        """
+        wanted, deadline_s = len(self.sent) + num, time.monotonic() + PATIENT.deadline_s
+        while len(self.sent) < wanted:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"{len(self.sent) - wanted + num} of {num} requests ended in time")
+            self._stop.wait(0.05)
+
     def summary(self, since_s: float) -> str:
         """Say what became of the requests since a moment on the clock of `time.monotonic`."""
         sent = [each for each in self.sent if each.at_s + each.latency_s >= since_s]

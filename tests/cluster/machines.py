@@ -212,8 +212,8 @@ def _make_environment(folder: Path) -> None:
         script = Path(sys.executable).parent / name
         body = script.read_text().split("\n", 1)[1]
         copy = folder / "bin" / name
-        # The path on the machine, where this folder is /root/hyperfleet-venv.
-        copy.write_text(f"#!/root/hyperfleet-venv/bin/python\n{body}")
+        # By name: on the machine, where this environment comes first, its folder has another path.
+        copy.write_text(f"#!/usr/bin/env python\n{body}")
         copy.chmod(copy.stat().st_mode | stat.S_IXUSR)
 
 

@@ -87,12 +87,12 @@ PLACES = f"""
 import sys
 from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "platform")!r}]
-from actors.placement import num_nodes, num_places, placed
+from actors.placement import alive_nodes, num_places, placed
 from pipelines.runtime import connect
 from pipelines.storage import for_all_nodes, writing_to
 connect()
 print(*(found for role in ("device_host", "generator") for found in (placed(role), num_places(role))))
-print(num_nodes())
+print(len(alive_nodes()))
 Path("data").mkdir()
 Path("data/file").write_text("clips")
 import ray
