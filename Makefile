@@ -18,8 +18,9 @@ help:  ## Show this text
 demo: $(INSTALLED)  ## Render videos, train, serve, run the fleet, show what it brought
 	$(BIN)/hyperfleet demo $(ARGS)
 
+# Long files come first in the order of collection; xdist would begin with those of most tests.
 test: $(INSTALLED)  ## Run the tests (ARGS='-m slow' for the slow ones, ARGS=tests/unit for some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED)  ## Check format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,7 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
     Raises:
         HyperFleetError: scenario, data, models or log cannot be used; raised before any host starts.
         ServiceError: hosts die again and again, or the service cannot be reached.
+        KeyboardInterrupt: a run in real time was stopped; its log holds what came until then.
     """
     scenario = config.scenario
     models = open_models(config.model, config.static_model, config.data, config.tracking_uri)
@@ -189,6 +191,8 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
         windows = real.windows
     run = ScenarioRun(scenario, plan, windows, table, log)
     deaths = _answer(run, spec, shared, table, num_hosts, _Score(config.data, models, plan), console)
+    if real is not None and real.ended_by is not None:
+        raise real.ended_by  # only now: what it brought until then is in the log
     return ScenarioResult(
         log=log,
         models=models,
@@ -329,6 +333,7 @@ def _in_real_time(
 ) -> RealTimeRun:
     scenario = config.scenario
     base = BaseHead(layout=personal.layout, flat=personal.flat_head().detach())
+    interrupted = threading.Event()
     with generator_for_run(
         models.personal.uri, config.tracking_uri, config.generator_url, replicas=scenario.cloud.replicas
     ) as url:
@@ -361,6 +366,7 @@ def _in_real_time(
                         client,
                         answers_per_window=ANSWERS_PER_WINDOW,
                         kill_replica=kill_replica,
+                        interrupted=interrupted,
                         on_progress=lambda now_s, done: progress.update(
                             bar, completed=done, note=f"samples, {now_s:.0f} s"
                         ),
@@ -368,4 +374,9 @@ def _in_real_time(
 
             # In a thread of its own: a notebook's kernel has an event loop already.
             with ThreadPoolExecutor(1) as executor:
-                return executor.submit(asyncio.run, run()).result()
+                future = executor.submit(asyncio.run, run())
+                try:
+                    return future.result()
+                except KeyboardInterrupt as interrupt:
+                    interrupted.set()
+                    return replace(future.result(), ended_by=interrupt)

@@ -38,8 +38,6 @@ from hyperfleet.tracking.registry import ALIAS, GENERATOR_NAME
 from pipelines.emulate_scenario import ScenarioResult
 from pipelines.train_generator import TrainResult
 
-# Parts of an undisturbed run's time between which the moment is drawn.
-EARLIEST, LATEST = 0.2, 0.7
 # Requests before, and at least after, a kill in the service.
 CALM_REQUESTS = 200
 
@@ -56,9 +54,7 @@ def hosts() -> list[psutil.Process]:
 
 def host_actor(world: World, rng: random.Random) -> Outcome:
     """A process that computes for devices."""
-    assert world.calm is not None
-    at_s = rng.uniform(EARLIEST, LATEST) * world.calm.wall_s
-    killer = Killer(wait_then(lambda: len(hosts()) >= 2, at_s), hosts, rng)
+    killer = Killer(in_the_middle(world, "host-actor", rng), hosts, rng)
     result = world.emulate("host-actor")
     killer.moment()
     return _same_log(world, result)
@@ -66,12 +62,10 @@ def host_actor(world: World, rng: random.Random) -> Outcome:
 
 def raylet(world: World, rng: random.Random) -> Outcome:
     """The raylet of a node, and with it all that runs there."""
-    assert world.calm is not None
     node = world.cluster.add_node(num_cpus=1, resources={"device_host": 4})
     world.cluster.wait_for_nodes()
-    at_s = rng.uniform(EARLIEST, LATEST) * world.calm.wall_s
     pid = node.all_processes["raylet"][0].process.pid
-    killer = Killer(wait_then(lambda: len(hosts()) >= 2, at_s), lambda: [psutil.Process(pid)], rng)
+    killer = Killer(in_the_middle(world, "raylet", rng), lambda: [psutil.Process(pid)], rng)
     result = world.emulate("raylet")
     killer.moment()
     with contextlib.suppress(Exception):  # what is left of a node that is dead already
@@ -79,16 +73,12 @@ def raylet(world: World, rng: random.Random) -> Outcome:
     return _same_log(world, result)
 
 
-def wait_then(is_so: Callable[[], bool], after_s: float) -> Callable[[], bool]:
-    """Return a condition that holds `after_s` seconds after `is_so` first did."""
-    first: list[float] = []
-
-    def come() -> bool:
-        if not first and is_so():
-            first.append(time.monotonic())
-        return bool(first) and time.monotonic() - first[0] >= after_s
-
-    return come
+def in_the_middle(world: World, name: str, rng: random.Random) -> Callable[[], bool]:
+    """Return a condition that holds from when so many stretches of a scenario's log are written as drawn."""
+    assert world.calm is not None
+    num_parts = rng.randint(1, world.calm.log.num_parts() - 2)
+    answers = world.root / name / "answers"
+    return lambda: len(list(answers.glob("part-*.parquet"))) >= num_parts
 
 
 def _same_log(world: World, result: ScenarioResult) -> Outcome:

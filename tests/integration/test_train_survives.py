@@ -79,7 +79,8 @@ def undisturbed(root: Path) -> TrainResult:
 
 def workers() -> list[psutil.Process]:
     found = []
-    for process in psutil.process_iter():
+    # Of this test's own cluster: another one may train on this machine.
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             if "RayTrainWorker" in " ".join(process.cmdline()):
                 found.append(process)

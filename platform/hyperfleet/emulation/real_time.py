@@ -7,6 +7,7 @@ timeline says so, however long the ones before take, so a slow service cannot sl
 import asyncio
 import contextlib
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.engine import Timeline, Window, Work
 from hyperfleet.emulation.timeline.plan import Plan
-from hyperfleet.errors import HeadLayoutError, ServiceError
+from hyperfleet.errors import HeadLayoutError, HyperFleetError, ServiceError
 from hyperfleet.messages import HeadRequest
 
 _STATUS = re.compile(r"HTTP (\d{3})")
@@ -39,12 +40,14 @@ class RealTimeRun:
         max_lag_s: longest time by which this process was behind with an event: where it is more than some
             milliseconds, the load was not what the scenario says.
         generate_s: for each head, the seconds that the service says its batch took.
+        ended_by: what ended it before its time; what came until then is in `windows`.
     """
 
     windows: list[Window]
     wall_s: float
     max_lag_s: float
     generate_s: np.ndarray
+    ended_by: BaseException | None = None
 
 
 class ServiceCloud:
@@ -154,6 +157,7 @@ async def run_in_real_time(
     answers_per_window: int,
     kill_replica: Callable[[], object] | None = None,
     on_progress: Callable[[float, int], None] | None = None,
+    interrupted: threading.Event | None = None,
 ) -> RealTimeRun:
     """Run a scenario against a service by the wall clock.
 
@@ -166,6 +170,7 @@ async def run_in_real_time(
         answers_per_window: answers a stretch.
         kill_replica: what `KillReplica` calls.
         on_progress: called now and then with the time and the samples answered.
+        interrupted: ends the run soon after another thread has set it.
     """
     woken = asyncio.Event()
     started = time.perf_counter()
@@ -182,8 +187,9 @@ async def run_in_real_time(
     timeline = Timeline(scenario, plan, work, anchor=anchor, cloud=make)
     windows: list[Window] = []
     num_answered, max_lag_s = 0, 0.0
+    ended_by: HyperFleetError | None = None
     try:
-        while not timeline.is_over:
+        while not timeline.is_over and not (interrupted is not None and interrupted.is_set()):
             clouds[0].check()
             now_s = clock()
             max_lag_s = max(max_lag_s, now_s - timeline.next_s)
@@ -195,11 +201,18 @@ async def run_in_real_time(
                 on_progress(now_s, num_answered + timeline.num_answers)
             woken.clear()
             await _until(woken, timeline.next_s - clock())
+    except HyperFleetError as error:
+        ended_by = error
     finally:
         clouds[0].close()
     windows.append(timeline.take_window())
-    generate_s = np.array(clouds[0].generate_s)
-    return RealTimeRun(windows=windows, wall_s=clock(), max_lag_s=max_lag_s, generate_s=generate_s)
+    return RealTimeRun(
+        windows=windows,
+        wall_s=clock(),
+        max_lag_s=max_lag_s,
+        generate_s=np.array(clouds[0].generate_s),
+        ended_by=ended_by,
+    )
 
 
 async def _until(woken: asyncio.Event, pause_s: float) -> None:

@@ -378,12 +378,30 @@ def test_a_replica_is_killed_beside_the_run() -> None:
     check_log(chosen, run(chosen, Service(at_once)))  # nothing to kill with: the log tells of it all the same
 
 
-def test_a_kill_that_fails_ends_the_run() -> None:
-    def kill() -> None:
-        raise ServiceError("no replica runs on this cluster")
+def test_a_kill_that_fails_ends_the_run_and_what_was_answered_is_kept() -> None:
+    failure = ServiceError("no replica runs on this cluster")
 
-    with pytest.raises(ServiceError, match="no replica runs"):
-        run(scenario(faults=(KillReplica(at_s=0.1, restart_s=0.2),)), Service(at_once), kill_replica=kill)
+    def kill() -> None:
+        raise failure
+
+    chosen = scenario(arrivals=Poisson(per_device_per_s=3.0), faults=(KillReplica(at_s=0.5, restart_s=0.2),))
+    result = run(chosen, Service(at_once), kill_replica=kill)
+    assert result.ended_by is failure
+    assert 0 < len(answers_of(result)) < len(plan_of(chosen).time_s)
+
+
+def test_a_run_that_is_stopped_from_another_thread_keeps_what_was_answered() -> None:
+    stop = threading.Event()
+
+    def progress(now_s: float, num_answered: int) -> None:
+        if num_answered >= 5:
+            threading.Thread(target=stop.set).start()
+
+    chosen = scenario(arrivals=Poisson(per_device_per_s=3.0))
+    service = Service(at_once)
+    result = run(chosen, service, on_progress=progress, interrupted=stop)
+    assert service.num_open == 0
+    assert 5 <= len(answers_of(result)) < len(plan_of(chosen).time_s)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "broken"])
