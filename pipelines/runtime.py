@@ -35,6 +35,8 @@ _TOKEN_REMEDY = (
 # Defaults that keep a terminal readable; a value already in the environment wins.
 QUIET_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # a run tells nobody outside about itself
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # bars of its own between ours
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a line from every worker that ends a run
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else every driver prints a FutureWarning
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else workers' prints appear twice
     "RAY_USAGE_STATS_ENABLED": "0",

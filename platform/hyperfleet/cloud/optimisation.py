@@ -26,9 +26,9 @@ def adamw(parameters: Iterable[tuple[nn.Parameter, float]], *, weight_decay: flo
 
 
 def warm_up_then_decay(
-    optimiser: AdamW, *, num_steps: int, warm_up_fraction: float, first_step: int = 0
+    optimiser: AdamW, *, num_steps: int, warm_up_fraction: float, rate_left: float = 0.0, first_step: int = 0
 ) -> LambdaLR:
-    """Rise linearly for `warm_up_fraction` of `num_steps`, then fall linearly to zero.
+    """Rise linearly for `warm_up_fraction` of `num_steps`, then fall linearly to `rate_left` of the peak.
 
     `first_step` is where a resumed run goes on.
     """
@@ -37,7 +37,8 @@ def warm_up_then_decay(
     def factor(step: int) -> float:
         if step < warm_up:
             return (step + 1) / warm_up
-        return max(0.0, (num_steps - step) / max(1, num_steps - warm_up))
+        to_go = max(0.0, (num_steps - step) / max(1, num_steps - warm_up))
+        return rate_left + (1 - rate_left) * to_go
 
     for group in optimiser.param_groups:
         group["initial_lr"] = group["lr"]

@@ -224,6 +224,7 @@ class Trainer:
             self.optimiser,
             num_steps=stage.epochs * num_batches,
             warm_up_fraction=self.config.warm_up_fraction,
+            rate_left=stage.rate_left,
             first_step=first_epoch * num_batches,
         )
         return self.wrap(Objective(self.model, method(self.config.method), stage)), scheduler

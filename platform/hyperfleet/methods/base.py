@@ -22,7 +22,7 @@ ADAPTOR = ("generator.f_p", "generator.f_h")
 HEAD_PARTS = ("device.trunk", "device.head", "device.text_projection")
 DEVICE_PARTS = ("device.encoder", "device.pooler", *HEAD_PARTS)
 # Between 1/sqrt(192) and 1/192, see `Stage.generator_rate`: docs/decisions/0006.
-GENERATOR_RATE = 0.02
+GENERATOR_RATE = 0.04
 # Passes over kept features cost so little that methods with a frozen encoder make more of them.
 FROZEN_PASSES = 4
 
@@ -47,6 +47,7 @@ class Stage:
             frozen. Where nothing of the encoder moves, its features are computed once and kept.
         epochs: passes over the training split.
         learning_rate: peak of the polynomial decay.
+        rate_left: share of the peak that the decay ends at, where a later stage goes on from it.
         generator_rate: factor on it for the generator's parameters. Each generated weight is a sum over
             192 of them, so that a step of Adam's size moves a head much further than the same step on
             the head itself.
@@ -59,6 +60,7 @@ class Stage:
     trains: tuple[str, ...]
     epochs: int
     learning_rate: float
+    rate_left: float = 0.0
     generator_rate: float = 1.0
     samples_per_category: int | None = None
     batch_factor: int = 1
@@ -134,9 +136,24 @@ def parts_beside(generator: HeadGeneratorConfig) -> tuple[str, ...]:
     return tuple(part for part in DEVICE_PARTS if generator.static_base or part != "device.head")
 
 
-def warm_stage(epochs: int, learning_rate: float) -> Stage:
+def rate_left(warm_epochs: int, epochs: int) -> float:
+    """Return the share of the peak rate at which a method's own passes begin, after the shared ones.
+
+    Both together have one schedule, as if nothing lay between them: a rate that falls to zero and rises again
+    costs ten points of accuracy (docs/decisions/0008).
+    """
+    return epochs / (warm_epochs + epochs)
+
+
+def warm_stage(warm_epochs: int, epochs: int, learning_rate: float) -> Stage:
     """Return the static model's training on the history of all devices, which methods share."""
-    return Stage(name=WARM, trains=DEVICE_PARTS, epochs=epochs, learning_rate=learning_rate)
+    return Stage(
+        name=WARM,
+        trains=DEVICE_PARTS,
+        epochs=warm_epochs,
+        learning_rate=learning_rate,
+        rate_left=rate_left(warm_epochs, epochs),
+    )
 
 
 def adapt_stage(

@@ -18,6 +18,7 @@ from hyperfleet.methods.base import (
     adaptation_losses,
     generator_of,
     random_anchor,
+    rate_left,
     static_loss,
     warm_stage,
 )
@@ -80,12 +81,12 @@ class CdcMmpg:
         adapt = adapt_stage(
             self.generator,
             epochs if self.warm else warm_epochs + epochs,
-            learning_rate / 2 if self.warm else learning_rate,
+            learning_rate * (rate_left(warm_epochs, epochs) if self.warm else 1.0),
             generator_rate=self.generator_rate,
             generator_parts=ADAPTOR,
         )
         reasoned = (reason,) if self.generator.adr is not None else ()
-        warmed = (warm_stage(warm_epochs, learning_rate),) if self.warm else ()
+        warmed = (warm_stage(warm_epochs, epochs, learning_rate),) if self.warm else ()
         return (*warmed, *reasoned, adapt)
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

@@ -12,6 +12,7 @@ from hyperfleet.methods.base import (
     TaskModel,
     adapt_stage,
     adaptation_losses,
+    rate_left,
     static_loss,
     warm_stage,
 )
@@ -48,8 +49,8 @@ class Duet:
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
         """The warm stage, then everything together."""
         return (
-            warm_stage(warm_epochs, learning_rate),
-            adapt_stage(self.generator, epochs, learning_rate / 2),
+            warm_stage(warm_epochs, epochs, learning_rate),
+            adapt_stage(self.generator, epochs, learning_rate * rate_left(warm_epochs, epochs)),
         )
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

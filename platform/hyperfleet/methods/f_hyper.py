@@ -15,6 +15,7 @@ from hyperfleet.methods.base import (
     adapt_stage,
     adaptation_losses,
     parts_beside,
+    rate_left,
     static_loss,
     warm_stage,
 )
@@ -55,8 +56,8 @@ class FHyper:
             passes = FROZEN_PASSES * (warm_epochs + epochs)
             return (Stage(name=ADAPT, trains=frozen, epochs=passes, learning_rate=learning_rate),)
         return (
-            warm_stage(warm_epochs, learning_rate),
-            adapt_stage(self.generator, epochs, learning_rate / 2),
+            warm_stage(warm_epochs, epochs, learning_rate),
+            adapt_stage(self.generator, epochs, learning_rate * rate_left(warm_epochs, epochs)),
         )
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

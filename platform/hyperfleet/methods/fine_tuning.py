@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperfleet.methods.base import DEVICE_PARTS, Examples, Stage, TaskModel, static_loss, warm_stage
+from hyperfleet.methods.base import (
+    DEVICE_PARTS,
+    Examples,
+    Stage,
+    TaskModel,
+    rate_left,
+    static_loss,
+    warm_stage,
+)
 from hyperfleet.nn import HeadGeneratorConfig
 
 
@@ -13,8 +21,8 @@ from hyperfleet.nn import HeadGeneratorConfig
 class FineTuning:
     """Baseline "Fine-tuning" of both papers.
 
-    The second stage repeats the schedule of the first from where it ended. It exists so that a method
-    that starts from the first stage's model is compared with a baseline of the same budget.
+    The second stage goes on with the schedule of the first. It exists so that a method that starts from the
+    first stage's model is compared with a baseline of the same budget.
     """
 
     name: str = "fine_tuning"
@@ -27,8 +35,13 @@ class FineTuning:
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
         """Two stages over all parameters of the device model."""
         return (
-            warm_stage(warm_epochs, learning_rate),
-            Stage(name="continue", trains=DEVICE_PARTS, epochs=epochs, learning_rate=learning_rate / 2),
+            warm_stage(warm_epochs, epochs, learning_rate),
+            Stage(
+                name="continue",
+                trains=DEVICE_PARTS,
+                epochs=epochs,
+                learning_rate=learning_rate * rate_left(warm_epochs, epochs),
+            ),
         )
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

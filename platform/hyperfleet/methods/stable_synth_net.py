@@ -19,6 +19,7 @@ from hyperfleet.methods.base import (
     generator_of,
     parts_beside,
     random_anchor,
+    rate_left,
     static_loss,
     warm_stage,
 )
@@ -100,21 +101,25 @@ class StableSynthNet:
                 f"got {epochs}"
             )
         driven = epochs // 2
+        # Both stages go on with the schedule of the shared one.
+        drive_rate = learning_rate * rate_left(warm_epochs, epochs)
+        left = (epochs - driven) / epochs
         drive = Stage(
             name=DRIVE,
             trains=parts_beside(self.generator) if self.keep_answering else ("device.encoder",),
             epochs=driven,
-            learning_rate=learning_rate / 2 if self.keep_answering else learning_rate * DRIVE_RATE,
+            learning_rate=drive_rate if self.keep_answering else learning_rate * DRIVE_RATE,
+            rate_left=left,
             samples_per_category=SAMPLES_PER_CATEGORY,
         )
         adapt = adapt_stage(
             self.generator,
             epochs - driven,
-            learning_rate / 2,
+            drive_rate * left,
             generator_rate=self.generator_rate,
             generator_parts=ADAPTOR,
         )
-        return warm_stage(warm_epochs, learning_rate), drive, adapt
+        return warm_stage(warm_epochs, epochs, learning_rate), drive, adapt
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:
         """Loss of one stage; the anchor is a random frame of each sample."""

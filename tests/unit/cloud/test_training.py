@@ -212,6 +212,29 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert optimiser.param_groups[0]["lr"] == 0
 
 
+@pytest.mark.parametrize("name", ["fine_tuning", "cdc_mmpg", "duet", "f_hyper_trained", "stable_synth_net"])
+def test_shared_and_own_passes_have_one_schedule(name: str) -> None:
+    """But for each stage's warm-up, the encoder's rate falls as in one stage over all passes."""
+    moving = [
+        s for s in TrainConfig(method=name, warm_epochs=6, epochs=2).stages() if not s.encoder_is_frozen
+    ]
+    assert sum(stage.epochs for stage in moving) == 8
+    passed = 0
+    for stage in moving:
+        assert stage.learning_rate == pytest.approx(1e-3 * (8 - passed) / 8)
+        passed += stage.epochs
+        assert stage.learning_rate * stage.rate_left == pytest.approx(1e-3 * (8 - passed) / 8)
+
+
+def test_the_rate_ends_where_the_next_stage_begins() -> None:
+    optimiser = adamw([(torch.nn.Parameter(torch.zeros(2, 2)), 1.0)], weight_decay=0.0)
+    schedule = warm_up_then_decay(optimiser, num_steps=20, warm_up_fraction=0.1, rate_left=0.25)
+    for _ in range(20):
+        optimiser.step()
+        schedule.step()
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0.25)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     category=st.lists(st.integers(-1, 6), min_size=1, max_size=60),
