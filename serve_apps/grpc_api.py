@@ -34,7 +34,8 @@ from hyperfleet.head_codecs import DEFAULT_CODEC
 from hyperfleet.messages import FEATURE_BYTES
 from hyperfleet.wire import generator_pb2 as wire
 from hyperfleet.wire.framing import write_heads
-from serve_apps.head_service import EncodedHeads, HeadService
+from serve_apps.encoded_heads import EncodedHeads
+from serve_apps.head_service import HeadService
 from serve_apps.request_id import request_id as read_request_id
 
 SERVICE: str = wire.DESCRIPTOR.services_by_name["ParameterGenerator"].full_name

@@ -21,6 +21,7 @@ from hyperfleet.errors import (
 from hyperfleet.head_codecs import GeneratedHeads
 from hyperfleet.messages import HeadRequest, encode_heads
 from serve_apps.access import BearerTokens, RateLimit
+from serve_apps.encoded_heads import EncodedHeads
 from serve_apps.metering import Meter, NoMeter
 from serve_apps.served_models import ModelTable, ServedGenerator
 
@@ -30,29 +31,6 @@ ANYONE = "anyone"
 _FIRST_GUESS_S_PER_HEAD = 1e-3
 _SMOOTHING = 0.1
 _SHARD_ROWS = 512
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class EncodedHeads:
-    """Heads of one request as they go over the link.
-
-    Attributes:
-        body: a safetensors file.
-        checksum: xxh3-64 of the body in hexadecimal.
-        codec: how they travel.
-        served: the version that made them.
-        queue_s: waited for the batches, in seconds.
-        generate_s: time of the batches it was in.
-        encode_s: time of the codec.
-    """
-
-    body: bytes
-    checksum: str
-    codec: str
-    served: ServedGenerator
-    queue_s: float
-    generate_s: float
-    encode_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -27,7 +27,8 @@ from hyperfleet.errors import (
     UnknownNameError,
 )
 from hyperfleet.messages import FEATURE_BYTES, FEATURE_DIM
-from serve_apps.head_service import CHECKSUM, EncodedHeads, HeadService
+from serve_apps.encoded_heads import EncodedHeads
+from serve_apps.head_service import CHECKSUM, HeadService
 from serve_apps.http_documentation import (
     BASE_REPLIES,
     GENERATE_REPLIES,

@@ -1,15 +1,14 @@
 """What the service counts about itself. Nothing here knows Ray: a replica gives it Ray's metrics."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from serve_apps.head_service import EncodedHeads
+from serve_apps.encoded_heads import EncodedHeads
 
 
 class Meter(Protocol):
     """Counts requests, batches, bytes and refusals."""
 
-    def answered(self, heads: "EncodedHeads", num_heads: int) -> None:
+    def answered(self, heads: EncodedHeads, num_heads: int) -> None:
         """Count a request that got its heads."""
         ...
 
@@ -25,7 +24,7 @@ class Meter(Protocol):
 class NoMeter:
     """Counts nothing."""
 
-    def answered(self, heads: "EncodedHeads", num_heads: int) -> None:
+    def answered(self, heads: EncodedHeads, num_heads: int) -> None:
         """Do nothing."""
 
     def refused(self, reason: str) -> None:

@@ -6,7 +6,7 @@ replica.
 
 from ray.serve.metrics import Counter, Histogram
 
-from serve_apps.head_service import EncodedHeads
+from serve_apps.encoded_heads import EncodedHeads
 
 # A head of 1,501 answers takes from 1 ms, in a full batch, to seconds in a queue that is too long.
 _LATENCY_BOUNDARIES_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
