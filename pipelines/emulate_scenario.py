@@ -155,13 +155,7 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
     models = open_models(config.model, config.static_model, config.data, config.tracking_uri)
     personal, static = (load_device_model(each.local_dir) for each in (models.personal, models.static))
     check_comparable(personal, static)
-    module = load_generator(models.personal.local_dir)
-    if not module.uploads_one_feature:
-        raise ConfigError(
-            f"{models.personal.uri} ({models.bundle.method}) reads several frames of a clip; a scenario "
-            "sends one feature a request: name a model of another method"
-        )
-    shared = SharedGenerator.of(module)
+    shared = _generator(models)
     work = _work(scenario, personal, shared.open(), models)
     text_length = models.bundle.encoder.text_length
     data = open_live_data(config.data, text_length)
@@ -191,8 +185,8 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
         windows = real.windows
     run = ScenarioRun(scenario, plan, windows, table, log)
     deaths = _answer(run, spec, shared, table, num_hosts, _Score(config.data, models, plan), console)
-    if real is not None and real.ended_by is not None:
-        raise real.ended_by  # only now: what it brought until then is in the log
+    if real is not None:
+        real.check()  # only now: what it brought until then is in the log
     return ScenarioResult(
         log=log,
         models=models,
@@ -206,6 +200,16 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
         num_hosts=num_hosts,
         real=real,
     )
+
+
+def _generator(models: FleetModels) -> SharedGenerator:
+    module = load_generator(models.personal.local_dir)
+    if not module.uploads_one_feature:
+        raise ConfigError(
+            f"{models.personal.uri} ({models.bundle.method}) reads several frames of a clip; a scenario "
+            "sends one feature a request: name a model of another method"
+        )
+    return SharedGenerator.of(module)
 
 
 def _work(
@@ -379,4 +383,6 @@ def _in_real_time(
                     return future.result()
                 except KeyboardInterrupt as interrupt:
                     interrupted.set()
-                    return replace(future.result(), ended_by=interrupt)
+                    measured = future.result()
+                    measured.ended_by = interrupt
+                    return measured

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,9 +30,9 @@ _STATUS = re.compile(r"HTTP (\d{3})")
 _NAP_S = 0.5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(kw_only=True, slots=True, eq=False)
 class RealTimeRun:
-    """What a run in real time brought.
+    """What a run in real time brought, or has brought so far.
 
     Attributes:
         windows: its stretches, to be answered and written as those of a virtual run.
@@ -43,11 +43,16 @@ class RealTimeRun:
         ended_by: what ended it before its time; what came until then is in `windows`.
     """
 
-    windows: list[Window]
-    wall_s: float
-    max_lag_s: float
-    generate_s: np.ndarray
+    windows: list[Window] = field(default_factory=list)
+    wall_s: float = 0.0
+    max_lag_s: float = 0.0
+    generate_s: np.ndarray = field(default_factory=lambda: np.empty(0))
     ended_by: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise what ended it before its time."""
+        if self.ended_by is not None:
+            raise self.ended_by
 
 
 class ServiceCloud:
@@ -185,34 +190,27 @@ async def run_in_real_time(
 
     anchor = table.anchor if isinstance(scenario.policy, OnDrift) else None
     timeline = Timeline(scenario, plan, work, anchor=anchor, cloud=make)
-    windows: list[Window] = []
-    num_answered, max_lag_s = 0, 0.0
-    ended_by: HyperFleetError | None = None
+    run, num_answered = RealTimeRun(), 0
     try:
         while not timeline.is_over and not (interrupted is not None and interrupted.is_set()):
             clouds[0].check()
             now_s = clock()
-            max_lag_s = max(max_lag_s, now_s - timeline.next_s)
+            run.max_lag_s = max(run.max_lag_s, now_s - timeline.next_s)
             timeline.advance(now_s, stop_after=answers_per_window)
             if timeline.num_answers >= answers_per_window:
-                windows.append(timeline.take_window())
-                num_answered += len(windows[-1].answers)
+                run.windows.append(timeline.take_window())
+                num_answered += len(run.windows[-1].answers)
             if on_progress is not None:
                 on_progress(now_s, num_answered + timeline.num_answers)
             woken.clear()
             await _until(woken, timeline.next_s - clock())
     except HyperFleetError as error:
-        ended_by = error
+        run.ended_by = error
     finally:
         clouds[0].close()
-    windows.append(timeline.take_window())
-    return RealTimeRun(
-        windows=windows,
-        wall_s=clock(),
-        max_lag_s=max_lag_s,
-        generate_s=np.array(clouds[0].generate_s),
-        ended_by=ended_by,
-    )
+    run.windows.append(timeline.take_window())
+    run.wall_s, run.generate_s = clock(), np.array(clouds[0].generate_s)
+    return run
 
 
 async def _until(woken: asyncio.Event, pause_s: float) -> None:
