@@ -1,6 +1,7 @@
 """Plots of the tables page: accuracy by method and seed, by frames, and against the bytes of a head."""
 
 import statistics
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ from hyperfleet.experiments.plan import FLEETQA, FRAMES, HEAD_FORMS, WITH_DUET
 from hyperfleet.methods import METHODS, personalizes
 from hyperfleet.tasks import OPEN_ENDED_QA
 
+Key = TypeVar("Key")
+
 
 def plots(measured: Measured) -> list[tuple[str, str]]:
     """Return (SVG, caption) of every plot there are cells for."""
@@ -26,18 +29,37 @@ def plots(measured: Measured) -> list[tuple[str, str]]:
                 "Open-ended question answering on FleetQA: bars are means over seeds, dots are seeds.",
             )
         )
-    by_frames = {number: measured.of(FLEETQA, OPEN_ENDED_QA, "fine_tuning", number) for number in FRAMES}
+    by_frames = _same_seeds(
+        {number: measured.of(FLEETQA, OPEN_ENDED_QA, "fine_tuning", number) for number in FRAMES}
+    )
     if all(by_frames.values()):
         found.append(
-            (_by_frames(by_frames), "Fine-tuning by number of frames: accuracy, and time of an epoch.")
+            (
+                _by_frames(by_frames),
+                f"Fine-tuning by number of frames{_seeds(by_frames)}: accuracy, and time of an epoch.",
+            )
         )
-    forms = {name: measured.of(FLEETQA, OPEN_ENDED_QA, name) for name in ("cdc_mmpg", *HEAD_FORMS)}
+    forms = _same_seeds(
+        {name: measured.of(FLEETQA, OPEN_ENDED_QA, name) for name in ("cdc_mmpg", *HEAD_FORMS)}
+    )
     if all(forms.values()):
         caption = (
-            "Accuracy against the size of a generated head; sizes are those of MSRVTT-QA's 1,501 classes."
+            f"Accuracy against the size of a generated head{_seeds(forms)}; sizes are those of MSRVTT-QA's "
+            "1,501 classes."
         )
         found.append((_by_bytes(forms), caption))
     return found
+
+
+def _same_seeds(groups: dict[Key, list[CellResult]]) -> dict[Key, list[CellResult]]:
+    """Keep the seeds that all have: one seed lies further from another than most methods from each other."""
+    common = set.intersection(*({cell.spec.train.seed for cell in cells} for cells in groups.values()))
+    return {key: [c for c in cells if c.spec.train.seed in common] for key, cells in groups.items()}
+
+
+def _seeds(groups: dict[Key, list[CellResult]]) -> str:
+    seeds = [str(cell.spec.train.seed) for cell in next(iter(groups.values()))]
+    return f", seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
 
 
 def _percent(cells: list[CellResult]) -> list[float]:
