@@ -201,10 +201,10 @@ def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResul
 
 
 def _check_reach(config: FleetConfig) -> None:
-    if config.generator_url is None and len(alive_nodes()) > 1:
+    if config.generator_url is None and (num_nodes := len(alive_nodes())) > 1:
         raise ConfigError(
             "a generator that is started for a run listens on one machine alone, and this cluster has "
-            f"{len(alive_nodes())}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
+            f"{num_nodes}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
         )
 
 

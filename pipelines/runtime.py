@@ -174,4 +174,5 @@ def _turn_off_uv_hook() -> None:
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     constants = sys.modules.get("ray._private.ray_constants")
     if constants is not None:
+        # Looked up by name: to mypy it is any module.
         constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # type: ignore[attr-defined]

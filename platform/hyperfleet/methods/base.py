@@ -136,13 +136,13 @@ def parts_beside(generator: HeadGeneratorConfig) -> tuple[str, ...]:
     return tuple(part for part in DEVICE_PARTS if generator.static_base or part != "device.head")
 
 
-def rate_left(warm_epochs: int, epochs: int) -> float:
-    """Return the share of the peak rate at which a method's own passes begin, after the shared ones.
+def own_rate(warm_epochs: int, epochs: int, learning_rate: float) -> float:
+    """Return the learning rate at which a method's own passes begin, after the shared ones.
 
     Both together have one schedule, as if nothing lay between them: a rate that falls to zero and rises again
     costs ten points of accuracy (docs/decisions/0008).
     """
-    return epochs / (warm_epochs + epochs)
+    return learning_rate * epochs / (warm_epochs + epochs)
 
 
 def warm_stage(warm_epochs: int, epochs: int, learning_rate: float) -> Stage:
@@ -152,7 +152,7 @@ def warm_stage(warm_epochs: int, epochs: int, learning_rate: float) -> Stage:
         trains=DEVICE_PARTS,
         epochs=warm_epochs,
         learning_rate=learning_rate,
-        rate_left=rate_left(warm_epochs, epochs),
+        rate_left=own_rate(warm_epochs, epochs, 1.0),
     )
 
 

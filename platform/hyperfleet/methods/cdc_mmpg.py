@@ -17,8 +17,8 @@ from hyperfleet.methods.base import (
     adapt_stage,
     adaptation_losses,
     generator_of,
+    own_rate,
     random_anchor,
-    rate_left,
     static_loss,
     warm_stage,
 )
@@ -81,7 +81,7 @@ class CdcMmpg:
         adapt = adapt_stage(
             self.generator,
             epochs if self.warm else warm_epochs + epochs,
-            learning_rate * (rate_left(warm_epochs, epochs) if self.warm else 1.0),
+            own_rate(warm_epochs, epochs, learning_rate) if self.warm else learning_rate,
             generator_rate=self.generator_rate,
             generator_parts=ADAPTOR,
         )

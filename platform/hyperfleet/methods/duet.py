@@ -12,7 +12,7 @@ from hyperfleet.methods.base import (
     TaskModel,
     adapt_stage,
     adaptation_losses,
-    rate_left,
+    own_rate,
     static_loss,
     warm_stage,
 )
@@ -50,7 +50,7 @@ class Duet:
         """The warm stage, then everything together."""
         return (
             warm_stage(warm_epochs, epochs, learning_rate),
-            adapt_stage(self.generator, epochs, learning_rate * rate_left(warm_epochs, epochs)),
+            adapt_stage(self.generator, epochs, own_rate(warm_epochs, epochs, learning_rate)),
         )
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

@@ -14,8 +14,8 @@ from hyperfleet.methods.base import (
     TaskModel,
     adapt_stage,
     adaptation_losses,
+    own_rate,
     parts_beside,
-    rate_left,
     static_loss,
     warm_stage,
 )
@@ -57,7 +57,7 @@ class FHyper:
             return (Stage(name=ADAPT, trains=frozen, epochs=passes, learning_rate=learning_rate),)
         return (
             warm_stage(warm_epochs, epochs, learning_rate),
-            adapt_stage(self.generator, epochs, learning_rate * rate_left(warm_epochs, epochs)),
+            adapt_stage(self.generator, epochs, own_rate(warm_epochs, epochs, learning_rate)),
         )
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:

@@ -10,7 +10,7 @@ from hyperfleet.methods.base import (
     Examples,
     Stage,
     TaskModel,
-    rate_left,
+    own_rate,
     static_loss,
     warm_stage,
 )
@@ -40,7 +40,7 @@ class FineTuning:
                 name="continue",
                 trains=DEVICE_PARTS,
                 epochs=epochs,
-                learning_rate=learning_rate * rate_left(warm_epochs, epochs),
+                learning_rate=own_rate(warm_epochs, epochs, learning_rate),
             ),
         )
 

@@ -17,9 +17,9 @@ from hyperfleet.methods.base import (
     adapt_stage,
     adaptation_losses,
     generator_of,
+    own_rate,
     parts_beside,
     random_anchor,
-    rate_left,
     static_loss,
     warm_stage,
 )
@@ -102,7 +102,7 @@ class StableSynthNet:
             )
         driven = epochs // 2
         # Both stages go on with the schedule of the shared one.
-        drive_rate = learning_rate * rate_left(warm_epochs, epochs)
+        drive_rate = own_rate(warm_epochs, epochs, learning_rate)
         left = (epochs - driven) / epochs
         drive = Stage(
             name=DRIVE,

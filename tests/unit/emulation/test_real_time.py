@@ -101,7 +101,7 @@ def scenario(**changes: object) -> Scenario:
         # Nobody gives up because this machine is busy.
         "retry": RetryPolicy(try_timeout_s=60.0, deadline_s=120.0, backoff_s=0.01),
     }
-    return Scenario(**{**fields, **changes})  # type: ignore[arg-type]
+    return Scenario(**{**fields, **changes})  # type: ignore[arg-type]  # fields of any type
 
 
 def plan_of(chosen: Scenario) -> Plan:
