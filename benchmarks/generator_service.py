@@ -48,6 +48,8 @@ def read_flags() -> None:
         if line and not line.startswith("#"):
             name, value = line.split("=")
             os.environ.setdefault(name, value)
+    # Ray would run its workers behind the load generator, which in use has a machine of its own.
+    os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def keep_memory() -> None:

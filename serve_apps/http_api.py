@@ -41,12 +41,12 @@ from serve_apps.http_documentation import (
 )
 from serve_apps.metering import Meter
 from serve_apps.negotiation import SAFETENSORS, negotiate
+from serve_apps.request_id import REQUEST_ID_HEADER
 from serve_apps.request_id import request_id as read_request_id
 from serve_apps.served_models import ModelInfo
 
 GENERATE_PATH = "/v1/generate/{task}"
 TIMEOUT_HEADER = "X-Deadline-Seconds"
-REQUEST_ID_HEADER = "X-Request-ID"
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Handler = Callable[[Request, Exception], Awaitable[Response]]

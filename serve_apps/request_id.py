@@ -2,6 +2,7 @@
 
 import uuid
 
+REQUEST_ID_HEADER = "X-Request-ID"
 MAX_REQUEST_ID = 128
 
 

@@ -187,4 +187,6 @@ def own_environment(told: Mapping[str, str]) -> dict[str, str]:
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"}
     # Serve gives up a proxy that a busy machine takes longer than 5 s to start.
     patient = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-    return {**kept, **quiet, **patient, "OMP_NUM_THREADS": "1", **told}
+    # Ray would run its workers behind the load generator and the other servers.
+    equal = {"RAY_worker_niceness": "0"}
+    return {**kept, **quiet, **patient, **equal, "OMP_NUM_THREADS": "1", **told}

@@ -1,0 +1,62 @@
+import asyncio
+import json
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ray._common.utils import import_attr
+from ray.serve._private.http_util import validate_http_proxy_callback_return
+from starlette.responses import PlainTextResponse
+
+from serve_apps.header_guard import HeaderGuard
+
+ROOT = Path(__file__).parents[3]
+FLAG = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+
+
+async def read_as_serve_does(scope, receive, send):
+    for name, value in scope["headers"]:
+        name.decode(), value.decode()
+    await PlainTextResponse("read")(scope, receive, send)
+
+
+def ask(*headers):
+    """Return status, headers and body of the reply; clients' libraries would send no such header."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": list(headers)}
+    asyncio.run(HeaderGuard(read_as_serve_does)(scope, None, send))
+    start, body = sent
+    return start["status"], dict(start["headers"]), body["body"]
+
+
+@given(name=st.binary(min_size=1, max_size=20), value=st.binary(max_size=40))
+def test_serve_never_meets_a_header_it_cannot_read(name, value):
+    try:
+        name.decode(), value.decode()
+    except UnicodeDecodeError:
+        expected = 400
+    else:
+        expected = 200
+    assert ask((b"host", b"x"), (name, value))[0] == expected
+
+
+def test_the_refusal_is_a_problem_detail_that_names_the_header():
+    status, headers, body = ask((b"host", b"x"), (b"x-session-id", b"\xb1"), (b"x-\xff", b"1"))
+    assert status == 400
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert headers[b"x-request-id"]
+    problem = json.loads(body)
+    assert problem["status"] == 400
+    assert problem["instance"] == "/v1/models"
+    assert problem["detail"].startswith("header x-session-id, x-\\xff: not UTF-8")
+
+
+def test_the_flag_names_what_serve_accepts():
+    lines = (ROOT / "serve_apps/tuned.env").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(FLAG))
+    (guard,) = validate_http_proxy_callback_return(import_attr(line.split("=")[1])())
+    assert guard.cls is HeaderGuard
