@@ -246,20 +246,21 @@ def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
 
     @ray.remote(num_cpus=1)
     class Embedded:
-        def __init__(self, shared: SharedGenerator) -> None:
-            self._generator = shared.open()
+        def __init__(self, shared: SharedGenerator, *, packed: bool) -> None:
+            self._generator = shared.open(packed=packed)
+            self._asked = features(64)
 
         def generate(self, num_batches: int) -> int:
-            for _ in range(num_batches):
-                self._generator.generate(features(32))
-            return 32 * num_batches
+            return sum(len(self._generator.generate(self._asked)) for _ in range(num_batches))
 
-    actor = Embedded.remote(ray.put(SharedGenerator.of(load_generator(bundles["whole"]))))
+    shared = ray.put(SharedGenerator.of(load_generator(bundles["whole"])))
+    mapped, packed = Embedded.remote(shared, packed=False), Embedded.remote(shared, packed=True)
     return {
         "handle, one call a device": shards("whole", 1, IN_FLIGHT),
         "handle, shards of 56": shards("whole", 56, 2),
         "handle, rank 4, shards of 512": shards("rank4", 512, 2),
-        "embedded, weights mapped": lambda: ray.get(actor.generate.remote(8)),
+        "embedded, weights mapped": lambda: ray.get(mapped.generate.remote(4)),
+        "embedded, and packed": lambda: ray.get(packed.generate.remote(4)),
     }
 
 

@@ -1,0 +1,85 @@
+"""A training run goes on with fewer workers when a machine is lost."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from ray.cluster_utils import Cluster
+
+from hyperfleet.cloud.training import TrainConfig
+from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
+from pipelines.render_data import render
+from pipelines.runtime import connect, disconnect
+from pipelines.train_generator import TrainResult, TrainRunConfig, train
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+SCALE = FleetQAConfig(num_seen_devices=12, num_held_out_devices=1, history_clips=3, live_clips=1)
+SCHEDULE = TrainConfig(method="fine_tuning", warm_epochs=2, epochs=4, batch_size=8)
+ONE_WORKER = {"num_cpus": 1, "resources": {"train_worker": 1}}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={**ONE_WORKER, "include_dashboard": False})
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    connect()
+    yield cluster
+    disconnect()
+    cluster.shutdown()
+
+
+def run(root: Path, name: str) -> TrainResult:
+    return train(
+        TrainRunConfig(
+            data=root / "data",
+            output=root / name,
+            tracking_uri=f"sqlite:///{root}/mlflow.db",
+            num_workers=2,
+            min_workers=1,
+            train=SCHEDULE,
+        )
+    )
+
+
+def num_workers() -> int:
+    found = 0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += "RayTrainWorker" in " ".join(process.cmdline())
+    return found
+
+
+def test_a_lost_machine_leaves_a_run_with_fewer_workers(tmp_path, cluster):
+    render(SCALE, tmp_path / "data", workers=0, show_progress=False)
+    node = cluster.add_node(**ONE_WORKER)
+    cluster.wait_for_nodes()
+    workers_at: dict[str, int] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            for progress in tmp_path.glob("elastic/checkpoints/checkpoint_*/progress.json"):
+                if progress.parent.name not in workers_at:
+                    workers_at[progress.parent.name] = num_workers()
+                    if len(workers_at) == 1:
+                        cluster.remove_node(node, allow_graceful=False)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    result = run(tmp_path, "elastic")
+    over.set()
+    watcher.join()
+
+    counts = list(workers_at.values())
+    assert counts[0] == 2
+    assert 1 in counts
+    # Every epoch stands there once.
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    steps = [point.step for point in client.get_metric_history(result.run_id, "step")]
+    assert steps == sorted(set(steps))
+    assert len(steps) == SCHEDULE.warm_epochs + SCHEDULE.epochs
