@@ -206,6 +206,8 @@ class Killer:
 def world_of(root: Path, console: Console) -> Iterator[World]:
     """Start cluster and server, render, train, and run everything once undisturbed."""
     os.environ[VARIABLE] = str(root)
+    # As serve_apps/tuned.env has it.
+    os.environ["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"] = "2"
     mlflow = MlflowServer(root)
     mlflow.start()
     roles = {"device_host": 8, "train_worker": 2, "generator": 4}

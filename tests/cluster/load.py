@@ -14,7 +14,7 @@ from hyperfleet.errors import HyperFleetError
 from hyperfleet.messages import FEATURE_DIM, HeadRequest
 
 # As devices ask: enough tries to outlive a replica, a proxy or a node that starts again.
-PATIENT = RetryPolicy(max_tries=12, try_timeout_s=15.0, deadline_s=90.0)
+PATIENT = RetryPolicy(max_tries=40, try_timeout_s=15.0, deadline_s=90.0)
 
 
 @dataclass(frozen=True, slots=True)

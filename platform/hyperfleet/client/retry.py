@@ -1,5 +1,6 @@
 """When a device asks again and when it gives up, whatever protocol it asks in."""
 
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ class RetryPolicy:
             cores with the cloud and a busy machine must not look like a cloud that is down.
         deadline_s: time limit of all tries and the pauses between them, in seconds. Each try tells the
             server what is left of it, so that the cloud does no work that nobody waits for.
-        backoff_s: mean pause before the second try; it doubles from try to try, and each pause is
-            drawn at random so that a fleet does not come back all at once. A longer Retry-After of
-            the server is honoured.
+        backoff_s: mean pause before the second try; it doubles from try to try up to an eighth of the
+            deadline, and each pause is drawn at random so that a fleet does not come back all at once. A
+            longer Retry-After of the server is honoured.
         max_hangs: requests in a row that waited as long as one try may for no head, after which a client
             stops asking (its circuit is open) and fails at once; `deadline_s` later one request tries again.
             Refusals that come quickly do not count: asking again costs nothing.
@@ -48,6 +49,13 @@ class RetryPolicy:
         for name in ("try_timeout_s", "deadline_s", "backoff_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"RetryPolicy.{name} must be > 0 seconds, got {getattr(self, name)}")
+
+    def longest_pause_s(self, num_tries: int) -> float:
+        """Return the bound below which the pause after so many tries is drawn, in seconds.
+
+        Doubling ends at a quarter of the deadline; else one pause could take all that is left of it.
+        """
+        return min(2 * self.backoff_s * 2.0 ** min(num_tries - 1, 64), self.deadline_s / 4)
 
 
 class _AskAgainError(ServiceError):
@@ -130,7 +138,7 @@ async def ask_until_answered(
     tries = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(_AskAgainError),
         stop=tenacity.stop_after_attempt(retry.max_tries) | tenacity.stop_before_delay(retry.deadline_s),
-        wait=_pause(retry.backoff_s),
+        wait=_pause(retry),
         sleep=sleep,
         reraise=True,
     )
@@ -165,13 +173,10 @@ def read_retry_after(value: str | None) -> float:
     return max((date - datetime.now(UTC)).total_seconds(), 0.0) if date.tzinfo is not None else 0.0
 
 
-def _pause(backoff_s: float) -> Callable[[tenacity.RetryCallState], float]:
-    # Full jitter: uniform between zero and the bound, so a bound of twice the mean.
-    jittered = tenacity.wait_random_exponential(multiplier=2 * backoff_s)
-
+def _pause(retry: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
     def pause_s(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         asked_s = error.retry_after_s if isinstance(error, _AskAgainError) else 0.0
-        return max(asked_s, jittered(state))
+        return max(asked_s, random.uniform(0.0, retry.longest_pause_s(state.attempt_number)))
 
     return pause_s

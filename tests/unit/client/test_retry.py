@@ -3,6 +3,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hyperfleet.client import AsyncHttpClient, RetryPolicy
 from hyperfleet.client.retry import read_retry_after
@@ -59,6 +61,21 @@ def test_it_gives_up_after_the_last_try_or_when_the_next_would_be_too_late():
         cloud = Cloud(script=[status(code, **{"Retry-After": "3600"})] * 9)
         with pytest.raises(ServiceError, match=f"no head after 1 tries: the generator answered HTTP {code}"):
             ask(cloud, retry=RetryPolicy(deadline_s=5.0))
+
+
+@given(backoff_s=st.floats(1e-3, 10.0), deadline_s=st.floats(1.0, 600.0), num_tries=st.integers(1, 2000))
+def test_pauses_double_and_none_takes_what_is_left_of_the_deadline(backoff_s, deadline_s, num_tries):
+    retry = RetryPolicy(backoff_s=backoff_s, deadline_s=deadline_s)
+    longest_s = retry.longest_pause_s(num_tries)
+    assert longest_s <= deadline_s / 4
+    if longest_s < deadline_s / 4:
+        assert longest_s == pytest.approx(2 * backoff_s * 2 ** (num_tries - 1))
+
+
+def test_it_does_not_give_up_while_most_of_the_deadline_is_left():
+    # Doubling without end, the pause after some ten refusals would be longer than the deadline.
+    with pytest.raises(ServiceError, match="no head after 100 tries"):
+        ask(Cloud(script=[status(503)] * 100), retry=RetryPolicy(max_tries=100, deadline_s=60.0))
 
 
 def test_each_try_tells_the_server_what_is_left_and_takes_no_longer():

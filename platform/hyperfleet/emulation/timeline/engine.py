@@ -336,14 +336,14 @@ class Timeline:
         request.attempt += 1
         retry = self.scenario.retry
         tries = request.tries
-        # Full jitter, doubling from try to try, as the client does.
+        # Full jitter, as the client does.
         draw = uniform(
             self.scenario.seed,
             _RETRY_PAUSES,
             int(self._plan.device_id[request.device]),
             request.number * 64 + tries,
         )
-        pause_s = max(retry_after_s, draw * 2 * retry.backoff_s * 2 ** (tries - 1))
+        pause_s = max(retry_after_s, draw * retry.longest_pause_s(tries))
         if tries < retry.max_tries and now_s + pause_s < request.deadline_s:
             self.log(
                 now_s,
