@@ -9,12 +9,9 @@ from typing import Self
 
 import numpy as np
 
-from hyperfleet.client import AsyncHttpClient, RetryPolicy, ServedModel
+from hyperfleet.client import PATIENT, AsyncHttpClient, ServedModel
 from hyperfleet.errors import HyperFleetError
 from hyperfleet.messages import FEATURE_DIM, HeadRequest
-
-# As devices ask: enough tries to outlive a replica, a proxy or a node that starts again.
-PATIENT = RetryPolicy(max_tries=40, try_timeout_s=15.0, deadline_s=90.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,5 +23,6 @@ from hyperfleet.client.models import served_model as served_model
 from hyperfleet.client.models import served_models as served_models
 from hyperfleet.client.received import GeneratorClient as GeneratorClient
 from hyperfleet.client.received import ReceivedHead as ReceivedHead
+from hyperfleet.client.retry import PATIENT as PATIENT
 from hyperfleet.client.retry import RetryPolicy as RetryPolicy
 from hyperfleet.client.sync import HttpClient as HttpClient

@@ -58,6 +58,10 @@ class RetryPolicy:
         return min(2 * self.backoff_s * 2.0 ** min(num_tries - 1, 64), self.deadline_s / 4)
 
 
+# Outlives a replica, a proxy or a node of the service that dies and is replaced.
+PATIENT = RetryPolicy(max_tries=40, try_timeout_s=15.0, deadline_s=90.0)
+
+
 class _AskAgainError(ServiceError):
     """The try failed in a way that another one may mend; `retry_after_s` is what the server asked for."""
 
