@@ -23,7 +23,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-from chaos_world import BrokenError, Killer, Outcome, World, kill, processes, wait_for, world_of
+from chaos_world import (
+    BrokenError,
+    Killer,
+    Outcome,
+    World,
+    kill,
+    kill_with_children,
+    processes,
+    wait_for,
+    world_of,
+)
 from load import Load
 from mlflow import MlflowClient
 from ray import serve
@@ -65,7 +75,13 @@ def raylet(world: World, rng: random.Random) -> Outcome:
     node = world.cluster.add_node(num_cpus=1, resources={"device_host": 4})
     world.cluster.wait_for_nodes()
     pid = node.all_processes["raylet"][0].process.pid
-    killer = Killer(in_the_middle(world, "raylet", rng), lambda: [psutil.Process(pid)], rng)
+    # When a machine goes, its hosts go with the raylet.
+    killer = Killer(
+        in_the_middle(world, "raylet", rng),
+        lambda: [psutil.Process(pid)],
+        rng,
+        strike=kill_with_children,
+    )
     result = world.emulate("raylet")
     killer.moment()
     with contextlib.suppress(Exception):  # what is left of a node that is dead already
@@ -76,8 +92,7 @@ def raylet(world: World, rng: random.Random) -> Outcome:
 def in_the_middle(world: World, name: str, rng: random.Random) -> Callable[[], bool]:
     """Return a condition that holds from when so many stretches of a scenario's log are written as drawn.
 
-    Of the first third: the last stretches hold little that was not computed before, and a worker outlives its
-    raylet by a second.
+    Of the first third: the last stretches hold little that was not computed before.
     """
     assert world.calm is not None
     num_parts = rng.randint(1, max(1, world.calm.log.num_parts() // 3))

@@ -173,13 +173,29 @@ def kill(process: psutil.Process) -> None:
         process.kill()
 
 
+def kill_with_children(process: psutil.Process) -> None:
+    """Kill it and all that it started: some outlive their parent for as long as Ray takes to notice."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in (process, *process.children(recursive=True)):
+            kill(each)
+
+
 class Killer:
-    """Kills in a thread, once `when` has come and `victims` returns somebody; keeps when that was."""
+    """Kills in a thread, once `when` has come and `victims` returns somebody; keeps when that was.
+
+    `strike` says how.
+    """
 
     def __init__(
-        self, when: Callable[[], bool], victims: Callable[[], list[psutil.Process]], rng: random.Random
+        self,
+        when: Callable[[], bool],
+        victims: Callable[[], list[psutil.Process]],
+        rng: random.Random,
+        *,
+        strike: Callable[[psutil.Process], None] = kill,
     ):
         self.killed_at: float | None = None
+        self._strike = strike
         self._thread = threading.Thread(target=self._run, args=(when, victims, rng), daemon=True)
         self._thread.start()
 
@@ -189,7 +205,7 @@ class Killer:
         deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
             if when() and (alive := victims()):
-                kill(rng.choice(alive))
+                self._strike(rng.choice(alive))
                 self.killed_at = time.monotonic()
                 return
             time.sleep(0.02)

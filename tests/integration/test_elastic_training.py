@@ -14,6 +14,7 @@ from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
+from pipelines.storage import VARIABLE
 from pipelines.train_generator import TrainResult, TrainRunConfig, train
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -24,7 +25,8 @@ ONE_WORKER = {"num_cpus": 1, "resources": {"train_worker": 1}}
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     cluster = Cluster(initialize_head=True, head_node_args={**ONE_WORKER, "include_dashboard": False})
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     connect()
