@@ -29,7 +29,7 @@ from clients.hostile_http import Maker
 from clients.http_attack import attack
 from clients.tally import Tally
 from clients.watched_service import TOKEN, Watched, running
-from generator_service import ROOT, read_flags
+from generator_service import ROOT, read_flags, share_the_machine
 from rich.console import Console
 from rich.table import Table
 
@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     read_flags()
+    share_the_machine()
     run = Run()
     with running(with_token=True, **LIMITS) as watched:
         began = time.perf_counter()

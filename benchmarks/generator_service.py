@@ -48,7 +48,10 @@ def read_flags() -> None:
         if line and not line.startswith("#"):
             name, value = line.split("=")
             os.environ.setdefault(name, value)
-    # Ray would run its workers behind the load generator, which in use has a machine of its own.
+
+
+def share_the_machine() -> None:
+    """Run Ray's workers at the load generator's priority; by default they stand behind it."""
     os.environ.setdefault("RAY_worker_niceness", "0")
 
 
@@ -304,6 +307,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.default_flags:
         read_flags()
+    share_the_machine()
     keep_memory()
 
     from pipelines.runtime import disconnect

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.watched_service import MIB, MODEL, Watched, running
-from generator_service import IN_FLIGHT, ROOT, TASK, read_flags
+from generator_service import IN_FLIGHT, ROOT, TASK, read_flags, share_the_machine
 from rich.console import Console
 from rich.table import Table
 
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load before the soak")
     args = parser.parse_args()
     read_flags()
+    share_the_machine()
     rows: list[dict[str, Any]] = []
     with running(with_grpc=False) as watched:
         highest = highest_rate(watched, args.codec, args.seconds, rows)

@@ -1,7 +1,8 @@
 """Requests whose headers Serve itself cannot read are refused before it tries.
 
-Serve decodes header names and values as UTF-8 before it calls an application, and answers 500 where
-that fails. RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, set in tuned.env, puts this around its HTTP servers.
+Serve decodes header names and values as UTF-8 before it calls an application, and answers 500 where that
+fails. RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, set in tuned.env, puts this around Serve's HTTP servers. The
+application never sees these requests, so its metrics do not count them.
 """
 
 from http import HTTPStatus
@@ -10,8 +11,11 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_apps.http_documentation import PROBLEM, Problem
+from serve_apps.problem import PROBLEM, Problem
 from serve_apps.request_id import REQUEST_ID_HEADER, request_id
+
+_SHOWN_CHARACTERS = 200
+_POLICY_VIOLATION = 1008
 
 
 def middlewares() -> list[Middleware]:
@@ -27,30 +31,33 @@ class HeaderGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request with readable headers, refuse another."""
-        names = [] if scope["type"] != "http" else _unreadable(scope["headers"])
+        names = _unreadable(scope.get("headers", []))
         if not names:
             await self._app(scope, receive, send)
-            return
-        detail = (
-            f"header {', '.join(names)}: not UTF-8; send ASCII, and encode other text, e.g. percent-encoded"
-        )
-        status = HTTPStatus.BAD_REQUEST
-        problem = Problem(title=status.phrase, status=status, detail=detail, instance=scope["path"])
-        reply = JSONResponse(
-            problem.model_dump(),
-            status_code=status,
-            headers={REQUEST_ID_HEADER: request_id(None)},
-            media_type=PROBLEM,
-        )
-        await reply(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        else:
+            await _refusal(scope, names)(scope, receive, send)
+
+
+def _refusal(scope: Scope, names: list[str]) -> JSONResponse:
+    shown = ", ".join(names)[:_SHOWN_CHARACTERS]
+    detail = f"header {shown}: not UTF-8; send ASCII, and encode other text, e.g. percent-encoded"
+    status = HTTPStatus.BAD_REQUEST
+    problem = Problem(title=status.phrase, status=status, detail=detail, instance=scope["path"])
+    sent = (value for name, value in scope["headers"] if name.lower() == REQUEST_ID_HEADER.lower().encode())
+    own_id = request_id(next(sent, b"").decode("latin-1"))
+    return JSONResponse(
+        problem.model_dump(),
+        status_code=status,
+        headers={REQUEST_ID_HEADER: own_id},
+        media_type=PROBLEM,
+    )
 
 
 def _unreadable(headers: list[tuple[bytes, bytes]]) -> list[str]:
-    return [
-        name.decode("ascii", "backslashreplace")
-        for name, value in headers
-        if not (_is_utf8(name) and _is_utf8(value))
-    ]
+    names = (name for name, value in headers if not (_is_utf8(name) and _is_utf8(value)))
+    return list(dict.fromkeys(name.decode("ascii", "backslashreplace") for name in names))
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -36,11 +36,10 @@ from serve_apps.http_documentation import (
     MODEL_REPLIES,
     MODELS_REPLIES,
     OCTETS,
-    PROBLEM,
-    Problem,
 )
 from serve_apps.metering import Meter
 from serve_apps.negotiation import SAFETENSORS, negotiate
+from serve_apps.problem import PROBLEM, Problem
 from serve_apps.request_id import REQUEST_ID_HEADER
 from serve_apps.request_id import request_id as read_request_id
 from serve_apps.served_models import ModelInfo

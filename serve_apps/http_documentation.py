@@ -2,24 +2,11 @@
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from hyperfleet.messages import FEATURE_BYTES
 from serve_apps.negotiation import SAFETENSORS
+from serve_apps.problem import PROBLEM, Problem
 
 OCTETS = "application/octet-stream"
-PROBLEM = "application/problem+json"
-
-
-class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    instance: str
-
 
 _BINARY = {"type": "string", "format": "binary"}
 _TEXT_HEADERS = {

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hyperfleet.client import PATIENT as PATIENT
     from hyperfleet.client import RetryPolicy as RetryPolicy
     from hyperfleet.emulation.run_log import RunLog as RunLog
     from hyperfleet.emulation.scenario.arrivals import Burst as Burst
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 # The same once more for the interpreter; a test holds the two against each other.
 _NAMES_OF = {
-    "client": ("RetryPolicy",),
+    "client": ("PATIENT", "RetryPolicy"),
     "emulation.run_log": ("RunLog",),
     "emulation.scenario.arrivals": ("Burst", "Diurnal", "Poisson", "Trace"),
     "emulation.scenario.cloud_model": ("CloudModel",),

@@ -73,9 +73,11 @@ def test_a_lost_machine_leaves_a_run_with_fewer_workers(tmp_path, cluster):
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    result = run(tmp_path, "elastic")
-    over.set()
-    watcher.join()
+    try:
+        result = run(tmp_path, "elastic")
+    finally:
+        over.set()
+        watcher.join()
 
     counts = list(workers_at.values())
     assert counts[0] == 2

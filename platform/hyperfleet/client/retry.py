@@ -53,7 +53,7 @@ class RetryPolicy:
     def longest_pause_s(self, num_tries: int) -> float:
         """Return the bound below which the pause after so many tries is drawn, in seconds.
 
-        Doubling ends at a quarter of the deadline; else one pause could take all that is left of it.
+        Doubling ends at a quarter of the deadline; else a client would give up with most of it left.
         """
         return min(2 * self.backoff_s * 2.0 ** min(num_tries - 1, 64), self.deadline_s / 4)
 

@@ -1,5 +1,7 @@
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from hypothesis import given
@@ -53,6 +55,34 @@ def test_the_refusal_is_a_problem_detail_that_names_the_header():
     assert problem["status"] == 400
     assert problem["instance"] == "/v1/models"
     assert problem["detail"].startswith("header x-session-id, x-\\xff: not UTF-8")
+
+
+def test_the_client_s_name_for_its_request_is_kept_and_a_long_list_is_cut():
+    status, headers, body = ask((b"X-Request-ID", b"mine"), *((b"x-%d" % i, b"\xff") for i in range(300)))
+    assert status == 400
+    assert headers[b"x-request-id"] == b"mine"
+    assert len(body) < 500
+
+
+def test_a_websocket_is_closed_and_a_scope_without_headers_passes():
+    sent, passed = [], []
+
+    async def app(scope, receive, send):
+        passed.append(scope["type"])
+
+    async def send(message):
+        sent.append(message)
+
+    guard = HeaderGuard(app)
+    asyncio.run(guard({"type": "websocket", "path": "/", "headers": [(b"x", b"\xff")]}, None, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+    asyncio.run(guard({"type": "lifespan"}, None, send))
+    assert passed == ["lifespan"]
+
+
+def test_a_proxy_loads_no_pytorch_for_it():
+    code = "import sys, serve_apps.header_guard; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_the_flag_names_what_serve_accepts():

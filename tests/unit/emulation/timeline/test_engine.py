@@ -220,6 +220,18 @@ def test_no_device_is_lost_whatever_fails() -> None:
     assert all(answer.head == rows.FRESH for answer in answers if answer.sampled_s > 50)
 
 
+def test_pauses_of_many_tries_end_at_a_quarter_of_the_deadline() -> None:
+    scenario = calm(
+        arrivals=Poisson(per_device_per_s=0.5),
+        faults=(RefuseRequests(from_s=0.0, to_s=60.0, status=503),),
+        retry=RetryPolicy(try_timeout_s=1.0, deadline_s=20.0, max_tries=40),
+    )
+    _, events, _ = run(scenario)
+    retries = [event for event in events if event[1] == rows.RETRY]
+    assert max(event[6] for event in retries) <= 5.0
+    assert max(event[4] for event in retries) > 7  # where doubling alone would have passed five seconds
+
+
 def test_a_blackout_lets_nothing_through_on_its_network_alone() -> None:
     scenario = calm(
         networks=("4g-5", "5g-100"),
