@@ -45,7 +45,7 @@ print(json.dumps({name: getattr(value, "__name__", None) for name, value in valu
 """
     names = json.loads(run_python(code))
     constants = {name for name in names if name.isupper()}
-    assert constants == {"SCENARIOS", "POLICIES", "PHONE", "OLD_PHONE", "CAMERA"}
+    assert constants == {"SCENARIOS", "POLICIES", "PHONE", "OLD_PHONE", "CAMERA", "PATIENT"}
     assert {name: names[name] for name in names if name not in constants} == {
         name: name for name in names if name not in constants
     }
