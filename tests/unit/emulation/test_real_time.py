@@ -110,7 +110,7 @@ def plan_of(chosen: Scenario) -> Plan:
 
 async def measure(chosen: Scenario, client: GeneratorClient, **options: object) -> RealTimeRun:
     given: dict[str, object] = {"answers_per_window": 1000, **options}
-    return await run_in_real_time(chosen, plan_of(chosen), WORK, TABLE, client, **given)  # type: ignore[arg-type]
+    return await run_in_real_time(chosen, plan_of(chosen), WORK, TABLE, client, **given)  # type: ignore[arg-type]  # options
 
 
 def run(chosen: Scenario, client: GeneratorClient, **options: object) -> RealTimeRun:

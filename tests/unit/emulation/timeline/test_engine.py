@@ -42,7 +42,7 @@ def calm(**changes: object) -> Scenario:
         "networks": ("4g-5",),
         "cloud": CloudModel(replicas=50, batch_s=0.01, head_s=0.001),
     }
-    return Scenario(**{**fields, **changes})  # type: ignore[arg-type]
+    return Scenario(**{**fields, **changes})  # type: ignore[arg-type]  # fields of any type
 
 
 def run(
@@ -284,7 +284,7 @@ def test_an_empty_battery_answers_nothing_any_more() -> None:
     assert all(answer.sampled_s <= empty[answer.device] for answer in answers)
     joules = Counter[int]()
     for answer in answers:
-        joules[answer.device] += answer.joules  # type: ignore[assignment]
+        joules[answer.device] += answer.joules  # type: ignore[assignment]  # a Counter adds floats too
     assert min(joules.values()) >= 30.0
 
 
