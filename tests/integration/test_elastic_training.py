@@ -1,26 +1,21 @@
 """A training run goes on with fewer workers when a machine is lost."""
 
-import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
-from hyperfleet.cloud.training import TrainConfig
-from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
 from pipelines.storage import VARIABLE
-from pipelines.train_generator import TrainResult, TrainRunConfig, train
+from pipelines.train_generator import TrainRunConfig, train
+from tests.integration.test_train_survives import SCALE, SCHEDULE, workers
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-SCALE = FleetQAConfig(num_seen_devices=12, num_held_out_devices=1, history_clips=3, live_clips=1)
-SCHEDULE = TrainConfig(method="fine_tuning", warm_epochs=2, epochs=4, batch_size=8)
 ONE_WORKER = {"num_cpus": 1, "resources": {"train_worker": 1}}
 
 
@@ -35,27 +30,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster
     cluster.shutdown()
 
 
-def run(root: Path, name: str) -> TrainResult:
-    return train(
-        TrainRunConfig(
-            data=root / "data",
-            output=root / name,
-            tracking_uri=f"sqlite:///{root}/mlflow.db",
-            num_workers=2,
-            min_workers=1,
-            train=SCHEDULE,
-        )
-    )
-
-
-def num_workers() -> int:
-    found = 0
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += "RayTrainWorker" in " ".join(process.cmdline())
-    return found
-
-
 def test_a_lost_machine_leaves_a_run_with_fewer_workers(tmp_path, cluster):
     render(SCALE, tmp_path / "data", workers=0, show_progress=False)
     node = cluster.add_node(**ONE_WORKER)
@@ -67,14 +41,23 @@ def test_a_lost_machine_leaves_a_run_with_fewer_workers(tmp_path, cluster):
         while not over.wait(0.05):
             for progress in tmp_path.glob("elastic/checkpoints/checkpoint_*/progress.json"):
                 if progress.parent.name not in workers_at:
-                    workers_at[progress.parent.name] = num_workers()
+                    workers_at[progress.parent.name] = len(workers())
                     if len(workers_at) == 1:
                         cluster.remove_node(node, allow_graceful=False)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        result = run(tmp_path, "elastic")
+        result = train(
+            TrainRunConfig(
+                data=tmp_path / "data",
+                output=tmp_path / "elastic",
+                tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+                num_workers=2,
+                min_workers=1,
+                train=SCHEDULE,
+            )
+        )
     finally:
         over.set()
         watcher.join()
