@@ -17,7 +17,7 @@ from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, Heads
 from hyperfleet.head_codecs import HEAD_HIDDEN as HEAD_HIDDEN
 from hyperfleet.head_codecs import HeadLayout as HeadLayout
 from hyperfleet.head_codecs import codec as head_codec
-from hyperfleet.head_codecs.frame import pack, unpack
+from hyperfleet.head_codecs.frame import RowFiles, unpack
 
 FEATURE_DIM = 192
 FEATURE_BYTES = FEATURE_DIM * 4
@@ -138,8 +138,10 @@ class HeadReply:
         return cls(heads=heads, label=label, codec=codec.name)
 
 
-def encode_heads(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> bytes:
-    """Encode generated heads as a safetensors file that says itself what it holds.
+def encode_batch(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> RowFiles:
+    """Encode heads of several requests together; `.of(start, stop)` is the reply that carries some of them.
+
+    A reply is a safetensors file that says itself what it holds.
 
     Raises:
         UnknownNameError: there is no such codec.
@@ -154,7 +156,12 @@ def encode_heads(generated: GeneratedHeads, *, codec: str, label: ModelLabel) ->
         "hidden": str(generated.layout.hidden),
         "base_id": generated.base.id if generated.base is not None else "",
     }
-    return pack(head_codec(codec).encode(generated), metadata)
+    return RowFiles(head_codec(codec).encode(generated), metadata)
+
+
+def encode_heads(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> bytes:
+    """Encode generated heads as one reply; raises what `encode_batch` does."""
+    return encode_batch(generated, codec=codec, label=label).of(0, len(generated))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

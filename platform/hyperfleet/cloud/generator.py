@@ -90,14 +90,14 @@ class ParameterGenerator:
                 )
             return self._generated(self._emit(embedded))
 
-    def generate_each(self, requests: Sequence[np.ndarray]) -> list[GeneratedHeads]:
-        """Generate the heads of several requests in one product; each gets a view of its own.
+    def generate_each(self, shards: Sequence[np.ndarray]) -> list[GeneratedHeads]:
+        """Generate for several shards of devices in one product; each gets a view of its own.
 
         Raises:
             FeatureError: wrong shape or type, or a value that is not finite.
         """
-        numbers = self.generate(np.concatenate(requests)).numbers
-        return [self._generated(own) for own in numbers.split([len(each) for each in requests])]
+        numbers = self.generate(np.concatenate(shards)).numbers
+        return [self._generated(own) for own in numbers.split([len(each) for each in shards])]
 
     def _generated(self, numbers: Float[Tensor, "head number"]) -> GeneratedHeads:
         form = self._module.config.form

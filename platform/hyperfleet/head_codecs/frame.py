@@ -34,6 +34,28 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     return b"".join([header, *map(_memory_of, contiguous.values())])
 
 
+class RowFiles:
+    """Safetensors files of some rows each of the same tensors, whose first axis is the rows.
+
+    Args:
+        tensors: on the CPU, of a type that heads travel in, all with the same number of rows.
+        metadata: of every file.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        self.num_rows = len(next(iter(contiguous.values())))
+        self._specs = [(name, tensor.dtype, tuple(tensor.shape[1:])) for name, tensor in contiguous.items()]
+        self._metadata = tuple(metadata.items())
+        self._memory = [(_memory_of(tensor), tensor[0].nbytes) for tensor in contiguous.values()]
+
+    def of(self, start: int, stop: int) -> bytes:
+        """Return the file of rows `start` to `stop`, with one copy."""
+        specs = tuple((name, dtype, (stop - start, *shape)) for name, dtype, shape in self._specs)
+        rows = [memory[start * row_bytes : stop * row_bytes] for memory, row_bytes in self._memory]
+        return b"".join([_header(specs, self._metadata), *rows])
+
+
 def _memory_of(tensor: Tensor) -> memoryview:
     # NumPy knows no bfloat16.
     bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor

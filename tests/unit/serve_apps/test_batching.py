@@ -8,7 +8,7 @@ from serve_apps.head_service import Chunk, GeneratedChunk
 
 
 def chunk(num=1):
-    return Chunk(served=None, features=np.zeros((num, 192), np.float32), deadline_s=None)
+    return Chunk(served=None, features=np.zeros((num, 192), np.float32), codec="fp32", deadline_s=None)
 
 
 class Recorder:
@@ -19,7 +19,7 @@ class Recorder:
 
     def __call__(self, chunks):
         self.batches.append([len(each.features) for each in chunks])
-        return [GeneratedChunk(heads=None, batch_heads=len(self.batches)) for _ in chunks]
+        return [GeneratedChunk(files=None, batch_heads=len(self.batches)) for _ in chunks]
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +28,10 @@ def unchecked_chunks(monkeypatch):
     monkeypatch.setattr(Chunk, "__init__", _plain_init)
 
 
-def _plain_init(self, *, served, features, deadline_s):
+def _plain_init(self, *, served, features, codec, deadline_s):
     object.__setattr__(self, "served", served)
     object.__setattr__(self, "features", features)
+    object.__setattr__(self, "codec", codec)
     object.__setattr__(self, "deadline_s", deadline_s)
 
 
@@ -122,7 +123,7 @@ def test_a_failed_batch_fails_its_callers_and_the_next_one_runs():
             failure = next(failures)
             if failure is not None:
                 raise failure
-            return [GeneratedChunk(heads=None) for _ in chunks]
+            return [GeneratedChunk(files=None) for _ in chunks]
 
         batcher = Batcher(sometimes, max_heads=4, pause_s=0.001)
         failed = await asyncio.gather(batcher(chunk()), batcher(chunk()), return_exceptions=True)

@@ -198,7 +198,7 @@ class Gate:
             self.num_cancelled += 1
             raise
         made = generate_batch([chunk])[0]
-        self.num_generated += made.heads is not None
+        self.num_generated += made.files is not None
         return made
 
 
@@ -256,7 +256,7 @@ def test_nothing_is_generated_after_the_callers_deadline(table):
 
 def test_a_deadline_that_the_service_notices_has_its_status(table):
     async def too_late(chunk: Chunk) -> GeneratedChunk:
-        return GeneratedChunk(heads=None)
+        return GeneratedChunk(files=None)
 
     async def run():
         async with stub(table, batched=too_late) as generator:

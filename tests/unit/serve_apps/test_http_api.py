@@ -303,14 +303,14 @@ def test_work_whose_deadline_is_over_is_not_done(table, monkeypatch):
     served = table.named("qa")
     generate_each = type(served.generator).generate_each
 
-    def counted(self, requests):
-        computed.extend(requests)
-        return generate_each(self, requests)
+    def counted(self, shards):
+        computed.extend(row for shard in shards for row in shard)
+        return generate_each(self, shards)
 
     monkeypatch.setattr(type(served.generator), "generate_each", counted)
     now_s = time.monotonic()
     chunks = [
-        Chunk(served=served, features=features(seed=i), deadline_s=deadline)
+        Chunk(served=served, features=features(seed=i), codec="fp32", deadline_s=deadline)
         for i, deadline in enumerate([now_s - 1, None, now_s + 60])
     ]
     done = generate_batch(chunks)
@@ -335,12 +335,12 @@ def test_a_feature_that_overflows_the_model_fails_alone(table):
     huge = np.full((1, 192), 1e30, np.float32)
     huge[0, ::2] = -1e30
     chunks = [
-        Chunk(served=table.named("qa"), features=each, deadline_s=None)
+        Chunk(served=table.named("qa"), features=each, codec="fp32", deadline_s=None)
         for each in (features(), huge, features(2))
     ]
     first, broken, last = generate_batch(chunks)
     assert "overflow the generator" in str(broken.error)
-    assert (len(first.heads), len(last.heads)) == (1, 2)
+    assert (first.files.num_rows, last.files.num_rows) == (1, 2)
     with client(table) as api:
         assert "overflow" in problem(api.post(GENERATE, content=huge.tobytes(), headers=OCTETS), 422)
 
@@ -376,15 +376,26 @@ def test_an_overloaded_service_does_not_charge_a_clients_rate(table):
     assert asyncio.run(run()) == [2]
 
 
-def test_a_batch_of_several_models_gives_each_its_own(table):
+def test_a_batch_of_several_models_and_codecs_gives_each_its_own(table):
+    asked = [("qa", "fp32"), ("small", "int8"), ("qa", "fp16"), ("search", "fp32"), ("qa", "fp32")]
     chunks = [
-        Chunk(served=table.named(name), features=features(2, seed=i), deadline_s=None)
-        for i, name in enumerate(["qa", "small", "qa", "search"])
+        Chunk(served=table.named(name), features=features(2, seed=i), codec=codec, deadline_s=None)
+        for i, (name, codec) in enumerate(asked)
     ]
-    for chunk, made in zip(chunks, generate_batch(chunks), strict=True):
-        expected = chunk.served.generator.generate(chunk.features).whole()
-        torch.testing.assert_close(made.heads.whole(), expected, rtol=0, atol=1e-5)
-    assert [made.batch_heads for made in generate_batch(chunks)] == [4, 2, 4, 2]
+    done = generate_batch(chunks)
+    for chunk, made in zip(chunks, done, strict=True):
+        generator = chunk.served.generator
+        reply = HeadReply.from_bytes(
+            made.files.of(made.start, made.start + 2),
+            expected=generator.layout,
+            num_heads=2,
+            base=generator.base,
+        )
+        assert (reply.codec, reply.label.model) == (chunk.codec, chunk.served.info.name)
+        generated = generator.generate(chunk.features)
+        error = torch.linalg.vector_norm(reply.heads.dense() - generated.whole(), dim=1)
+        assert (error <= CODECS[chunk.codec].error_bound(generated) + 1e-5).all()
+    assert [made.batch_heads for made in done] == [6, 2, 6, 2, 6]
 
 
 def test_a_defect_is_a_500_without_internals(table):
@@ -395,6 +406,28 @@ def test_a_defect_is_a_500_without_internals(table):
         reply = api.post(GENERATE, content=features().tobytes(), headers=OCTETS)
     assert "see the log of its replica" in problem(reply, 500)
     assert "secret" not in reply.text
+
+
+def test_heads_come_under_a_route_prefix_and_by_post_only(table):
+    service = HeadService(table, alone, max_features=MAX_FEATURES, max_waiting_heads=64)
+    # Serve gives the prefix of an application as ASGI's root path.
+    with TestClient(build_api(service, body_timeout_s=5.0), root_path="/fleet") as api:
+        reply = api.post("/fleet" + GENERATE, content=features().tobytes(), headers=OCTETS)
+        assert (reply.status_code, reply.headers["X-Task"]) == (200, "open-ended-qa")
+        assert problem(api.get("/fleet" + GENERATE), 405) == "Method Not Allowed"
+        assert problem(api.post("/fleet/v1/generate", content=b""), 404) == "Not Found"
+
+
+def test_the_server_hears_of_a_defect_that_a_client_is_told_nothing_of(table):
+    async def broken(chunk: Chunk) -> GeneratedChunk:
+        raise RuntimeError("for the log")
+
+    service = HeadService(table, broken, max_features=MAX_FEATURES, max_waiting_heads=64)
+    with (
+        TestClient(build_api(service, body_timeout_s=5.0)) as api,
+        pytest.raises(RuntimeError, match="for the log"),
+    ):
+        api.post(GENERATE, content=features().tobytes(), headers=OCTETS)
 
 
 def test_openapi_tells_of_binary_bodies_and_every_error(table):

@@ -1,0 +1,142 @@
+"""POST /v1/generate/{task} as a plain ASGI application: what a device asks for and what it is answered.
+
+FastAPI documents this call but does not answer it: its layers take longer than a small head does.
+"""
+
+import asyncio
+import math
+import time
+from http import HTTPStatus
+
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from hyperfleet.messages import FEATURE_BYTES
+from serve_apps.encoded_heads import EncodedHeads
+from serve_apps.head_service import CHECKSUM, HeadService
+from serve_apps.http_documentation import OCTETS
+from serve_apps.negotiation import SAFETENSORS, negotiate
+from serve_apps.request_id import REQUEST_ID_HEADER, request_id
+
+TIMEOUT_HEADER = "X-Deadline-Seconds"
+
+
+class GenerateCall:
+    """Answers requests that get heads; what is raised is the caller's to answer.
+
+    Args:
+        service: generates.
+        body_timeout_s: how long a client may take to send its body.
+    """
+
+    def __init__(self, service: HeadService, *, body_timeout_s: float) -> None:
+        self._service = service
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, task: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for heads of `task`.
+
+        Raises:
+            HTTPException, HyperFleetError: why there are none; nothing was sent then.
+        """
+        service = self._service
+        # Of a header that came twice the first counts.
+        headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        client = service.authenticate(headers.get(b"authorization"))
+        deadline_s = _deadline_s(headers.get(TIMEOUT_HEADER.lower().encode()))
+        query = scope["query_string"]
+        served = service.table.of_task(task, QueryParams(query).get("model") if query else None)
+        codec = negotiate(headers.get(b"accept", ""), served.generator.codecs)
+        _check_content_type(headers.get(b"content-type", ""))
+        max_bytes = service.max_features * FEATURE_BYTES
+        _check_length(headers.get(b"content-length", ""), max_bytes)
+        body = await _read_body(receive, max_bytes, self._body_timeout_s)
+        heads = await service.generate(served, body, codec=codec, client=client, deadline_s=deadline_s)
+        own_id = request_id(headers.get(REQUEST_ID_HEADER.lower().encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": _headers(heads, own_id)})
+        await send({"type": "http.response.body", "body": heads.body})
+
+
+def _headers(heads: EncodedHeads, own_id: str) -> list[tuple[bytes, bytes]]:
+    info = heads.served.info
+    timing = (
+        f"queue;dur={1e3 * heads.queue_s:.3f}, generate;dur={1e3 * heads.generate_s:.3f}, "
+        f"encode;dur={1e3 * heads.encode_s:.3f}"
+    )
+    texts = (
+        (b"content-length", str(len(heads.body))),
+        (b"content-type", f"{SAFETENSORS}; codec={heads.codec}"),
+        (b"x-model-name", info.name),
+        (b"x-model-version", info.version),
+        (b"x-task", info.task),
+        (b"x-codec", heads.codec),
+        (b"x-head-layout", f"{info.num_classes}x{info.hidden}"),
+        (b"x-base-id", info.base_id),
+        (b"x-checksum", f"{CHECKSUM}={heads.checksum}"),
+        (b"server-timing", timing),
+        (b"x-request-id", own_id),
+        (b"vary", "Accept"),
+    )
+    return [(name, text.encode("latin-1")) for name, text in texts]
+
+
+def _deadline_s(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        timeout_s = float(value)
+    except ValueError:
+        timeout_s = math.nan
+    if not 0 < timeout_s < math.inf:
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST,
+            f"{TIMEOUT_HEADER} must be a finite number of seconds above 0, got {value[:40]!r}",
+        )
+    return time.monotonic() + timeout_s
+
+
+def _check_content_type(content_type: str) -> None:
+    if content_type.partition(";")[0].strip().lower() != OCTETS:
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type must be {OCTETS}, got {content_type[:200]!r}; "
+            "send the features as raw little-endian float32",
+        )
+
+
+def _check_length(length: str, max_bytes: int) -> None:
+    if length.isdecimal() and int(length) > max_bytes:
+        raise _too_large(int(length), max_bytes)
+
+
+async def _read_body(receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            more = True
+            # The header may be absent or wrong, so what arrives counts.
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise HTTPException(
+                        HTTPStatus.BAD_REQUEST, f"the connection ended after {len(body)} bytes of the body"
+                    )
+                body += message.get("body", b"")
+                if len(body) > max_bytes:
+                    raise _too_large(len(body), max_bytes)
+                more = message.get("more_body", False)
+    except TimeoutError as error:
+        raise HTTPException(
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"the body took more than {timeout_s:g} s, {len(body)} bytes came; send it faster",
+        ) from error
+    return bytes(body)
+
+
+def _too_large(num_bytes: int, max_bytes: int) -> HTTPException:
+    return HTTPException(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"a request carries at most {max_bytes // FEATURE_BYTES} features ({max_bytes} bytes), "
+        f"got {num_bytes} bytes or more; send several requests",
+    )
