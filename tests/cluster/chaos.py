@@ -74,11 +74,12 @@ def raylet(world: World, rng: random.Random) -> Outcome:
     """The raylet of a node, and with it all that runs there."""
     node = world.cluster.add_node(num_cpus=1, resources={"device_host": 4})
     world.cluster.wait_for_nodes()
-    pid = node.all_processes["raylet"][0].process.pid
+    process = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    is_in_the_middle = in_the_middle(world, "raylet", rng)
     # When a machine goes, its hosts go with the raylet.
     killer = Killer(
-        in_the_middle(world, "raylet", rng),
-        lambda: [psutil.Process(pid)],
+        lambda: is_in_the_middle() and is_computing(process),
+        lambda: [process],
         rng,
         strike=kill_with_children,
     )
@@ -87,6 +88,15 @@ def raylet(world: World, rng: random.Random) -> Outcome:
     with contextlib.suppress(Exception):  # what is left of a node that is dead already
         world.cluster.remove_node(node, allow_graceful=False)
     return _same_log(world, result)
+
+
+def is_computing(raylet: psutil.Process) -> bool:
+    """Tell whether a host below this raylet has a job: Ray names a process after the method that it runs."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(
+            each.cmdline()[:1] == ["ray::AnswerHost.answer"] for each in raylet.children(recursive=True)
+        )
+    return False
 
 
 def in_the_middle(world: World, name: str, rng: random.Random) -> Callable[[], bool]:
