@@ -3,6 +3,7 @@
 import getpass
 import os
 import shutil
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +20,9 @@ def own_cache(name: str) -> Path:
     Raises:
         DataError: it cannot be made, or it belongs to somebody else, who could put anything there.
     """
-    root = Path(tempfile.gettempdir()) / f"hyperfleet-{getpass.getuser()}"
     try:
+        # Also raises where no byte can be written, with names of the folders that were tried.
+        root = Path(tempfile.gettempdir()) / f"hyperfleet-{getpass.getuser()}"
         root.mkdir(mode=0o700, exist_ok=True)
         owner = root.lstat().st_uid
         if owner != os.getuid() or root.is_symlink():
@@ -30,7 +32,10 @@ def own_cache(name: str) -> Path:
         folder = root / name
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise DataError(f"{root} cannot be written: {error}; set TMPDIR to a folder that can") from error
+        raise DataError(
+            f"no folder for copies of models and data on node {socket.gethostname()}: {error}; free some of "
+            "its disk, or set TMPDIR to a folder that can be written"
+        ) from error
     return folder
 
 

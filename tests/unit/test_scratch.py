@@ -1,3 +1,4 @@
+import errno
 import os
 import tempfile
 import time
@@ -32,6 +33,17 @@ def test_a_link_to_somewhere_is_not_followed(tmp_path):
     moved = root.rename(tmp_path / "elsewhere")
     root.symlink_to(moved)
     with pytest.raises(DataError, match="belongs to another user"):
+        own_cache("bundles")
+
+
+def test_a_disk_without_a_byte_left_says_so(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # So that Python looks for a temporary folder and finds none that it can write to.
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile._os, "open", full)
+    with pytest.raises(DataError, match=r"No usable temporary directory.*free some of its disk.*TMPDIR"):
         own_cache("bundles")
 
 
