@@ -11,6 +11,7 @@ from pathlib import Path
 # Ours, and the libraries whose objects cross between processes or whose arithmetic decides results.
 OWN_PACKAGES = ("hyperfleet", "actors", "pipelines", "serve_apps")
 LIBRARIES = ("ray", "torch", "numpy", "pyarrow", "safetensors", "timm", "transformers", "mlflow")
+MISSING = "missing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +20,7 @@ class NodeFacts:
 
     Attributes:
         host: name of its machine.
-        versions: of Python and of each of `LIBRARIES`; "missing" for one that is not installed.
+        versions: of Python and of each of `LIBRARIES`; `MISSING` for one that is not installed.
         code: digest of our own modules as this process imports them.
     """
 
@@ -29,11 +30,11 @@ class NodeFacts:
 
     def differences(self, other: "NodeFacts") -> list[str]:
         """Say in what `other` differs from this, empty if it would do the same work."""
-        found = [
-            f"{name} {other.versions[name]} instead of {version}"
-            for name, version in self.versions.items()
-            if other.versions[name] != version
-        ]
+        found = []
+        for name, version in self.versions.items():
+            theirs = other.versions[name]
+            if theirs != version:
+                found.append(f"no {name}" if theirs == MISSING else f"{name} {theirs} instead of {version}")
         return found + ["other code of hyperfleet"] * (self.code != other.code)
 
 
@@ -44,7 +45,7 @@ def node_facts() -> NodeFacts:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "missing"
+            versions[name] = MISSING
     return NodeFacts(host=socket.gethostname(), versions=versions, code=_code_digest())
 
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import ray
 
-from actors.node_facts import LIBRARIES, node_facts
+from actors.node_facts import LIBRARIES, MISSING, node_facts
 
 
 def test_a_process_finds_its_own_versions_and_the_same_code_twice():
@@ -15,6 +15,12 @@ def test_a_process_finds_its_own_versions_and_the_same_code_twice():
 
 def test_what_differs_is_named_with_both_versions():
     here = node_facts()
-    other = dataclasses.replace(here, versions={**here.versions, "torch": "missing"}, code="0" * 16)
+    other = dataclasses.replace(
+        here, versions={**here.versions, "torch": "0.4", "mlflow": MISSING}, code="0" * 16
+    )
     torch_here = here.versions["torch"]
-    assert here.differences(other) == [f"torch missing instead of {torch_here}", "other code of hyperfleet"]
+    assert here.differences(other) == [
+        f"torch 0.4 instead of {torch_here}",
+        "no mlflow",
+        "other code of hyperfleet",
+    ]
