@@ -14,6 +14,8 @@ from hyperfleet.wire import generator_pb2 as wire
 SERVICE = "/hyperfleet.v1.ParameterGenerator/"
 # Of the standard services, which answer what is no message of theirs as gRPC itself does.
 OTHERS = ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+# What gRPC's own client says, whatever the server did, when the server has ended a call that it still writes to.
+_OF_THE_CLIENT = "Internal error from Core"
 _BROKEN = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}
 _CHANNELS = 8
 # A call without a message has been seen to wait until the caller gives up: few of them, and not for long.
@@ -165,7 +167,9 @@ async def call_all(
             except grpc.aio.AioRpcError as error:
                 end, details = error.code().name, error.details() or ""
                 seconds = time.perf_counter() - began
-                if error.code() in _BROKEN and kind != "standard services":
+                if details == _OF_THE_CLIENT:
+                    end = "ended early"
+                elif error.code() in _BROKEN and kind != "standard services":
                     fault = f"{end}: {details[:80]}"
                 elif end == "DEADLINE_EXCEEDED" and kind != "deadline":
                     fault = f"no answer within {seconds:.0f} s"
