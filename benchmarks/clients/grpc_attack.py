@@ -14,7 +14,7 @@ from hyperfleet.wire import generator_pb2 as wire
 SERVICE = "/hyperfleet.v1.ParameterGenerator/"
 # Of the standard services, which answer what is no message of theirs as gRPC itself does.
 OTHERS = ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-# What gRPC's own client says, whatever the server did, when the server has ended a call that it still writes to.
+# What the client library says when the server has ended a call that it still writes to.
 _OF_THE_CLIENT = "Internal error from Core"
 _BROKEN = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}
 _CHANNELS = 8
