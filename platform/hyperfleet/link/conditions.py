@@ -5,7 +5,7 @@ Names are those of the catalogue, or files: `mahimahi:UP_PATH:DOWN_PATH` and `cs
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,8 @@ class LinkConditions:
         handover_every_s: mean time between two handovers, None for none.
         handover_gap_s: how long nothing moves at a handover.
         radio: whose energy it costs, a key of `hyperfleet.link.energy.RADIOS`.
+        log_kept: logarithm of the probability that a packet is not lost.
+        recorded_s: seconds of the longest recorded trace, 0 where both directions have one speed.
 
     Raises:
         ConfigError: a time that is negative or not finite, a loss outside 0 <= loss < 1, handovers that leave
@@ -45,13 +47,16 @@ class LinkConditions:
     handover_every_s: float | None = None
     handover_gap_s: float = 0.0
     radio: str = "lte"
+    # Here because they are the same for all devices of a fleet.
+    log_kept: float = field(init=False, repr=False, compare=False)
+    recorded_s: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for field in ("rtt_s", "jitter_s", "handover_gap_s"):
-            value = getattr(self, field)
+        for name in ("rtt_s", "jitter_s", "handover_gap_s"):
+            value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ConfigError(
-                    f"LinkConditions.{field} must be finite and >= 0, got {value}; write 0.0 for none"
+                    f"LinkConditions.{name} must be finite and >= 0, got {value}; write 0.0 for none"
                 )
         if not 0 <= self.loss < 1:
             raise ConfigError(
@@ -71,6 +76,9 @@ class LinkConditions:
             )
         if self.radio not in RADIOS:
             raise unknown_name("LinkConditions.radio", self.radio, RADIOS)
+        recorded = [each.period_s for each in (self.uplink, self.downlink) if each.steady_mib_per_s is None]
+        object.__setattr__(self, "log_kept", math.log1p(-self.loss))
+        object.__setattr__(self, "recorded_s", max(recorded, default=0.0))
 
 
 # Round-trip times, jitter, loss and handovers of the synthetic links are choices of ours like their speeds.

@@ -50,7 +50,6 @@ class _Lane:
         "_free_s",
         "_handover_key",
         "_key",
-        "_log_kept",
         "_num_messages",
         "_offset_s",
         "_trace",
@@ -64,7 +63,6 @@ class _Lane:
         self._key = key
         self._handover_key = handover_key
         self._offset_s = offset_s
-        self._log_kept = math.log1p(-conditions.loss)
         self._free_s = 0.0
         self._arrived_s = 0.0
         self._num_messages = 0
@@ -103,6 +101,7 @@ class _Lane:
         """
         rounds: list[tuple[int, int]] = []
         num_packets = -(-num_bytes // PACKET_BYTES)
+        log_kept = self._conditions.log_kept
         # The last packet carries the rest; it stays the last of those sent again, if it is one of them.
         short_by = num_packets * PACKET_BYTES - num_bytes
         while num_packets:
@@ -111,7 +110,7 @@ class _Lane:
             last_lost = False
             while True:
                 # Packets kept until the next loss: geometric, by inversion.
-                kept = math.log(_unit(round_key, lost)) / self._log_kept
+                kept = math.log(_unit(round_key, lost)) / log_kept
                 if kept >= num_packets - position - 1:
                     break
                 position += int(kept) + 1
@@ -189,13 +188,15 @@ class DeviceLink:
 
     def __init__(self, conditions: LinkConditions, seed: int, device_id: int) -> None:
         key = draw64(draw64(seed, 0), device_id)
-        uplink, downlink = conditions.uplink, conditions.downlink
+        # Nothing is drawn that nobody looks at: a large fleet makes its links as fast as it asks.
+        has_draws = conditions.loss > 0 or conditions.jitter_s > 0
+        handover_key = draw64(key, 3) if conditions.handover_gap_s > 0 else 0
         # One point for both directions, which were recorded at the same moment.
-        periods_s = [trace.period_s for trace in (uplink, downlink) if trace.steady_mib_per_s is None]
-        self.trace_offset_s = _unit(key, 0) * max(periods_s, default=0.0)
-        handover_key = draw64(key, 3)
-        self._uplink = _Lane(conditions, uplink, draw64(key, 1), handover_key, self.trace_offset_s)
-        self._downlink = _Lane(conditions, downlink, draw64(key, 2), handover_key, self.trace_offset_s)
+        recorded_s = conditions.recorded_s
+        offset_s = self.trace_offset_s = _unit(key, 0) * recorded_s if recorded_s > 0 else 0.0
+        up_key, down_key = (draw64(key, 1), draw64(key, 2)) if has_draws else (0, 0)
+        self._uplink = _Lane(conditions, conditions.uplink, up_key, handover_key, offset_s)
+        self._downlink = _Lane(conditions, conditions.downlink, down_key, handover_key, offset_s)
 
     def up(self, start_s: float, num_bytes: int, pauses: Pauses = ()) -> Transfer:
         """Send `num_bytes` to the cloud at `start_s` (seconds, >= 0).

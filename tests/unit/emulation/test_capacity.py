@@ -21,6 +21,7 @@ from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, draw_plan
 from hyperfleet.emulation.timeline.queue_model import QueueModel
 from hyperfleet.errors import ConfigError, DataError, EmptyStreamError
+from tests.unit.emulation.timeline.made_up_device import device
 from tests.unit.evaluation.made_up_run import answers
 
 MIB = 1 << 20
@@ -60,7 +61,7 @@ def mean_waits_s(cloud: CloudModel, heads_per_s: float, num_heads: int, seed: in
         while heap and heap[0][0] <= at_s:
             now_s, _, handler, argument, number = heapq.heappop(heap)
             handler(now_s, argument, number)
-        assert queue.submit(at_s, Request(0, 0, 0, at_s)) is None
+        assert queue.submit(at_s, Request(0, device(), 0, 0, at_s)) is None
     # Samples that follow each other wait alike; stretches of many are nearly independent.
     return np.array([part.mean() for part in np.array_split(waits_s, 40)])
 

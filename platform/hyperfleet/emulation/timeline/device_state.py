@@ -1,25 +1,53 @@
 """What the timeline knows of a device, and of a sample on its way to an answer."""
 
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
 from hyperfleet.emulation.scenario.drift_test import has_drifted
 from hyperfleet.emulation.scenario.policies import OnDrift, RequestPolicy
-from hyperfleet.link.device_link import DeviceLink
+from hyperfleet.emulation.timeline.records import AnsweredSample
+from hyperfleet.link.device_link import DeviceLink, Pauses, Transfer
 from hyperfleet.link.energy import DeviceRadio
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compute:
+    """What a sample costs the devices of one profile.
+
+    Attributes:
+        encode_s: seconds from frames to features.
+        apply_s: seconds of applying a head.
+        watts: drawn meanwhile.
+        battery_j: joules until a device is off, None for one on mains.
+    """
+
+    encode_s: float
+    apply_s: float
+    watts: float
+    battery_j: float | None
 
 
 class DeviceState:
     """A device that had a sample; one that had none yet has no state at all.
 
     It is what a policy sees, see `hyperfleet.emulation.scenario.policies.HeadAge`.
+
+    Args:
+        link: its link.
+        radio: its radio.
+        compute: of its profile.
+        pauses: outages of its network, see `DeviceLink.up`.
+        policy: of the scenario.
+        anchor: features of all rows, for policies that look at them.
     """
 
     __slots__ = (
         "anchor",
         "busy_until_s",
+        "compute",
         "head_number",
         "head_row",
         "head_s",
@@ -28,6 +56,7 @@ class DeviceState:
         "joules",
         "last_sample_s",
         "link",
+        "pauses",
         "pending",
         "radio",
         "recent",
@@ -39,11 +68,15 @@ class DeviceState:
         self,
         link: DeviceLink,
         radio: DeviceRadio,
+        compute: Compute,
+        pauses: Pauses,
         policy: RequestPolicy,
         anchor: Float32[np.ndarray, "row 192"] | None,
     ) -> None:
         self.link = link
         self.radio = radio
+        self.compute = compute
+        self.pauses = pauses
         self.anchor = anchor
         self.busy_until_s = 0.0
         self.joules = 0.0
@@ -63,6 +96,28 @@ class DeviceState:
     def has_head(self) -> bool:
         """Whether it ever got a head, or asked for one that is still under way."""
         return self.head_row >= 0
+
+    def up(self, now_s: float, num_bytes: int) -> tuple[float, int, float]:
+        """Send bytes to the cloud: when they are there, how many were on the air, joules of the radio."""
+        return self._with_joules(self.link.up(now_s, num_bytes, self.pauses), uplink=True)
+
+    def down(self, now_s: float, num_bytes: int) -> tuple[float, int, float]:
+        """Send bytes to the device, see `up`."""
+        return self._with_joules(self.link.down(now_s, num_bytes, self.pauses), uplink=False)
+
+    def _with_joules(self, transfer: Transfer, *, uplink: bool) -> tuple[float, int, float]:
+        finish_s, air_s, sent_bytes, _ = transfer
+        # The radio works while bytes are in the air, not while they wait for their turn.
+        return finish_s, sent_bytes, self.radio.use(finish_s - air_s, finish_s, sent_bytes, uplink)
+
+    def drain(self, joules: float) -> bool:
+        """Take energy from the battery; return whether that has switched the device off."""
+        self.joules += joules
+        battery_j = self.compute.battery_j
+        if battery_j is None or self.joules < battery_j or self.is_off:
+            return False
+        self.is_off = True
+        return True
 
     def saw(self, now_s: float, row: int) -> None:
         """Take note of a sample."""
@@ -94,8 +149,9 @@ class DeviceState:
 class Request:
     """A sample between its arrival and its answer, and what that has taken so far.
 
-    `tries` counts the requests sent for its head; `attempt` changes whenever one of them is over, so that
-    what still comes of it can be told from what is waited for.
+    `device` is the position of its device and `state` what is known of it. `tries` counts the requests sent
+    for its head; `attempt` changes whenever one of them is over, so that what still comes of it can be told
+    from what is waited for.
     """
 
     __slots__ = (
@@ -115,18 +171,23 @@ class Request:
         "row",
         "sampled_s",
         "sent_s",
+        "state",
+        "timeout",
         "tries",
         "uplink_bytes",
         "uplink_s",
     )
 
-    def __init__(self, device: int, number: int, row: int, sampled_s: float) -> None:
+    def __init__(self, device: int, state: DeviceState, number: int, row: int, sampled_s: float) -> None:
         self.device = device
+        self.state = state
         self.number = number
         self.row = row
         self.sampled_s = sampled_s
         self.attempt = 0
         self.tries = 0
+        # Number of the time-out that is awaited, see `Timeouts`.
+        self.timeout = -1
         self.deadline_s = np.inf
         self.limit_s = np.inf
         self.sent_s = 0.0
@@ -141,3 +202,32 @@ class Request:
         self.compute_joules = 0.0
         # Bytes and joules of a head that will come too late.
         self.late = 0, 0.0
+
+    def answered(
+        self, answered_s: float, apply_s: float, head: int, head_row: int, age_s: float, reason: str
+    ) -> AnsweredSample:
+        """Return the sample with its answer, see `AnsweredSample`; all that is not queueing is measured."""
+        measured_s = self.encode_s + self.uplink_s + self.generate_s + self.downlink_s + apply_s
+        asked = self.tries > 0
+        return AnsweredSample(
+            device=self.device,
+            number=self.number,
+            row=self.row,
+            sampled_s=self.sampled_s,
+            answered_s=answered_s,
+            head=head,
+            head_row=head_row,
+            head_age_s=age_s,
+            attempts=self.tries,
+            uplink_bytes=self.uplink_bytes,
+            downlink_bytes=self.downlink_bytes,
+            encode_s=self.encode_s,
+            uplink_s=self.uplink_s,
+            queue_s=max(answered_s - self.sampled_s - measured_s, 0.0) if asked else 0.0,
+            generate_s=self.generate_s,
+            downlink_s=self.downlink_s,
+            apply_s=apply_s,
+            joules=self.joules,
+            compute_joules=self.compute_joules,
+            fallback=reason,
+        )

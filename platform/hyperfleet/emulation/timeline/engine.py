@@ -5,6 +5,7 @@ real time `advance` is called as the clock goes on, and the cloud is the running
 """
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,21 +15,19 @@ from jaxtyping import Float32
 from hyperfleet.emulation.scenario.policies import EverySample
 from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline import rows
-from hyperfleet.emulation.timeline.device_state import DeviceState, Request
+from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.disturbances import Disturbances
 from hyperfleet.emulation.timeline.draws import uniform
+from hyperfleet.emulation.timeline.fleet import Fleet
+from hyperfleet.emulation.timeline.garbage import no_cycle_search
 from hyperfleet.emulation.timeline.plan import Plan
 from hyperfleet.emulation.timeline.queue_model import Cloud, Handler, QueueModel
 from hyperfleet.emulation.timeline.records import AnsweredSample as AnsweredSample
 from hyperfleet.emulation.timeline.records import EventRow as EventRow
 from hyperfleet.emulation.timeline.records import Window as Window
 from hyperfleet.emulation.timeline.records import Work as Work
-from hyperfleet.link.conditions import link_conditions
-from hyperfleet.link.device_link import DeviceLink, Transfer
-from hyperfleet.link.energy import RADIOS, DeviceRadio
+from hyperfleet.emulation.timeline.timeouts import HeapEntry, Timeouts
 
-# Samples that are turned from arrays into Python numbers at a time.
-_CHUNK = 65_536
 _RETRY_PAUSES = 1
 # Problem details with the headers that say when to come again.
 REFUSAL_BYTES = 300
@@ -57,23 +56,18 @@ class Timeline:
         self.scenario = scenario
         self.work = work
         self._plan = plan
-        self._anchor = anchor
         self._policy = scenario.policy
         self._one_at_a_time = not isinstance(scenario.policy, EverySample)
-        self._conditions = [link_conditions(name) for name in scenario.networks]
-        self._seconds = [
-            (work.encode_gmacs / each.gmac_per_s, work.apply_gmacs / each.gmac_per_s, each.compute_w)
-            for each in scenario.profiles
-        ]
         self._disturbances = Disturbances(scenario)
-        self._devices: list[DeviceState | None] = [None] * len(plan.device_id)
-        self._heap: list[tuple[float, int, Handler, Any, int]] = []
-        self._num_scheduled = 0
+        self._fleet = Fleet(scenario, plan, work, self._disturbances.pauses, anchor)
+        self._heap: list[HeapEntry] = []
+        self._order = itertools.count()
+        self._timeouts = Timeouts(self._heap, self._order, self._timeout)
         self._events: list[EventRow] = []
         self._answers: list[AnsweredSample] = []
         self._host_kills: list[float] = []
         self._num_open = 0
-        self._samples = self._read_samples()
+        self._samples = plan.samples()
         self._next_sample = next(self._samples, None)
         self._samples_read = 0
         self.now_s = 0.0
@@ -89,7 +83,8 @@ class Timeline:
     def windows(self, answers_per_window: int) -> Iterator[Window]:
         """Run in virtual time, yielding stretches of so many answers, the last one shorter."""
         while not self.is_over:
-            self.advance(float("inf"), stop_after=answers_per_window)
+            with no_cycle_search():
+                self.advance(float("inf"), stop_after=answers_per_window)
             yield self.take_window()
 
     @property
@@ -144,93 +139,67 @@ class Timeline:
 
     def schedule(self, at_s: float, handler: Handler, argument: Any = None, number: int = 0) -> None:
         """Call `handler(at_s, argument, number)` at a time; those of one time in the order of scheduling."""
-        self._num_scheduled += 1
-        heapq.heappush(self._heap, (at_s, self._num_scheduled, handler, argument, number))
+        heapq.heappush(self._heap, (at_s, next(self._order), handler, argument, number))
 
     # A sample, from its arrival to its answer
 
-    def _read_samples(self) -> Iterator[tuple[float, int, int, int]]:
-        plan = self._plan
-        for start in range(0, len(plan.time_s), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            yield from zip(
-                plan.time_s[part].tolist(),
-                plan.device[part].tolist(),
-                plan.number[part].tolist(),
-                plan.row[part].tolist(),
-                strict=True,
-            )
-
-    def _device(self, index: int) -> DeviceState:
-        state = self._devices[index]
-        if state is None:
-            conditions = self._conditions[self._plan.network[index]]
-            link = DeviceLink(conditions, self.scenario.seed, int(self._plan.device_id[index]))
-            radio = DeviceRadio(RADIOS[conditions.radio])
-            state = self._devices[index] = DeviceState(link, radio, self._policy, self._anchor)
-        return state
-
     def _sample(self, now_s: float, index: int, number: int, row: int) -> None:
-        device = self._device(index)
+        device = self._fleet[index]
         if device.is_off:
             self.log(now_s, rows.SAMPLE, index, number, detail="battery empty")
             return
         self.log(now_s, rows.SAMPLE, index, number)
-        encode_s, _, watts = self._seconds[self._plan.profile[index]]
-        encode_s *= self._disturbances.slowdown(index, now_s)
+        encode_s = device.compute.encode_s * self._disturbances.slowdown(index, now_s)
         # One sample after the other: a device that is still at the one before lets this one wait.
         done_s = max(now_s, device.busy_until_s) + encode_s
         device.busy_until_s = done_s
-        request = Request(index, number, row, now_s)
+        request = Request(index, device, number, row, now_s)
         request.encode_s = done_s - now_s
-        request.compute_joules = encode_s * watts
-        self._use(device, request, request.compute_joules)
+        request.compute_joules = encode_s * device.compute.watts
+        self._use(request, request.compute_joules)
         self._num_open += 1
         self.schedule(done_s, self._encoded, request)
 
     def _encoded(self, now_s: float, request: Request, _: int) -> None:
-        device = self._device(request.device)
+        device = request.state
         device.saw(request.sampled_s, request.row)
         waits = self._one_at_a_time and device.pending
         if waits or not self._policy.asks(device):
-            self._answer_with_own(now_s, request, device, "")
+            self._answer_with_own(now_s, request, "")
             return
         device.pending += 1
         request.deadline_s = now_s + self.scenario.retry.deadline_s
         self._send(now_s, request, 0)
 
     def _send(self, now_s: float, request: Request, _: int) -> None:
-        device = self._device(request.device)
         request.tries += 1
         request.sent_s = now_s
         request.limit_s = min(now_s + self.scenario.retry.try_timeout_s, request.deadline_s)
-        transfer = device.link.up(now_s, self.work.uplink_bytes, self._pauses(request.device))
-        request.uplink_bytes += transfer.sent_bytes
-        joules = _radio_joules(device, transfer, uplink=True)
-        self._use(device, request, joules)
+        finish_s, num_bytes, joules = request.state.up(now_s, self.work.uplink_bytes)
+        request.uplink_bytes += num_bytes
+        self._use(request, joules)
         self.log(
             now_s,
             rows.SENT,
             request.device,
             request.number,
             request.tries,
-            transfer.sent_bytes,
+            num_bytes,
             request.encode_s,
             joules,
         )
-        if transfer.finish_s < request.limit_s:
-            self.schedule(transfer.finish_s, self._received, request, request.attempt)
-        self.schedule(request.limit_s, self._timeout, request, request.attempt)
+        if finish_s < request.limit_s:
+            self.schedule(finish_s, self._received, request, request.attempt)
+        self._timeouts.start(request.limit_s, request)
 
     def _received(self, now_s: float, request: Request, attempt: int) -> None:
         if request.attempt != attempt:
             return
         request.received_s = now_s
         request.uplink_s = now_s - request.sent_s
-        self.log(
-            now_s, rows.RECEIVED, request.device, request.number, request.tries, duration_s=request.uplink_s
-        )
-        refusal = self._disturbances.refuses(request.device, request.number, request.tries, now_s)
+        device, number, tries = request.device, request.number, request.tries
+        self.log(now_s, rows.RECEIVED, device, number, tries, duration_s=request.uplink_s)
+        refusal = self._disturbances.refuses(device, number, tries, now_s)
         if refusal is not None:
             self.refused(now_s, request, attempt, *refusal)
             return
@@ -244,20 +213,20 @@ class Timeline:
         """Let the cloud refuse a request."""
         if request.attempt != attempt:
             return
-        transfer = self._down(now_s, request, REFUSAL_BYTES)
+        finish_s, num_bytes, joules = self._down(now_s, request, REFUSAL_BYTES)
         self.log(
             now_s,
             rows.REFUSED,
             request.device,
             request.number,
             request.tries,
-            transfer[1],
-            joules=transfer[2],
+            num_bytes,
+            joules=joules,
             detail=f"HTTP {status}",
         )
-        if transfer[0] < request.limit_s:
+        if finish_s < request.limit_s:
             self.schedule(
-                transfer[0],
+                finish_s,
                 lambda at_s, what, number: self._failed(at_s, what, number, f"HTTP {status}", retry_after_s),
                 request,
                 attempt,
@@ -289,7 +258,6 @@ class Timeline:
         request, num_bytes, joules = arrived
         if request.attempt != attempt:
             return
-        device = self._device(request.device)
         damage = self._disturbances.damages(request.device, request.number, request.tries, now_s)
         kind = rows.DELIVERED if damage is None else rows.CORRUPT
         self.log(
@@ -306,14 +274,12 @@ class Timeline:
         if damage is not None:
             self._failed(now_s, request, attempt, damage, 0.0)
             return
-        device.got_head(now_s, request.row, request.number)
-        device.pending -= 1
-        request.attempt += 1
+        request.state.got_head(now_s, request.row, request.number)
+        request.state.pending -= 1
+        self._over(request)
         self._answer(now_s, request, rows.FRESH, request.row, 0.0, "")
 
-    def _timeout(self, now_s: float, request: Request, attempt: int) -> None:
-        if request.attempt != attempt:
-            return
+    def _timeout(self, now_s: float, request: Request) -> None:
         self.log(
             now_s,
             rows.TIMEOUT,
@@ -325,17 +291,15 @@ class Timeline:
             request.late[1],
         )
         request.late = 0, 0.0
-        self._failed(now_s, request, attempt, "timed out", 0.0)
+        self._failed(now_s, request, request.attempt, "timed out", 0.0)
 
     def _failed(
         self, now_s: float, request: Request, attempt: int, reason: str, retry_after_s: float
     ) -> None:
         if request.attempt != attempt:
             return
-        # The try is over: nothing that still comes of it counts.
-        request.attempt += 1
-        retry = self.scenario.retry
-        tries = request.tries
+        self._over(request)
+        retry, tries = self.scenario.retry, request.tries
         # Full jitter, as the client does.
         draw = uniform(
             self.scenario.seed,
@@ -357,13 +321,18 @@ class Timeline:
             request.uplink_s = request.generate_s = request.downlink_s = 0.0
             self.schedule(now_s + pause_s, self._send, request)
             return
-        device = self._device(request.device)
-        device.pending -= 1
+        request.state.pending -= 1
         self.log(now_s, rows.GAVE_UP, request.device, request.number, request.tries, detail=reason)
         request.uplink_s = request.generate_s = request.downlink_s = 0.0
-        self._answer_with_own(now_s, request, device, reason)
+        self._answer_with_own(now_s, request, reason)
 
-    def _answer_with_own(self, now_s: float, request: Request, device: DeviceState, reason: str) -> None:
+    def _over(self, request: Request) -> None:
+        # Nothing that still comes of this try counts.
+        request.attempt += 1
+        self._timeouts.stop(request)
+
+    def _answer_with_own(self, now_s: float, request: Request, reason: str) -> None:
+        device = request.state
         if device.head_row >= 0:
             self._answer(now_s, request, rows.CACHED, device.head_row, now_s - device.head_s, reason)
         else:
@@ -372,36 +341,12 @@ class Timeline:
     def _answer(
         self, now_s: float, request: Request, head: int, head_row: int, age_s: float, reason: str
     ) -> None:
-        index = request.device
-        _, apply_s, watts = self._seconds[self._plan.profile[index]]
-        apply_s *= self._disturbances.slowdown(index, now_s)
-        request.compute_joules += apply_s * watts
-        self._use(self._device(index), request, apply_s * watts)
+        compute = request.state.compute
+        apply_s = compute.apply_s * self._disturbances.slowdown(request.device, now_s)
+        request.compute_joules += apply_s * compute.watts
+        self._use(request, apply_s * compute.watts)
         answered_s = now_s + apply_s
-        measured_s = request.encode_s + request.uplink_s + request.generate_s + request.downlink_s + apply_s
-        asked = request.tries > 0
-        sample = AnsweredSample(
-            device=index,
-            number=request.number,
-            row=request.row,
-            sampled_s=request.sampled_s,
-            answered_s=answered_s,
-            head=head,
-            head_row=head_row,
-            head_age_s=age_s,
-            attempts=request.tries,
-            uplink_bytes=request.uplink_bytes,
-            downlink_bytes=request.downlink_bytes,
-            encode_s=request.encode_s,
-            uplink_s=request.uplink_s,
-            queue_s=max(answered_s - request.sampled_s - measured_s, 0.0) if asked else 0.0,
-            generate_s=request.generate_s,
-            downlink_s=request.downlink_s,
-            apply_s=apply_s,
-            joules=request.joules,
-            compute_joules=request.compute_joules,
-            fallback=reason,
-        )
+        sample = request.answered(answered_s, apply_s, head, head_row, age_s, reason)
         self.schedule(answered_s, self._answered, sample)
 
     def _answered(self, now_s: float, sample: AnsweredSample, _: int) -> None:
@@ -443,28 +388,13 @@ class Timeline:
         """Kill a replica of the cloud."""
         self._cloud.kill_replica(now_s, restart_s)
 
-    def _pauses(self, index: int) -> tuple[tuple[float, float], ...]:
-        network = int(self._plan.network[index])
-        return self._disturbances.pauses[network]
-
     def _down(self, now_s: float, request: Request, num_bytes: int) -> tuple[float, int, float]:
-        device = self._device(request.device)
-        transfer = device.link.down(now_s, num_bytes, self._pauses(request.device))
-        request.downlink_bytes += transfer.sent_bytes
-        joules = _radio_joules(device, transfer, uplink=False)
-        self._use(device, request, joules)
-        return transfer.finish_s, transfer.sent_bytes, joules
+        finish_s, sent_bytes, joules = request.state.down(now_s, num_bytes)
+        request.downlink_bytes += sent_bytes
+        self._use(request, joules)
+        return finish_s, sent_bytes, joules
 
-    def _use(self, device: DeviceState, request: Request, joules: float) -> None:
+    def _use(self, request: Request, joules: float) -> None:
         request.joules += joules
-        device.joules += joules
-        battery_j = self.scenario.profiles[self._plan.profile[request.device]].battery_j
-        if battery_j is not None and device.joules >= battery_j and not device.is_off:
-            device.is_off = True
+        if request.state.drain(joules):
             self.log(self.now_s, rows.BATTERY_EMPTY, request.device, request.number)
-
-
-def _radio_joules(device: DeviceState, transfer: Transfer, *, uplink: bool) -> float:
-    # The radio works while bytes are in the air, not while they wait for their turn.
-    begin_s = transfer.finish_s - transfer.air_s
-    return device.radio.use(begin_s, transfer.finish_s, transfer.sent_bytes, uplink)

@@ -1,6 +1,6 @@
 """Everything that can be drawn before a run begins, for all devices and samples at once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,9 @@ from hyperfleet.emulation.scenario.profiles import DeviceProfile
 from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.errors import ConfigError, EmptyStreamError
 from hyperfleet.seeding import numpy_generator
+
+# Samples that are turned from arrays into Python numbers at a time.
+_CHUNK = 65_536
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -86,6 +89,18 @@ class Plan:
     device: Int[np.ndarray, " sample"]
     number: Int[np.ndarray, " sample"]
     row: Int[np.ndarray, " sample"]
+
+    def samples(self) -> Iterator[tuple[float, int, int, int]]:
+        """Yield time, device, number and row of each sample, as Python numbers."""
+        for start in range(0, len(self.time_s), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            yield from zip(
+                self.time_s[part].tolist(),
+                self.device[part].tolist(),
+                self.number[part].tolist(),
+                self.row[part].tolist(),
+                strict=True,
+            )
 
 
 def active_devices(scenario: Scenario) -> Int[np.ndarray, " device"]:

@@ -1,15 +1,7 @@
 import numpy as np
 
 from hyperfleet.emulation.scenario.policies import EverySample, OnDrift
-from hyperfleet.emulation.timeline.device_state import DeviceState
-from hyperfleet.link.conditions import link_conditions
-from hyperfleet.link.device_link import DeviceLink
-from hyperfleet.link.energy import RADIOS, DeviceRadio
-
-
-def device(policy, anchor=None) -> DeviceState:
-    link = DeviceLink(link_conditions("4g-5"), 0, 0)
-    return DeviceState(link, DeviceRadio(RADIOS["lte"]), policy, anchor)
+from tests.unit.emulation.timeline.made_up_device import device
 
 
 def test_a_head_that_was_overtaken_is_not_kept() -> None:
@@ -50,3 +42,10 @@ def test_windows_begin_anew_with_each_head() -> None:
     assert len(asked) == 1
     assert 20 < asked[0] <= 32
     assert state.samples_since_head == 39 - asked[0]
+
+
+def test_a_battery_switches_the_device_off_once() -> None:
+    state = device(EverySample(), battery_j=5.0)
+    assert [state.drain(2.0) for _ in range(4)] == [False, False, True, False]
+    assert (state.is_off, state.joules) == (True, 8.0)
+    assert not device(EverySample()).drain(1e9)

@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 from collections import Counter
 
 import numpy as np
@@ -335,3 +336,26 @@ def test_every_sample_is_answered_once_whatever_happens(
     )
     first = check_invariants(scenario)
     assert first == check_invariants(dataclasses.replace(scenario, name="again"))
+
+
+def test_windows_are_made_without_the_search_for_cycles_and_read_with_it(monkeypatch) -> None:
+    searched = []
+    advance = Timeline.advance
+
+    def watched(timeline: Timeline, until_s: float, stop_after: int | None = None) -> None:
+        searched.append(gc.isenabled())
+        advance(timeline, until_s, stop_after)
+
+    monkeypatch.setattr(Timeline, "advance", watched)
+    for _ in Timeline(calm(), draw_plan(calm(), MATERIAL), WORK).windows(10):
+        assert gc.isenabled()
+    assert len(searched) > 1
+    assert not any(searched)
+
+
+def test_requests_that_were_answered_wait_for_no_time_out() -> None:
+    scenario = calm(arrivals=Poisson(per_device_per_s=2.0))
+    timeline = Timeline(scenario, draw_plan(scenario, MATERIAL), WORK)
+    longest = max(len(timeline._heap) for _ in timeline.windows(100))
+    # About 1,200 requests of half a minute's patience came and went.
+    assert longest < 200

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hyperfleet.emulation.scenario.cloud_model import CloudModel
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.queue_model import Handler, QueueModel
+from tests.unit.emulation.timeline.made_up_device import device
 
 # What came of a request: (what, when, which, its try, seconds).
 Outcome = tuple[str, float, int, int, float]
@@ -43,7 +44,7 @@ class Loop:
 
     def run(self, actions: list[Action], limits: list[float], restart_s: float) -> list[Outcome]:
         queue = QueueModel(self.model, self.schedule, self.generated, self.lost)
-        requests = [Request(0, number, 0, 0.0) for number in range(len(limits))]
+        requests = [Request(0, device(), number, 0, 0.0) for number in range(len(limits))]
 
         def act(now_s: float, action: Action, _: int) -> None:
             if action.what == "kill":
