@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hyperfleet.emulation.scenario_run import ScenarioRun, run_serial, virtual_w
 from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, draw_plan
 from hyperfleet.errors import DataError
+from tests.small_disk import small_disk
 from tests.unit.emulation.test_answering import generator_of, table_of
 
 TABLE = table_of(30)
@@ -36,6 +38,8 @@ SCENARIO = Scenario(
     faults=(CorruptReplies(from_s=0.0, to_s=25.0, share=0.9), ClockSkew(share=0.5, skew_s=7.0)),
 )
 PER_WINDOW = 50
+# Room for some of its parts.
+DISK_BYTES = 64 << 10
 
 
 def scenario_run(scenario: Scenario, log: RunLog) -> ScenarioRun:
@@ -159,6 +163,21 @@ def test_a_full_disk_says_so_and_leaves_what_was_written(tmp_path: Path, monkeyp
         run_serial(scenario_run(SCENARIO, log), generator_of("full"), "fp32", TABLE)
     assert RunLog.open(tmp_path / "log").num_parts() == 2
     assert not list((tmp_path / "log").rglob("*.partial"))
+
+
+def test_a_disk_that_is_really_full_leaves_a_log_to_go_on_with(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    with small_disk(tmp_path / "disk", DISK_BYTES) as disk:
+        log = RunLog.begin(disk / "log", SCENARIO, ORIGIN)
+        with pytest.raises(DataError, match=r"No space left.*free some space.*--resume"):
+            run_serial(scenario_run(SCENARIO, log), generator_of("full"), "fp32", TABLE)
+        again = RunLog.open(disk / "log")
+        assert 0 < again.num_parts() < whole.num_parts()
+        assert not list(disk.rglob("*.partial"))
+        shutil.copytree(disk / "log", tmp_path / "roomy")
+    again = RunLog.open(tmp_path / "roomy")
+    run_serial(scenario_run(SCENARIO, again), generator_of("full"), "fp32", TABLE)
+    assert differences(whole, again) == []
 
 
 def test_drift_is_noticed_from_features(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""A disk that is really full: a small tmpfs, so that writing fails as it does where users meet it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+FILLER = "filler"
+
+
+@contextmanager
+def small_disk(folder: Path, num_bytes: int) -> Iterator[Path]:
+    """Mount a disk of `num_bytes` at `folder`; skips the test where that is not allowed."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs Linux and root")
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={num_bytes}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        # At once for all who look, although a process that is still ending may have a file open there.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, leave: int = 0) -> None:
+    """Take all that is left but `leave` bytes, also from who is writing there."""
+    with (disk / FILLER).open("ab", buffering=0) as filler:
+        while (free := shutil.disk_usage(disk).free - leave) > 0:
+            size = filler.seek(0, os.SEEK_END)
+            # Somebody else may have taken some of it since.
+            with suppress(OSError):
+                os.posix_fallocate(filler.fileno(), size, max(1, free // 2))
+
+
+def make_room(disk: Path) -> None:
+    """Give back what `fill` took."""
+    (disk / FILLER).unlink()
