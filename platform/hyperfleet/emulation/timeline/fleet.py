@@ -1,5 +1,7 @@
 """The devices of a timeline, each made when its first sample comes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -28,7 +30,7 @@ class Fleet:
         scenario: Scenario,
         plan: Plan,
         work: Work,
-        pauses: list[Pauses],
+        pauses: Sequence[Pauses],
         anchor: Float32[np.ndarray, "row 192"] | None,
     ) -> None:
         self._scenario = scenario
