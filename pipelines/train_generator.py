@@ -40,7 +40,7 @@ from pipelines.progress import progress_bar
 from pipelines.runtime import connect, is_joined
 from pipelines.storage import checkpoints_of, for_all_nodes
 from pipelines.training_record import TrainingRecord
-from pipelines.training_worker import BEST, KEPT, PROGRESS_INTERVAL_S, WorkerSpec, train_worker
+from pipelines.training_worker import BEST, KEPT, PROGRESS_INTERVAL_S, WorkerSpec, train_worker, writing
 
 SETTINGS_FILE = "settings.json"
 # Time in which a cloud brings a node, or the largest data set is validated; longer, and nobody will come.
@@ -259,7 +259,8 @@ def _fit(config: TrainRunConfig, tracker: MlflowTracker) -> dict[str, float]:
     if "error" in outcome:
         raise _readable(outcome["error"])
     result = outcome["result"]
-    _take_bundles(result.checkpoint, config.output)
+    with writing("the trained model"):
+        _take_bundles(result.checkpoint, config.output)
     record.finish()
     return {k: float(v) for k, v in (result.metrics or {}).items() if isinstance(v, int | float)}
 

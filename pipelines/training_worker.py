@@ -17,6 +17,7 @@ import ray.train
 import torch
 from ray.train import Checkpoint
 from ray.train.torch import get_device, prepare_model
+from safetensors import SafetensorError
 
 from actors.meters import TrainMeter
 from actors.node_folder import NodeFolder
@@ -76,9 +77,11 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     assembled = assemble(spec.train, spec.data.path(), rank=rank, world_size=world_size)
     trainer, files = assembled.trainer, assembled.files
-    with tempfile.TemporaryDirectory(prefix="hyperfleet-kept-") as scratch:
-        kept = Path(scratch) / KEPT
-        kept.mkdir()
+    with contextlib.ExitStack() as stack:
+        with writing():
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hyperfleet-kept-"))
+            kept = Path(scratch) / KEPT
+            kept.mkdir()
         start, restore, history = _start(spec, trainer, kept)
         device: torch.device = get_device()
         trainer.to(device)
@@ -93,7 +96,7 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
             )
         for result in trainer.run(start=start, restore=restore, on_step=tell):
             best = {"best_validation_score": trainer.best_score} if trainer.best_score >= 0 else {}
-            with _writing(), tempfile.TemporaryDirectory(prefix="hyperfleet-checkpoint-") as folder:
+            with writing(), tempfile.TemporaryDirectory(prefix="hyperfleet-checkpoint-") as folder:
                 saved = None
                 if rank == 0:
                     keep_bundles(kept, trainer, files, result)
@@ -112,12 +115,17 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
+def writing(what: str = "a checkpoint") -> Iterator[None]:
+    """Make one error with a remedy of whatever keeps a file from being written.
+
+    Raises:
+        CheckpointError: `what` cannot be written on this node, or into the storage.
+    """
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors tells of a full disk by an error of its own
         raise CheckpointError(
-            f"a checkpoint cannot be written on node {socket.gethostname()}: {error}; make room there and in "
+            f"{what} cannot be written on node {socket.gethostname()}: {error}; make room there and in "
             "the storage; the same command goes on from the last checkpoint"
         ) from error
 
@@ -126,10 +134,11 @@ def _start(spec: WorkerSpec, trainer: Trainer, kept: Path) -> tuple[Position, An
     """Return where to start, how to restore the optimiser, and the metrics of the epochs before by step."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
-        with checkpoint.as_directory() as path:
-            folder = Path(path)
-            if (folder / KEPT).exists():
-                shutil.copytree(folder / KEPT, kept, dirs_exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            with writing():  # of a storage without folders it is a copy
+                folder = Path(stack.enter_context(checkpoint.as_directory()))
+                if (folder / KEPT).exists():
+                    shutil.copytree(folder / KEPT, kept, dirs_exist_ok=True)
             history = folder / HISTORY_FILE
             return *resume(folder, trainer), json.loads(history.read_text()) if history.exists() else {}
     if spec.warm_start is not None:
