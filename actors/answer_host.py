@@ -113,8 +113,13 @@ class AnswerHost:
             raise ConfigError("AnswerHost.models must be given to encode, got None")
         return encode_rows(self._group, self._samples, rows)
 
-    def answer(self, sample: Int64[np.ndarray, " pair"], head_of: Int64[np.ndarray, " pair"]) -> Answers:
-        """Answer samples with heads made from others; see `answer_pairs`.
+    def answer(
+        self,
+        sample: Int64[np.ndarray, " pair"],
+        head_of: Int64[np.ndarray, " pair"],
+        codec: str | None = None,
+    ) -> Answers:
+        """Answer samples with heads made from others; see `answer_pairs`. Without a codec: that of the spec.
 
         Raises:
             ConfigError: the host was given no generator or no table.
@@ -124,8 +129,9 @@ class AnswerHost:
             raise ConfigError("AnswerHost.generator and AnswerHost.table must be given to answer, got None")
         if isinstance(self._table, Path):
             self._table = FeatureTable.load(self._table)
+        spec = self._spec
         return answer_pairs(
-            self._generator, self._table, sample, head_of, self._spec.codec, self._spec.heads_at_once
+            self._generator, self._table, sample, head_of, codec or spec.codec, spec.heads_at_once
         )
 
     def usage(self) -> HostUsage:

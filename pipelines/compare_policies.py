@@ -15,7 +15,7 @@ from hyperfleet.evaluation.policy_report import PolicyRun, policy_table, write_p
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.tracking.registry import NEWEST
-from pipelines.emulate_scenario import ScenarioRunConfig, run_scenario
+from pipelines.emulate_scenario import ScenarioRunConfig, run_scenario, scenario_hosts
 from pipelines.fleet_models import NEWEST_STATIC
 from pipelines.show_scenario import WIDTH, score_run
 
@@ -78,28 +78,31 @@ def compare_policies(config: PoliciesConfig, console: Console) -> Path:
         "registered_devices": max(config.devices or 0, base.registered_devices),
     }
     base = dataclasses.replace(base, **{name: value for name, value in changes.items() if value is not None})
+    common = ScenarioRunConfig(
+        scenario=base,
+        hosts=config.hosts,
+        data=config.data,
+        model=config.model,
+        static_model=config.static_model,
+        tracking_uri=config.tracking_uri,
+    )
     runs = []
-    for policy in config.policies:
-        # A codec changes nothing of a policy that never asks.
-        for codec in config.codecs if policy != "never" else config.codecs[:1]:
-            name = policy if len(config.codecs) == 1 else f"{policy}, {codec}"
-            console.print(f"[bold]{name}[/]")
-            output = config.output / "runs" / f"{policy}-{codec}"
-            result = run_scenario(
-                ScenarioRunConfig(
+    # Starting hosts takes longer than most runs.
+    with scenario_hosts(common) as hosts:
+        for policy in config.policies:
+            # A codec changes nothing of a policy that never asks.
+            for codec in config.codecs if policy != "never" else config.codecs[:1]:
+                name = policy if len(config.codecs) == 1 else f"{policy}, {codec}"
+                console.print(f"[bold]{name}[/]")
+                output = config.output / "runs" / f"{policy}-{codec}"
+                run = dataclasses.replace(
+                    common,
                     scenario=dataclasses.replace(base, policy=POLICIES[policy](), codec=codec),
-                    hosts=config.hosts,
-                    data=config.data,
-                    model=config.model,
-                    static_model=config.static_model,
-                    tracking_uri=config.tracking_uri,
                     output=output,
                     # What was run already is read again; another scenario there is refused.
                     resume=(output / SCENARIO_FILE).exists(),
-                ),
-                console,
-            )
-            runs.append(PolicyRun(name=name, score=score_run(result)))
+                )
+                runs.append(PolicyRun(name=name, score=score_run(run_scenario(run, console, hosts))))
     title = f"Request policies in scenario {base.name}, seed {base.seed}"
     wide = console if console.is_terminal else Console(width=WIDTH)
     wide.print(to_rich(policy_table(runs, title=title)))

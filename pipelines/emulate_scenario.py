@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,29 +15,17 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
-from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from actors.meters import FleetMeter
-from actors.node_folder import open_live_folder
-from actors.placement import num_places, placed
-from actors.supervised_pool import HostDeath, Job, SupervisedPool
-from hyperfleet.bundle import load_device_model, load_generator
+from actors.supervised_pool import HostDeath, Job
 from hyperfleet.client import AsyncHttpClient
 from hyperfleet.cloud.generator import ParameterGenerator
-from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.datasets import Corpus
-from hyperfleet.device.group import check_comparable
 from hyperfleet.emulation.ahead import ahead
 from hyperfleet.emulation.bursts import measure_bursts
 from hyperfleet.emulation.feature_table import (
     FeatureTable,
-    encoding_batches,
-    features_digest,
-    join_parts,
-    kept_features,
-    live_samples,
 )
 from hyperfleet.emulation.inputs import check_memory, work_of
-from hyperfleet.emulation.live_data import LiveData, open_live_data
 from hyperfleet.emulation.real_time import RealTimeRun, run_in_real_time
 from hyperfleet.emulation.run_log import RunLog
 from hyperfleet.emulation.scenario.faults import KillReplica
@@ -51,11 +38,11 @@ from hyperfleet.head_codecs import BaseHead
 from hyperfleet.messages import ModelLabel
 from hyperfleet.nn import DeviceModel
 from hyperfleet.tracking.registry import NEWEST
-from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, FleetModels, check_service, open_models
+from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, FleetModels, check_service
 from pipelines.generator_for_run import generator_for_run
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
-from pipelines.storage import for_all_nodes
+from pipelines.scenario_hosts import ScenarioHosts
 from serve_apps.faults import kill_replica
 
 FEATURES_DIR = Path("outputs/features")
@@ -143,48 +130,40 @@ class ScenarioResult:
     real: RealTimeRun | None = None
 
 
-def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> ScenarioResult:
+def run_scenario(
+    config: ScenarioRunConfig, console: Console | None = None, hosts: ScenarioHosts | None = None
+) -> ScenarioResult:
     """Run a scenario and leave its log in `config.output`; scoring is another step.
+
+    `hosts` are those of `scenario_hosts`, for several runs on the same data, models and seed; without them
+    hosts are started for this run alone.
 
     Raises:
         HyperFleetError: scenario, data, models or log cannot be used; raised before any host starts.
         ServiceError: hosts die again and again, or the service cannot be reached.
         KeyboardInterrupt: a run in real time was stopped; its log holds what came until then.
     """
-    scenario = config.scenario
-    models = open_models(config.model, config.static_model, config.data, config.tracking_uri)
-    personal, static = (load_device_model(each.local_dir) for each in (models.personal, models.static))
-    check_comparable(personal, static)
-    shared = _generator(models)
-    work = _work(scenario, personal, shared.open(), models)
-    text_length = models.bundle.encoder.text_length
-    data = open_live_data(config.data, text_length)
-    digest = features_digest(
-        personal=models.personal.local_dir,
-        static=models.static.local_dir,
-        data=config.data,
-        seed=scenario.seed,
-    )
-    log = _open_log(config, {"features": digest, "model": models.personal.uri, "clock": config.clock})
+    if hosts is None:
+        with scenario_hosts(config) as own:
+            return run_scenario(config, console, own)
+    scenario, models = config.scenario, hosts.models
+    assert (config.data, scenario.seed) == (hosts.data, hosts.seed)
+    work = _work(scenario, hosts.personal, hosts.shared.open(), models)
+    log = _open_log(config, {"features": hosts.digest, "model": models.personal.uri, "clock": config.clock})
     connect()
-    num_hosts = config.hosts or num_places("device_host")
     started = time.perf_counter()
-    open_data = partial(open_live_folder, for_all_nodes(config.data), text_length)
-    spec = AnswerSpec(open_data=open_data, seed=scenario.seed, codec=scenario.codec)
-    table = kept_features(
-        FEATURES_DIR, digest, lambda: _encode(spec, (personal, static), data, digest, num_hosts, console)
-    )
+    table = hosts.features(FEATURES_DIR, console)
     features_s = time.perf_counter() - started
-    plan = draw_plan(scenario, Material.of(table.device_id, data.seen))
+    plan = draw_plan(scenario, Material.of(table.device_id, hosts.live.seen))
     started = time.perf_counter()
     real = None
     # Ahead, since who reads them also looks after the hosts.
     windows: Iterable[Window] = ahead(virtual_windows(scenario, plan, work, table))
     if config.clock == "real":
-        real = _in_real_time(config, models, personal, plan, work, table, console)
+        real = _in_real_time(config, models, hosts.personal, plan, work, table, console)
         windows = real.windows
     run = ScenarioRun(scenario, plan, windows, table, log)
-    deaths = _answer(run, spec, shared, table, num_hosts, _Score(config.data, models, plan), console)
+    deaths = _answer(run, hosts, scenario.codec, _Score(config.data, models, plan), console)
     if real is not None:
         real.check()  # only now: what it brought until then is in the log
     return ScenarioResult(
@@ -197,19 +176,25 @@ def run_scenario(config: ScenarioRunConfig, console: Console | None = None) -> S
         deaths=deaths,
         features_s=features_s,
         wall_s=time.perf_counter() - started,
-        num_hosts=num_hosts,
+        num_hosts=hosts.num_hosts,
         real=real,
     )
 
 
-def _generator(models: FleetModels) -> SharedGenerator:
-    module = load_generator(models.personal.local_dir)
-    if not module.uploads_one_feature:
-        raise ConfigError(
-            f"{models.personal.uri} ({models.bundle.method}) reads several frames of a clip; a scenario "
-            "sends one feature a request: name a model of another method"
-        )
-    return SharedGenerator.of(module)
+def scenario_hosts(config: ScenarioRunConfig) -> ScenarioHosts:
+    """Return the hosts of a run, for it and others on the same data, models and seed.
+
+    Raises:
+        HyperFleetError: data or models cannot be used.
+    """
+    return ScenarioHosts(
+        data=config.data,
+        model=config.model,
+        static_model=config.static_model,
+        tracking_uri=config.tracking_uri,
+        seed=config.scenario.seed,
+        hosts=config.hosts,
+    )
 
 
 def _work(
@@ -226,37 +211,6 @@ def _open_log(config: ScenarioRunConfig, origin: dict[str, str]) -> RunLog:
     log = RunLog.open(config.output)
     log.check_same(config.scenario, origin)
     return log
-
-
-def _encode(
-    spec: AnswerSpec,
-    models: tuple[DeviceModel, DeviceModel],
-    data: LiveData,
-    digest: str,
-    num_hosts: int,
-    console: Console | None,
-) -> FeatureTable:
-    """Let the hosts encode every live sample, each clip decoded once."""
-    refs = ray.put(models)
-    samples = live_samples(data)
-    batches = encoding_batches(samples)
-    parts: list[Any] = []
-    with (
-        SupervisedPool(lambda: _host().remote(spec, models=refs), num_hosts) as pool,
-        progress_bar(console) as progress,
-    ):
-        bar = progress.add_task("encoding", total=len(samples), note="samples, once for all runs")
-
-        def take(_: Job, part: Any) -> None:
-            parts.append(part)
-            progress.advance(bar, len(part.rows))
-
-        pool.run((Job(key=i, method="encode", args=(rows,)) for i, rows in enumerate(batches)), take)
-    return join_parts(samples, parts, digest=digest)
-
-
-def _host() -> Any:
-    return RemoteAnswerHost.options(resources=placed("device_host"))
 
 
 class _Score:
@@ -287,21 +241,13 @@ class _Score:
 
 
 def _answer(
-    run: ScenarioRun,
-    spec: AnswerSpec,
-    shared: SharedGenerator,
-    table: FeatureTable,
-    num_hosts: int,
-    score: _Score,
-    console: Console | None,
+    run: ScenarioRun, hosts: ScenarioHosts, codec: str, score: _Score, console: Console | None
 ) -> tuple[HostDeath, ...]:
-    generator, features = ray.put(shared), ray.put(table)
     meter = FleetMeter(ray.get_runtime_context().get_job_id())
     started = time.perf_counter()
-    with (
-        SupervisedPool(lambda: _host().remote(spec, generator=generator, table=features), num_hosts) as pool,
-        progress_bar(console) as progress,
-    ):
+    with hosts.answering() as pool, progress_bar(console) as progress:
+        # Of earlier runs on the same hosts.
+        num_before = len(pool.deaths)
         bar = progress.add_task("samples", total=score.num_samples, note=score.note(1.0))
 
         def written(answers: pa.Table) -> None:
@@ -309,7 +255,7 @@ def _answer(
                 samples=answers.num_rows,
                 requests=int(answers["attempts"].to_numpy().sum()),
                 fallbacks=sum(reason != "" for reason in answers["fallback"].to_pylist()),
-                deaths=len(pool.deaths),
+                deaths=len(pool.deaths) - num_before,
             )
             score.add(answers)
             note = score.note(time.perf_counter() - started)
@@ -321,9 +267,10 @@ def _answer(
 
         run.on_written = written
         # Which one dies is drawn by the time at which it is to happen.
-        pairs = run.pairs(lambda at_s: pool.kill_one(int(at_s) % num_hosts))
-        pool.run((Job(key=each, method="answer", args=(each.row, each.head_row)) for each in pairs), take)
-        return tuple(pool.deaths)
+        pairs = run.pairs(lambda at_s: pool.kill_one(int(at_s) % hosts.num_hosts))
+        jobs = (Job(key=each, method="answer", args=(each.row, each.head_row, codec)) for each in pairs)
+        pool.run(jobs, take)
+        return tuple(pool.deaths[num_before:])
 
 
 def _in_real_time(

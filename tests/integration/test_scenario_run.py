@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from actors.answer_host import AnswerHost, AnswerSpec
+from actors.supervised_pool import SupervisedPool
 from hyperfleet.bundle import load_device_model, load_generator
 from hyperfleet.client import RetryPolicy
 from hyperfleet.cloud.generator import ParameterGenerator
@@ -41,7 +42,7 @@ from hyperfleet.emulation.scenario.faults import (
     KillReplica,
     RefuseRequests,
 )
-from hyperfleet.emulation.scenario.policies import EveryN
+from hyperfleet.emulation.scenario.policies import POLICIES, EveryN
 from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.scenario_run import ScenarioRun, run_serial, virtual_windows
 from hyperfleet.emulation.timeline.engine import Work
@@ -49,6 +50,7 @@ from hyperfleet.emulation.timeline.plan import Material, active_devices, draw_pl
 from hyperfleet.messages import ModelLabel
 from hyperfleet.nn import ENCODERS, DeviceModel
 from pipelines import emulate_scenario
+from pipelines.compare_policies import PoliciesConfig, compare_policies
 from pipelines.emulate_scenario import ScenarioResult, ScenarioRunConfig, run_scenario
 from pipelines.fleet_command import FleetCommand, fleet
 from pipelines.fleet_models import open_models
@@ -357,3 +359,35 @@ def test_in_real_time_every_sample_is_answered_though_a_replica_dies(
     assert faults["time_s"].tolist() == [2.0, 3.0]
     # A head is the one that the personal model's generator makes of the sample: answers are the serial ones.
     assert (fresh["head_row"] == fresh["row"]).all()
+
+
+def test_policies_are_compared_on_hosts_that_start_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With faults, lest the hosts of one run pass what happened in it to the next.
+    ways = [("every-n", "fp32"), ("every-n", "int8"), ("once-per-session", "fp32")]
+    alone = {
+        way: runs.run(
+            f"alone {way}", scenario=dataclasses.replace(SCENARIO, policy=POLICIES[way[0]](), codec=way[1])
+        )
+        for way in ways
+    }
+    started: list[str] = []
+    launch = SupervisedPool._launch
+    monkeypatch.setattr(SupervisedPool, "_launch", lambda pool: (started.append("host"), launch(pool))[1])
+    SCENARIO.save(runs.folder / "compared.json")
+    config = PoliciesConfig(
+        scenario=str(runs.folder / "compared.json"),
+        policies=("every-n", "once-per-session"),
+        codecs=("fp32", "int8"),
+        hosts=1,
+        output=runs.folder / "policies",
+        **runs.given,  # type: ignore[arg-type]
+    )
+    page = compare_policies(config, Console(file=io.StringIO(), width=200))
+    assert "once-per-session" in page.read_text()
+    assert started == ["host"]
+    for (policy, codec), result in alone.items():
+        log = RunLog.open(config.output / "runs" / f"{policy}-{codec}")
+        assert differences(result.log, log) == []
+    # Else a codec that is not passed on would go unseen.
+    first, second = (alone[way].log.answers()["score"].to_numpy() for way in ways[:2])
+    assert (first != second).any()
