@@ -62,6 +62,8 @@ class Batcher:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
+            # Their heads are not kept until the next batch is there.
+            batch, made = [], ()
             # Between full batches as well, those that are done are sent and those that left are noticed.
             await asyncio.sleep(0)
 

@@ -16,7 +16,7 @@ class EncodedHeads:
         served: the version that made them.
         queue_s: waited for the batches, in seconds.
         generate_s: time of the batches it was in.
-        encode_s: time of the codec.
+        encode_s: time of the codec, for those of the batch that it encoded, and of packing this reply.
     """
 
     body: bytes

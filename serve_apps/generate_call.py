@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from hyperfleet.messages import FEATURE_BYTES
 from serve_apps.encoded_heads import EncodedHeads
@@ -20,10 +20,14 @@ from serve_apps.negotiation import SAFETENSORS, negotiate
 from serve_apps.request_id import REQUEST_ID_HEADER, request_id
 
 TIMEOUT_HEADER = "X-Deadline-Seconds"
+_TIMEOUT = TIMEOUT_HEADER.lower().encode()
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class GenerateCall:
-    """Answers requests that get heads; what is raised is the caller's to answer.
+    """Makes the replies of requests that get heads.
 
     Args:
         service: generates.
@@ -34,17 +38,17 @@ class GenerateCall:
         self._service = service
         self._body_timeout_s = body_timeout_s
 
-    async def __call__(self, task: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request for heads of `task`.
+    async def __call__(self, task: str, scope: Scope, receive: Receive) -> tuple[Headers, bytes]:
+        """Return headers and body of the answer to a request for heads of `task`.
 
         Raises:
-            HTTPException, HyperFleetError: why there are none; nothing was sent then.
+            HTTPException, HyperFleetError: why there are none.
         """
         service = self._service
         # Of a header that came twice the first counts.
         headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
         client = service.authenticate(headers.get(b"authorization"))
-        deadline_s = _deadline_s(headers.get(TIMEOUT_HEADER.lower().encode()))
+        deadline_s = _deadline_s(headers.get(_TIMEOUT))
         query = scope["query_string"]
         served = service.table.of_task(task, QueryParams(query).get("model") if query else None)
         codec = negotiate(headers.get(b"accept", ""), served.generator.codecs)
@@ -53,12 +57,10 @@ class GenerateCall:
         _check_length(headers.get(b"content-length", ""), max_bytes)
         body = await _read_body(receive, max_bytes, self._body_timeout_s)
         heads = await service.generate(served, body, codec=codec, client=client, deadline_s=deadline_s)
-        own_id = request_id(headers.get(REQUEST_ID_HEADER.lower().encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": _headers(heads, own_id)})
-        await send({"type": "http.response.body", "body": heads.body})
+        return _headers(heads, request_id(headers.get(_REQUEST_ID))), heads.body
 
 
-def _headers(heads: EncodedHeads, own_id: str) -> list[tuple[bytes, bytes]]:
+def _headers(heads: EncodedHeads, own_id: str) -> Headers:
     info = heads.served.info
     timing = (
         f"queue;dur={1e3 * heads.queue_s:.3f}, generate;dur={1e3 * heads.generate_s:.3f}, "
@@ -75,7 +77,7 @@ def _headers(heads: EncodedHeads, own_id: str) -> list[tuple[bytes, bytes]]:
         (b"x-base-id", info.base_id),
         (b"x-checksum", f"{CHECKSUM}={heads.checksum}"),
         (b"server-timing", timing),
-        (b"x-request-id", own_id),
+        (_REQUEST_ID, own_id),
         (b"vary", "Accept"),
     )
     return [(name, text.encode("latin-1")) for name, text in texts]

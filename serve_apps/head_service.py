@@ -13,7 +13,6 @@ import xxhash
 
 from hyperfleet.errors import (
     DeadlineError,
-    HyperFleetError,
     OverloadedError,
     TooManyFeaturesError,
 )
@@ -52,15 +51,15 @@ class GeneratedChunk:
     Attributes:
         files: replies of those that were encoded with it; None without heads.
         start: its first head there.
-        error: why there are none.
+        error: why there are none; None without heads means that the deadline was over.
         generate_s: time of the product that made them, in seconds.
-        encode_s: time of the codecs of that product's heads.
+        encode_s: time of the codec, for all that were encoded with it.
         batch_heads: how many heads that product made.
     """
 
     files: RowFiles | None
     start: int = 0
-    error: HyperFleetError | None = None
+    error: Exception | None = None
     generate_s: float = 0.0
     encode_s: float = 0.0
     batch_heads: int = 1
@@ -69,7 +68,7 @@ class GeneratedChunk:
 def generate_batch(chunks: Sequence[Chunk]) -> list[GeneratedChunk]:
     """Generate the heads of chunks that came together, those of one version in one product."""
     now_s = time.monotonic()
-    made = [GeneratedChunk(files=None, error=_late())] * len(chunks)
+    made = [GeneratedChunk(files=None)] * len(chunks)
     alive = [i for i, chunk in enumerate(chunks) if chunk.deadline_s is None or chunk.deadline_s > now_s]
     for served in {id(chunks[i].served): chunks[i].served for i in alive}.values():
         mine = [i for i in alive if chunks[i].served is served]
@@ -84,31 +83,34 @@ def _late() -> DeadlineError:
 
 def _of_version(served: ServedGenerator, chunks: Sequence[Chunk]) -> Sequence[GeneratedChunk]:
     # Heads of one codec are encoded together, so they lie side by side.
-    codecs = {chunk.codec: [own for own in chunks if own.codec == chunk.codec] for chunk in chunks}
+    codecs: dict[str, list[np.ndarray]] = {}
+    for chunk in chunks:
+        codecs.setdefault(chunk.codec, []).append(chunk.features)
+    files, encode_s = {}, {}
     started_s = time.perf_counter()
     try:
-        shards = [np.concatenate([chunk.features for chunk in same]) for same in codecs.values()]
-        heads = served.generator.generate_each(shards)
-        generated_s = time.perf_counter()
-        files = {
-            codec: encode_batch(own, codec=codec, label=served.label)
-            for codec, own in zip(codecs, heads, strict=True)
-        }
-        encoded_s = time.perf_counter()
-    except HyperFleetError as error:
+        groups = [np.concatenate(features) for features in codecs.values()]
+        heads = served.generator.generate_each(groups)
+        generate_s = time.perf_counter() - started_s
+        for codec, own_heads in zip(codecs, heads, strict=True):
+            encoding_s = time.perf_counter()
+            files[codec] = encode_batch(own_heads, codec=codec, label=served.label)
+            encode_s[codec] = time.perf_counter() - encoding_s
+    except Exception as error:
         if len(chunks) == 1:
             return [GeneratedChunk(files=None, error=error)]
         # One of them is at fault, and the others shall not suffer for it.
         return [own for chunk in chunks for own in _of_version(served, [chunk])]
+    batch_heads = sum(map(len, groups))
     first = dict.fromkeys(codecs, 0)
     made = []
     for chunk in chunks:
         own = GeneratedChunk(
             files=files[chunk.codec],
             start=first[chunk.codec],
-            generate_s=generated_s - started_s,
-            encode_s=encoded_s - generated_s,
-            batch_heads=sum(map(len, shards)),
+            generate_s=generate_s,
+            encode_s=encode_s[chunk.codec],
+            batch_heads=batch_heads,
         )
         made.append(own)
         first[chunk.codec] += len(chunk.features)

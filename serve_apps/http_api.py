@@ -3,6 +3,7 @@
 Nothing here knows Ray; `build_api` makes the same application for a Serve replica and for a test.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -44,6 +45,7 @@ from serve_apps.served_models import ModelInfo
 
 GENERATE_PATH = "/v1/generate/{task}"
 
+_log = logging.getLogger(__name__)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _STATUS: dict[type[HyperFleetError], HTTPStatus] = {
@@ -64,7 +66,7 @@ class ModelList(BaseModel):
 
 
 class GeneratorApi(FastAPI):
-    """Documents every call and answers all but one, which has to be fast and is answered before the layers.
+    """Answers the one call that has to be fast itself, before FastAPI's layers, which answer all others.
 
     Args:
         service: answers.
@@ -98,13 +100,16 @@ class GeneratorApi(FastAPI):
 
     async def _heads(self, task: str, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._generate(task, scope, receive, send)
+            headers, body = await self._generate(task, scope, receive)
         except Exception as error:
             refusal = await self._refuse(Request(scope), error)
             await refusal(scope, receive, send)
-            if refusal.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
-                # For the log of the server, as with every other call.
+            if not isinstance(error, HTTPException | HyperFleetError):
+                # The server logs it, as Starlette lets it do with defects of other calls.
                 raise
+            return
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else None
@@ -189,7 +194,10 @@ def _problem_of(request: Request, error: Exception) -> Response:
         return _problem(request, error.status_code, str(error.detail), dict(error.headers or {}))
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
-        # The server logs the exception itself; a client learns no internals.
+        if isinstance(error, HyperFleetError):
+            # Others are raised again and logged by the server.
+            _log.error("%s", error, exc_info=error)
+        # A client learns no internals.
         detail = "the generator failed; see the log of its replica"
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
     headers = {}

@@ -149,7 +149,7 @@ class GeneratorReplica:
             proven=parse_models(args.proven) if args.proven is not None else None,
         )
 
-        meter = RayMeter()
+        self._meter = meter = RayMeter()
 
         def generate(chunks: Sequence[Chunk]) -> list[GeneratedChunk]:
             meter.generated(sum(len(chunk.features) for chunk in chunks))
@@ -173,6 +173,7 @@ class GeneratorReplica:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._meter.tell)
             if self._args.follow_alias_s > 0:
                 following = asyncio.create_task(self.service.table.follow(self._args.follow_alias_s))
                 stack.callback(following.cancel)
@@ -263,8 +264,6 @@ def generator(args: GeneratorArgs) -> Application:
         },
         # A constructor that failed twice on the same files fails a third time as well.
         max_constructor_retry_count=2,
-        # Serve words the line of its access log for every request, even where no one writes it.
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
     return as_deployment(serve.ingress()(GeneratorReplica)).bind(prepared)
 

@@ -5,7 +5,7 @@ replica.
 """
 
 import asyncio
-from collections import Counter as Tally
+from collections import defaultdict
 
 from ray.serve.metrics import Counter, Histogram
 
@@ -17,13 +17,13 @@ _BATCH_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]
 # Ray exports every few seconds; each number that it is told costs a small head a hundredth of its CPU time.
 _TELL_EVERY_S = 0.5
 
-_Tags = tuple[str, str, str]
+_Tags = tuple[tuple[str, str], ...]
 
 
 class RayMeter:
     """Metrics of one replica; made inside it, since Ray's metrics know where they are counted.
 
-    Counts on the running event loop and tells Ray twice a second.
+    Counters are added up on the running event loop and told to Ray twice a second.
     """
 
     def __init__(self) -> None:
@@ -41,37 +41,40 @@ class RayMeter:
             boundaries=_LATENCY_BOUNDARIES_S,
             tag_keys=("part",),
         )
-        self._untold: dict[_Tags, Tally[str]] = {}
+        self._untold: defaultdict[tuple[Counter, _Tags], int] = defaultdict(int)
 
     def answered(self, heads: EncodedHeads, num_heads: int) -> None:
         """Count a request that got its heads."""
-        if not self._untold:
-            asyncio.get_running_loop().call_later(_TELL_EVERY_S, self._tell)
         info = heads.served.info
-        tally = self._untold.setdefault((info.name, info.version, heads.codec), Tally())
-        tally["requests"] += 1
-        tally["heads"] += num_heads
-        tally["bytes"] += len(heads.body)
+        tags = (("model", info.name), ("version", info.version), ("codec", heads.codec))
+        self._count(self._requests, tags, 1)
+        self._count(self._heads, tags, num_heads)
+        self._count(self._bytes, tags, len(heads.body))
         # A clock's grain can make a wait of nothing slightly less than that.
         self._latency.observe(max(heads.queue_s, 0.0), {"part": "queue"})
         self._latency.observe(heads.generate_s, {"part": "generate"})
         self._latency.observe(heads.encode_s, {"part": "encode"})
 
-    def _tell(self) -> None:
-        for (model, version, codec), tally in self._untold.items():
-            tags = {"model": model, "version": version, "codec": codec}
-            self._requests.inc(tally["requests"], tags)
-            self._heads.inc(tally["heads"], tags)
-            self._bytes.inc(tally["bytes"], tags)
-        self._untold.clear()
-
     def refused(self, reason: str) -> None:
         """Count a request that got none."""
-        self._refusals.inc(1, {"reason": reason})
+        self._count(self._refusals, (("reason", reason),), 1)
 
     def generated(self, num_heads: int) -> None:
         """Count a batch."""
         self._batches.observe(num_heads)
+
+    def tell(self) -> None:
+        """Tell Ray what was counted since it was told last; to be called once more at the end."""
+        untold = self._untold
+        # Before Ray is asked: what it does not take is not told twice, and the next count starts the clock.
+        self._untold = defaultdict(int)
+        for (counter, tags), value in untold.items():
+            counter.inc(value, dict(tags))
+
+    def _count(self, counter: Counter, tags: _Tags, value: int) -> None:
+        if not self._untold:
+            asyncio.get_running_loop().call_later(_TELL_EVERY_S, self.tell)
+        self._untold[counter, tags] += value
 
 
 def _counter(name: str, description: str, tag_keys: tuple[str, ...]) -> Counter:

@@ -225,6 +225,10 @@ class ModelTable:
         bundle = resolve_bundle(uri, self._tracking_uri)
         generator = ParameterGenerator.from_bundle(bundle.local_dir, num_threads=self._torch_threads)
         generator.check()
+        if not (name or bundle.name).isascii():
+            raise ConfigError(
+                f"model {name or bundle.name!r} has a name that no header can carry; serve it as name={uri}"
+            )
         info = _describe(name or bundle.name, bundle, generator, self._max_features)
         return ServedGenerator(
             uri=bundle.uri,

@@ -23,6 +23,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 START_TIMEOUT_S = 180.0
 POLL_INTERVAL_S = 0.1
+# For the replicas as well: below this level Serve makes a record of every request.
+LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def start(
@@ -60,11 +62,11 @@ def start(
             serve.start(
                 http_options={"host": host, "port": port},
                 proxy_location="HeadOnly",
-                logging_config={"log_level": "WARNING", "enable_access_log": False},
+                logging_config=LOGGING,
             )
             # serve.run would wait for ever where the cluster lacks a free CPU for the replica.
             serve.run_many(
-                [RunTarget(target=application, name=APPLICATION, route_prefix="/")],
+                [RunTarget(target=application, name=APPLICATION, route_prefix="/", logging_config=LOGGING)],
                 wait_for_applications_running=False,
             )
             _wait_until_healthy(url, time.monotonic() + timeout_s)

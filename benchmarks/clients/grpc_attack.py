@@ -167,7 +167,7 @@ async def call_all(
             except grpc.aio.AioRpcError as error:
                 end, details = error.code().name, error.details() or ""
                 seconds = time.perf_counter() - began
-                if details == _OF_THE_CLIENT:
+                if details == _OF_THE_CLIENT and kind == "stream" and end == "INTERNAL":
                     end = "ended early"
                 elif error.code() in _BROKEN and kind != "standard services":
                     fault = f"{end}: {details[:80]}"

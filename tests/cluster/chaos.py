@@ -90,13 +90,10 @@ def raylet(world: World, rng: random.Random) -> Outcome:
     return _same_log(world, result)
 
 
-def is_computing(raylet: psutil.Process) -> bool:
+def is_computing(parent: psutil.Process) -> bool:
     """Tell whether a host below this raylet has a job: Ray names a process after the method that it runs."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return any(
-            each.cmdline()[:1] == ["ray::AnswerHost.answer"] for each in raylet.children(recursive=True)
-        )
-    return False
+    family = {parent.pid, *(each.pid for each in parent.children(recursive=True))}
+    return any(each.pid in family for each in processes("ray::AnswerHost.answer"))
 
 
 def in_the_middle(world: World, name: str, rng: random.Random) -> Callable[[], bool]:

@@ -90,14 +90,14 @@ class ParameterGenerator:
                 )
             return self._generated(self._emit(embedded))
 
-    def generate_each(self, shards: Sequence[np.ndarray]) -> list[GeneratedHeads]:
-        """Generate for several shards of devices in one product; each gets a view of its own.
+    def generate_each(self, groups: Sequence[np.ndarray]) -> list[GeneratedHeads]:
+        """Generate for several groups of features in one product; each gets a view of its own.
 
         Raises:
             FeatureError: wrong shape or type, or a value that is not finite.
         """
-        numbers = self.generate(np.concatenate(shards)).numbers
-        return [self._generated(own) for own in numbers.split([len(each) for each in shards])]
+        numbers = self.generate(np.concatenate(groups)).numbers
+        return [self._generated(own) for own in numbers.split([len(each) for each in groups])]
 
     def _generated(self, numbers: Float[Tensor, "head number"]) -> GeneratedHeads:
         form = self._module.config.form

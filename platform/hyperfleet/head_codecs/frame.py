@@ -44,7 +44,6 @@ class RowFiles:
 
     def __init__(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        self.num_rows = len(next(iter(contiguous.values())))
         self._specs = [(name, tensor.dtype, tuple(tensor.shape[1:])) for name, tensor in contiguous.items()]
         self._metadata = tuple(metadata.items())
         self._memory = [(_memory_of(tensor), tensor[0].nbytes) for tensor in contiguous.values()]

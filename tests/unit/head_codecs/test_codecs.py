@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hyperfleet.errors import ConfigError, HeadLayoutError, UnknownNameError
 from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, HeadLayout, codec, codecs_of
-from hyperfleet.head_codecs.frame import pack, unpack
+from hyperfleet.head_codecs.frame import RowFiles, pack, unpack
 from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 
@@ -224,6 +224,14 @@ def test_the_library_reads_what_we_pack_and_we_read_what_it_writes(tmp_path) -> 
         assert all(torch.equal(read[name], tensor) for name, tensor in TENSORS.items())
     loaded = safetensors.torch.load(pack(TENSORS, {"codec": "x"}))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_the_library_reads_some_rows_of_what_was_encoded_together() -> None:
+    tensors = {"up": torch.randn(4, 3, 2), "bias": torch.randn(4, 3).bfloat16()}
+    loaded = safetensors.torch.load(RowFiles(tensors, {"codec": "x"}).of(1, 3))
+    assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
+        name: tensor[1:3].tolist() for name, tensor in tensors.items()
+    }
 
 
 @given(st.data())
