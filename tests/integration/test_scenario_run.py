@@ -117,7 +117,7 @@ class Runs:
 
     def run(self, name: str, hosts: int = 1, **fields: object) -> ScenarioResult:
         config = {"scenario": SCENARIO, "hosts": hosts, "output": self.folder / name, **self.given, **fields}
-        return run_scenario(ScenarioRunConfig(**config))  # type: ignore[arg-type]
+        return run_scenario(ScenarioRunConfig(**config))  # type: ignore[arg-type]  # fields by name
 
     @cached_property
     def live(self) -> LiveData:
@@ -255,6 +255,7 @@ class Commands:
 
     def fleet(self, **options: object) -> tuple[Path, str]:
         printed = io.StringIO()
+        # Fields by name, whose types the checker cannot see.
         command = FleetCommand(hosts=1, **{**self.runs.given, "output": self.output, **options})  # type: ignore[arg-type]
         return fleet(command, Console(file=printed, width=200)), printed.getvalue()
 
@@ -380,7 +381,7 @@ def test_policies_are_compared_on_hosts_that_start_once(runs: Runs, monkeypatch:
         codecs=("fp32", "int8"),
         hosts=1,
         output=runs.folder / "policies",
-        **runs.given,  # type: ignore[arg-type]
+        **runs.given,  # type: ignore[arg-type]  # fields by name
     )
     page = compare_policies(config, Console(file=io.StringIO(), width=200))
     assert "once-per-session" in page.read_text()
