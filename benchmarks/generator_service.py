@@ -1,7 +1,9 @@
 """How many heads a second each way to the generator brings, beside plain PyTorch in the same run.
 
 One replica, one thread, heads of 1,501 answers. Every row runs in turn, round after round, and a ratio is
-taken within its round; CPU is that of all processes of the service, the client's left out.
+taken within its round; CPU is that of all processes of the service, the client's left out. Floors say what no
+generator can beat on this machine: reading the last layer's weights once a batch and writing the heads once,
+and as many operations in a product of square matrices, which is what the core computes fastest.
 
     python benchmarks/generator_service.py [--rounds 3] [--seconds 4] [--default-flags]
 """
@@ -28,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 OUTPUT = Path("outputs/benchmarks/generator_service.json")
 NUM_CLASSES = 1501
 IN_FLIGHT = 32
+NUM_HOSTS = 2
 TASK = "open-ended-qa"
 BASELINE = "plain PyTorch, batch 64"
 
@@ -212,9 +215,38 @@ def in_this_process(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
     return {
         BASELINE: module(64),
         "plain PyTorch, batch 1": module(1),
+        **floors(),
         "generator, batch 64": batches("whole", 64),
         "generator, batch 1": batches("whole", 1),
         "generator, rank 4, batch 64": batches("rank4", 64),
+    }
+
+
+def floors() -> dict[str, Callable[[], int]]:
+    """What the memory and the arithmetic of one core allow."""
+    import torch
+
+    numbers, embed = NUM_CLASSES * 97, 192
+    weights, heads = torch.randn(embed, numbers), torch.empty(64, numbers)
+    side = 1024
+    left, right = torch.randn(side, 64 * numbers * embed // side**2), torch.empty(side, side)
+
+    def memory(size: int) -> Callable[[], int]:
+        def read_and_write() -> int:
+            weights.sum()
+            heads[:size].fill_(1.0)
+            return size
+
+        return read_and_write
+
+    def arithmetic() -> int:
+        torch.mm(left, left.T, out=right)
+        return 64
+
+    return {
+        "floor of the memory, batch 64": memory(64),
+        "floor of the memory, batch 1": memory(1),
+        "floor of the arithmetic, batch 64": arithmetic,
     }
 
 
@@ -247,7 +279,8 @@ def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
 
         return lambda: asyncio.run_coroutine_threadsafe(ask(), loop).result(timeout=60)
 
-    @ray.remote(num_cpus=1)
+    # As the hosts of a fleet: they take no CPU from replicas.
+    @ray.remote(num_cpus=0)
     class Embedded:
         def __init__(self, shared: SharedGenerator, *, packed: bool) -> None:
             self._generator = shared.open(packed=packed)
@@ -257,13 +290,17 @@ def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
             return sum(len(self._generator.generate(self._asked)) for _ in range(num_batches))
 
     shared = ray.put(SharedGenerator.of(load_generator(bundles["whole"])))
-    mapped, packed = Embedded.remote(shared, packed=False), Embedded.remote(shared, packed=True)
+
+    def embedded(*, packed: bool) -> Callable[[], int]:
+        pool = [Embedded.remote(shared, packed=packed) for _ in range(NUM_HOSTS)]
+        return lambda: sum(ray.get([host.generate.remote(4) for host in pool]))
+
     return {
         "handle, one call a device": shards("whole", 1, IN_FLIGHT),
         "handle, shards of 56": shards("whole", 56, 2),
         "handle, rank 4, shards of 512": shards("rank4", 512, 2),
-        "embedded, weights mapped": lambda: ray.get(mapped.generate.remote(4)),
-        "embedded, and packed": lambda: ray.get(packed.generate.remote(4)),
+        "embedded in two hosts, weights mapped": embedded(packed=False),
+        "embedded in two hosts, and packed": embedded(packed=True),
     }
 
 

@@ -4,9 +4,12 @@ FastAPI documents this call but does not answer it: its layers take longer than 
 """
 
 import asyncio
+import contextlib
 import math
 import time
+from collections.abc import Coroutine
 from http import HTTPStatus
+from weakref import WeakKeyDictionary
 
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -17,11 +20,10 @@ from serve_apps.encoded_heads import EncodedHeads
 from serve_apps.head_service import CHECKSUM, HeadService
 from serve_apps.http_documentation import OCTETS
 from serve_apps.negotiation import SAFETENSORS, negotiate
-from serve_apps.request_id import REQUEST_ID_HEADER, request_id
+from serve_apps.served_models import ServedGenerator
 
 TIMEOUT_HEADER = "X-Deadline-Seconds"
 _TIMEOUT = TIMEOUT_HEADER.lower().encode()
-_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -37,6 +39,8 @@ class GenerateCall:
     def __init__(self, service: HeadService, *, body_timeout_s: float) -> None:
         self._service = service
         self._body_timeout_s = body_timeout_s
+        # What is the same in all replies of a version, by codec; it goes when the version does.
+        self._fixed: WeakKeyDictionary[ServedGenerator, dict[str, Headers]] = WeakKeyDictionary()
 
     async def __call__(self, task: str, scope: Scope, receive: Receive) -> tuple[Headers, bytes]:
         """Return headers and body of the answer to a request for heads of `task`.
@@ -56,18 +60,31 @@ class GenerateCall:
         max_bytes = service.max_features * FEATURE_BYTES
         _check_length(headers.get(b"content-length", ""), max_bytes)
         body = await _read_body(receive, max_bytes, self._body_timeout_s)
-        heads = await service.generate(served, body, codec=codec, client=client, deadline_s=deadline_s)
-        return _headers(heads, request_id(headers.get(_REQUEST_ID))), heads.body
+        work = service.generate(served, body, codec=codec, client=client, deadline_s=deadline_s)
+        # What gets into the next batch is made before its caller could be missed.
+        heads = await (_unless_gone(work, receive) if service.is_crowded else work)
+        return self._headers(heads), heads.body
+
+    def _headers(self, heads: EncodedHeads) -> Headers:
+        by_codec = self._fixed.setdefault(heads.served, {})
+        fixed = by_codec.get(heads.codec)
+        if fixed is None:
+            fixed = by_codec[heads.codec] = _fixed_headers(heads)
+        timing = (
+            f"queue;dur={1e3 * heads.queue_s:.3f}, generate;dur={1e3 * heads.generate_s:.3f}, "
+            f"encode;dur={1e3 * heads.encode_s:.3f}"
+        )
+        return [
+            (b"content-length", b"%d" % len(heads.body)),
+            (b"x-checksum", f"{CHECKSUM}={heads.checksum}".encode()),
+            (b"server-timing", timing.encode()),
+            *fixed,
+        ]
 
 
-def _headers(heads: EncodedHeads, own_id: str) -> Headers:
+def _fixed_headers(heads: EncodedHeads) -> Headers:
     info = heads.served.info
-    timing = (
-        f"queue;dur={1e3 * heads.queue_s:.3f}, generate;dur={1e3 * heads.generate_s:.3f}, "
-        f"encode;dur={1e3 * heads.encode_s:.3f}"
-    )
     texts = (
-        (b"content-length", str(len(heads.body))),
         (b"content-type", f"{SAFETENSORS}; codec={heads.codec}"),
         (b"x-model-name", info.name),
         (b"x-model-version", info.version),
@@ -75,12 +92,37 @@ def _headers(heads: EncodedHeads, own_id: str) -> Headers:
         (b"x-codec", heads.codec),
         (b"x-head-layout", f"{info.num_classes}x{info.hidden}"),
         (b"x-base-id", info.base_id),
-        (b"x-checksum", f"{CHECKSUM}={heads.checksum}"),
-        (b"server-timing", timing),
-        (_REQUEST_ID, own_id),
         (b"vary", "Accept"),
     )
     return [(name, text.encode("latin-1")) for name, text in texts]
+
+
+async def _unless_gone(work: Coroutine[None, None, EncodedHeads], receive: Receive) -> EncodedHeads:
+    """Return what `work` returns, or give it up when the caller leaves first.
+
+    Raises:
+        HTTPException: it left.
+        HyperFleetError: what `work` raises.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_gone(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(
+                HTTPStatus.BAD_REQUEST, "the connection ended before the heads were generated"
+            )
+        return working.result()
+    finally:
+        # Also when this request itself is cancelled, as Serve does with those whose time is over.
+        working.cancel()
+        leaving.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 def _deadline_s(value: str | None) -> float | None:

@@ -159,6 +159,11 @@ class HeadService:
         """
         return self._tokens.authenticate(authorization) if self._tokens is not None else ANYONE
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a request that comes now waits for heads of others to be generated first."""
+        return self._num_waiting >= self.max_features
+
     async def generate(
         self, served: ServedGenerator, body: bytes, *, codec: str, client: str, deadline_s: float | None
     ) -> EncodedHeads:

@@ -1,8 +1,14 @@
-"""Requests whose headers Serve itself cannot read are refused before it tries.
+"""What is done with the headers of a request before Serve reads them.
 
-Serve decodes header names and values as UTF-8 before it calls an application, and answers 500 where that
-fails. RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, set in tuned.env, puts this around Serve's HTTP servers. The
-application never sees these requests, so its metrics do not count them.
+RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, set in tuned.env, puts this around Serve's HTTP servers.
+
+- Serve decodes header names and values as UTF-8 before it calls an application, and answers 500 where that
+  fails. Such requests are refused here; the application never sees them, so its metrics do not count them.
+- Serve repeats X-Request-ID in replies and logs, whatever it holds. One that cannot be repeated is taken out,
+  and Serve makes its own.
+- Serve runs two tasks beside each request to see when its caller leaves, which costs as much as answering for
+  a small head does. The generator looks itself, where a caller waits long enough to leave (`generate_call`),
+  and Serve is told not to, by a header of its own.
 """
 
 from http import HTTPStatus
@@ -12,10 +18,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_apps.problem import PROBLEM, Problem
-from serve_apps.request_id import REQUEST_ID_HEADER, request_id
+from serve_apps.request_id import REQUEST_ID_HEADER, is_repeatable, request_id
+from serve_apps.routes import task_of
 
 _SHOWN_CHARACTERS = 200
 _POLICY_VIOLATION = 1008
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+_UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 
 
 def middlewares() -> list[Middleware]:
@@ -24,7 +33,7 @@ def middlewares() -> list[Middleware]:
 
 
 class HeaderGuard:
-    """ASGI middleware: 400 and a problem detail for a header that is not UTF-8."""
+    """ASGI middleware: 400 and a problem detail for a header that is not UTF-8, see above for the rest."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,6 +42,8 @@ class HeaderGuard:
         """Pass on a request with readable headers, refuse another."""
         names = _unreadable(scope.get("headers", []))
         if not names:
+            if scope["type"] == "http":
+                scope["headers"] = _for_serve(scope)
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
@@ -40,12 +51,23 @@ class HeaderGuard:
             await _refusal(scope, names)(scope, receive, send)
 
 
+def _for_serve(scope: Scope) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name != _REQUEST_ID or is_repeatable(value.decode("latin-1"))
+    ]
+    if task_of(scope) is not None:
+        headers.append(_UNWATCHED)
+    return headers
+
+
 def _refusal(scope: Scope, names: list[str]) -> JSONResponse:
     shown = ", ".join(names)[:_SHOWN_CHARACTERS]
     detail = f"header {shown}: not UTF-8; send ASCII, and encode other text, e.g. percent-encoded"
     status = HTTPStatus.BAD_REQUEST
     problem = Problem(title=status.phrase, status=status, detail=detail, instance=scope["path"])
-    sent = (value for name, value in scope["headers"] if name.lower() == REQUEST_ID_HEADER.lower().encode())
+    sent = (value for name, value in scope["headers"] if name.lower() == _REQUEST_ID)
     own_id = request_id(next(sent, b"").decode("latin-1"))
     return JSONResponse(
         problem.model_dump(),

@@ -11,10 +11,8 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from hyperfleet.errors import (
@@ -39,11 +37,8 @@ from serve_apps.http_documentation import (
 )
 from serve_apps.negotiation import SAFETENSORS
 from serve_apps.problem import PROBLEM, Problem
-from serve_apps.request_id import REQUEST_ID_HEADER
-from serve_apps.request_id import request_id as read_request_id
+from serve_apps.routes import GENERATE_PATH, task_of
 from serve_apps.served_models import ModelInfo
-
-GENERATE_PATH = "/v1/generate/{task}"
 
 _log = logging.getLogger(__name__)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -83,7 +78,7 @@ class GeneratorApi(FastAPI):
         )
         self._meter = service.meter
         self._generate = GenerateCall(service, body_timeout_s=body_timeout_s)
-        self._generate_route = _document_generate(self)
+        _document_generate(self)
         # Serve goes through the routes as well, to name each request in its metrics.
         self.routes.insert(0, self.routes.pop())
         for kind in (HTTPException, HyperFleetError, Exception):
@@ -91,11 +86,10 @@ class GeneratorApi(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; an ASGI application."""
-        if scope["type"] == "http":
-            match, found = self._generate_route.matches(scope)
-            if match is Match.FULL:
-                await self._heads(found["path_params"]["task"], scope, receive, send)
-                return
+        task = task_of(scope)
+        if task is not None:
+            await self._heads(task, scope, receive, send)
+            return
         await super().__call__(scope, receive, send)
 
     async def _heads(self, task: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +148,7 @@ def _describe_models(api: FastAPI, service: HeadService) -> None:
         return Response(served.base_file(), media_type=SAFETENSORS, headers={"ETag": etag})
 
 
-def _document_generate(api: FastAPI) -> APIRoute:
+def _document_generate(api: FastAPI) -> None:
     @api.post(
         GENERATE_PATH,
         summary="Generate one head for each feature",
@@ -174,10 +168,6 @@ def _document_generate(api: FastAPI) -> APIRoute:
     ) -> None:
         raise AssertionError("GeneratorApi answers this call")
 
-    route = api.routes[-1]
-    assert isinstance(route, APIRoute)
-    return route
-
 
 def _problem(
     request: Request, status: int, detail: str, headers: dict[str, str] | None = None
@@ -185,8 +175,7 @@ def _problem(
     problem = Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, instance=request.url.path
     )
-    sent = {REQUEST_ID_HEADER: read_request_id(request.headers.get(REQUEST_ID_HEADER)), **(headers or {})}
-    return JSONResponse(problem.model_dump(), status_code=status, headers=sent, media_type=PROBLEM)
+    return JSONResponse(problem.model_dump(), status_code=status, headers=headers, media_type=PROBLEM)
 
 
 def _problem_of(request: Request, error: Exception) -> Response:

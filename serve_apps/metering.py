@@ -16,8 +16,8 @@ class Meter(Protocol):
         """Count one that got none; `reason` is the name of an error or of an HTTP status."""
         ...
 
-    def generated(self, num_heads: int) -> None:
-        """Count a batch."""
+    def generated(self, num_heads: int, generate_s: float, encode_s: float) -> None:
+        """Count heads made in one product, once for each codec that they travel in, and what that took."""
         ...
 
 
@@ -30,5 +30,5 @@ class NoMeter:
     def refused(self, reason: str) -> None:
         """Do nothing."""
 
-    def generated(self, num_heads: int) -> None:
+    def generated(self, num_heads: int, generate_s: float, encode_s: float) -> None:
         """Do nothing."""

@@ -152,8 +152,10 @@ class GeneratorReplica:
         self._meter = meter = RayMeter()
 
         def generate(chunks: Sequence[Chunk]) -> list[GeneratedChunk]:
-            meter.generated(sum(len(chunk.features) for chunk in chunks))
-            return generate_batch(chunks)
+            made = generate_batch(chunks)
+            for own in {id(own.files): own for own in made if own.files is not None}.values():
+                meter.generated(own.batch_heads, own.generate_s, own.encode_s)
+            return made
 
         batcher = Batcher(generate, max_heads=args.max_batch_size, pause_s=args.batch_pause_s)
         self.service = HeadService(

@@ -52,16 +52,16 @@ class RayMeter:
         self._count(self._bytes, tags, len(heads.body))
         # A clock's grain can make a wait of nothing slightly less than that.
         self._latency.observe(max(heads.queue_s, 0.0), {"part": "queue"})
-        self._latency.observe(heads.generate_s, {"part": "generate"})
-        self._latency.observe(heads.encode_s, {"part": "encode"})
 
     def refused(self, reason: str) -> None:
         """Count a request that got none."""
         self._count(self._refusals, (("reason", reason),), 1)
 
-    def generated(self, num_heads: int) -> None:
-        """Count a batch."""
+    def generated(self, num_heads: int, generate_s: float, encode_s: float) -> None:
+        """Count heads made in one product, once for each codec that they travel in, and what that took."""
         self._batches.observe(num_heads)
+        self._latency.observe(generate_s, {"part": "generate"})
+        self._latency.observe(encode_s, {"part": "encode"})
 
     def tell(self) -> None:
         """Tell Ray what was counted since it was told last; to be called once more at the end."""

@@ -6,11 +6,11 @@ REQUEST_ID_HEADER = "X-Request-ID"
 MAX_REQUEST_ID = 128
 
 
-def request_id(value: str | None) -> str:
-    """Return the client's name for its request, or a new one where it has none that can be repeated.
+def is_repeatable(value: str) -> bool:
+    """Tell whether a client's name for its request may come back in a header and stand in logs."""
+    return 0 < len(value) <= MAX_REQUEST_ID and value.isascii() and value.isprintable()
 
-    Whatever a client sends comes back in a header and stands in logs.
-    """
-    if value and len(value) <= MAX_REQUEST_ID and value.isascii() and value.isprintable():
-        return value
-    return uuid.uuid4().hex
+
+def request_id(value: str | None) -> str:
+    """Return the client's name for its request, or a new one where it has none that can be repeated."""
+    return value if value is not None and is_repeatable(value) else uuid.uuid4().hex

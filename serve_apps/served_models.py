@@ -49,7 +49,7 @@ class ModelInfo(BaseModel):
     default_codec: str = DEFAULT_CODEC
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class ServedGenerator:
     """One version of a model, ready to generate; `uri` names exactly this version."""
 

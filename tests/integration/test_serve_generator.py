@@ -130,6 +130,8 @@ def test_heads_over_http_are_the_generators_heads(url, direct, num):
     entries = dict(entry.split(";dur=") for entry in headers["Server-Timing"].split(", "))
     assert list(entries) == ["queue", "generate", "encode"]
     assert all(float(milliseconds) > 0 for milliseconds in entries.values())
+    # Serve's own: the application sends none beside it.
+    assert len(headers.get_all("X-Request-ID")) == 1
 
 
 def test_prometheus_sees_heads_bytes_batches_and_refusals(url):

@@ -7,7 +7,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from ray._common.utils import import_attr
-from ray.serve._private.http_util import validate_http_proxy_callback_return
+from ray.serve._private.http_util import (
+    parse_disconnect_disabled_header,
+    validate_http_proxy_callback_return,
+)
 from starlette.responses import PlainTextResponse
 
 from serve_apps.header_guard import HeaderGuard
@@ -62,6 +65,35 @@ def test_the_client_s_name_for_its_request_is_kept_and_a_long_list_is_cut():
     assert status == 400
     assert headers[b"x-request-id"] == b"mine"
     assert len(body) < 500
+
+
+def passed_on(path, *headers, method="POST"):
+    """Return the headers that Serve gets to see of a request."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.extend(scope["headers"])
+
+    scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
+    asyncio.run(HeaderGuard(app)(scope, None, None))
+    return seen
+
+
+def test_serve_gets_only_names_of_requests_that_it_may_repeat():
+    right = [(b"host", b"x"), (b"x-request-id", b"a-1")]
+    assert passed_on("/v1/models", *right, method="GET") == right
+    for wrong in (b"", b"a" * 129, b"a\tb", b"\xc3\xa4"):
+        assert passed_on("/v1/models", right[0], (b"x-request-id", wrong), method="GET") == right[:1]
+
+
+def test_serve_looks_after_the_callers_of_all_requests_but_those_for_heads():
+    def is_watched(*headers):
+        return not parse_disconnect_disabled_header(dict(headers))
+
+    assert not is_watched(*passed_on("/v1/generate/retrieval"))
+    assert is_watched(*passed_on("/v1/generate/retrieval", method="GET"))
+    assert is_watched(*passed_on("/v1/generate/"))
+    assert is_watched(*passed_on("/v1/models"))
 
 
 def test_a_websocket_is_closed_and_a_scope_without_headers_passes():

@@ -27,7 +27,7 @@ class Counting:
     def refused(self, reason):
         self.refusals.append(reason)
 
-    def generated(self, num_heads):
+    def generated(self, num_heads, generate_s, encode_s):
         raise AssertionError("batches are counted where they are made")
 
 

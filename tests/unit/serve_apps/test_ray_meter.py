@@ -52,6 +52,7 @@ def test_ray_is_told_the_sums_of_counters_once_and_every_latency(metrics):
         meter.answered(heads(), 2)
         meter.answered(heads(), 3)
         meter.answered(heads("int8"), 1)
+        meter.generated(5, 0.02, 0.03)
         meter.refused("OverloadedError")
         meter.refused("OverloadedError")
         assert metrics["hyperfleet_requests"].told == []
@@ -68,7 +69,9 @@ def test_ray_is_told_the_sums_of_counters_once_and_every_latency(metrics):
     assert metrics["hyperfleet_reply_bytes"].told == [(20, fp32), (10, int8), (10, fp32)]
     assert metrics["hyperfleet_refusals"].told == [(2, {"reason": "OverloadedError"})]
     parts = [(value, tags["part"]) for value, tags in metrics["hyperfleet_latency_s"].told]
-    assert parts == [(0.0, "queue"), (0.02, "generate"), (0.03, "encode")] * 4
+    queue = [(0.0, "queue")]
+    assert parts == [*queue * 3, (0.02, "generate"), (0.03, "encode"), *queue]
+    assert [value for value, _ in metrics["hyperfleet_batch_heads"].told] == [5]
 
 
 def test_what_ray_does_not_take_does_not_end_the_counting(metrics):

@@ -1,0 +1,103 @@
+"""Callers over HTTP who leave before they are answered."""
+
+import asyncio
+from collections import deque
+
+import numpy as np
+import pytest
+
+from serve_apps.batching import Batcher
+from serve_apps.head_service import HeadService, generate_batch
+from serve_apps.http_api import build_api
+
+PATH = "/v1/generate/open-ended-qa"
+BODY = np.random.default_rng(0).standard_normal((1, 192), dtype=np.float32).tobytes()
+MAX_FEATURES = 2
+
+
+class Caller:
+    """One request of a caller who stays until `leave` is called."""
+
+    def __init__(self, api):
+        self._leaves = asyncio.Event()
+        self._body = deque([{"type": "http.request", "body": BODY}])
+        self.sent = []
+        self.asking = asyncio.create_task(self._ask(api))
+
+    def leave(self):
+        self._leaves.set()
+
+    @property
+    def status(self):
+        return self.sent[0]["status"] if self.sent else None
+
+    async def _ask(self, api):
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": PATH,
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/octet-stream")],
+        }
+
+        async def send(message):
+            self.sent.append(message)
+
+        await api(scope, self._receive, send)
+
+    async def _receive(self):
+        if self._body:
+            return self._body.popleft()
+        await self._leaves.wait()
+        return {"type": "http.disconnect"}
+
+
+def after_a_crowd(table, then):
+    """Let three callers wait and run `then` on them; return how many heads each batch had."""
+    batches = []
+
+    def generate(chunks):
+        batches.append(len(chunks))
+        return generate_batch(chunks)
+
+    async def run():
+        # No batch begins before the pause is over, which it is not while callers come.
+        batcher = Batcher(generate, max_heads=8, pause_s=0.2)
+        service = HeadService(table, batcher, max_features=MAX_FEATURES, max_waiting_heads=64)
+        api = build_api(service, body_timeout_s=5.0)
+        callers = []
+        for _ in range(3):
+            callers.append(Caller(api))
+            await asyncio.sleep(0.01)
+        await then(callers)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    return batches
+
+
+def test_nothing_is_generated_for_one_who_leaves_a_crowd(table):
+    async def last_one_leaves(callers):
+        callers[-1].leave()
+        await asyncio.gather(*(each.asking for each in callers))
+        assert [each.status for each in callers] == [200, 200, 400]
+
+    assert after_a_crowd(table, last_one_leaves) == [2]
+
+
+def test_those_who_stay_in_a_crowd_are_answered(table):
+    async def all_stay(callers):
+        await asyncio.gather(*(each.asking for each in callers))
+        assert [each.status for each in callers] == [200, 200, 200]
+
+    assert after_a_crowd(table, all_stay) == [3]
+
+
+def test_one_whose_request_is_given_up_by_the_server_gets_nothing_generated(table):
+    async def last_one_is_given_up(callers):
+        callers[-1].asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await callers[-1].asking
+        await asyncio.gather(*(each.asking for each in callers[:2]))
+        assert [each.status for each in callers] == [200, 200, None]
+
+    assert after_a_crowd(table, last_one_is_given_up) == [2]
