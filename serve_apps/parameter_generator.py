@@ -67,7 +67,9 @@ class GeneratorArgs(BaseModel):
     replicas: int = Field(default=1, ge=1)
     max_batch_size: int = Field(default=32, ge=1, description="most heads generated together")
     batch_pause_s: float = Field(
-        default=0.001, gt=0, description="how long no request comes before a batch is closed"
+        default=0.001,
+        gt=0,
+        description="how long no request comes before a batch is closed, or a tenth of the one before",
     )
     node_resource: str | None = Field(
         default=None, description="custom resource of the nodes that replicas run on, one each; None for any"

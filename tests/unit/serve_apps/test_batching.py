@@ -1,8 +1,10 @@
 import asyncio
+import time
 
 import numpy as np
 import pytest
 
+from serve_apps import batching
 from serve_apps.batching import Batcher
 from serve_apps.head_service import Chunk, GeneratedChunk
 
@@ -99,6 +101,30 @@ def test_others_get_their_turn_between_full_batches():
 
     _, seen = run(main, max_heads=8)
     assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("batch_s", "expected"), [(0.05, [[1], [1, 1]]), (0.0, [[1], [1], [1]])])
+def test_after_a_long_batch_more_is_waited_for_and_after_a_short_one_not(batch_s, expected, monkeypatch):
+    # So long that a busy machine does not end it before the second request is there.
+    monkeypatch.setattr(batching, "_LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(batching, "_PAUSE_OF_BATCH", 10.0)
+    batches = []
+
+    def computing(chunks):
+        batches.append([len(each.features) for each in chunks])
+        time.sleep(batch_s)
+        return [GeneratedChunk(files=None) for _ in chunks]
+
+    async def main():
+        batcher = Batcher(computing, max_heads=8, pause_s=0.001)
+        await batcher(chunk())
+        asked = [asyncio.create_task(batcher(chunk()))]
+        await asyncio.sleep(0.004)
+        asked.append(asyncio.create_task(batcher(chunk())))
+        await asyncio.gather(*asked)
+
+    asyncio.run(main())
+    assert batches == expected
 
 
 def test_callers_that_have_gone_get_no_work_done_and_hold_up_nobody():
