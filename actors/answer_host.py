@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from actors.device_host import HostUsage
 from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.device import DeviceGroup
-from hyperfleet.emulation.answering import Answers, answer_pairs
+from hyperfleet.emulation.answering import Answers, answer_pairs, wants_head_batches
 from hyperfleet.emulation.feature_table import (
     FeaturePart,
     FeatureTable,
@@ -40,7 +40,7 @@ class AnswerSpec:
         open_data: opens the data set on the host's own machine.
         seed: draws the anchor frames.
         codec: how heads travel, a name of `hyperfleet.head_codecs.CODECS`.
-        heads_at_once: heads a host has in memory at a time.
+        heads_at_once: heads a host has in memory at a time, see `answer_pairs`.
         torch_threads: threads that encode and generate.
     """
 
@@ -99,8 +99,7 @@ class AnswerHost:
             self._samples = live_samples(data)
             self._group = DeviceGroup(personal=personal, static=static, store=data.store, seed=spec.seed)
         if self._shared is not None:
-            # Always in batches: a copy of the last layer in their order is worth its memory.
-            self._generator = self._shared.open(num_threads=spec.torch_threads, packed=True)
+            self._generator = self._shared.open(num_threads=spec.torch_threads)
         return os.getpid()
 
     def encode(self, rows: Int64[np.ndarray, " row"]) -> FeaturePart:
@@ -129,10 +128,12 @@ class AnswerHost:
             raise ConfigError("AnswerHost.generator and AnswerHost.table must be given to answer, got None")
         if isinstance(self._table, Path):
             self._table = FeatureTable.load(self._table)
-        spec = self._spec
-        return answer_pairs(
-            self._generator, self._table, sample, head_of, codec or spec.codec, spec.heads_at_once
-        )
+        codec = codec or self._spec.codec
+        if wants_head_batches(self._generator, codec):
+            # Worth its memory, a second copy of the last layer, only here.
+            self._generator.pack()
+        heads_at_once = self._spec.heads_at_once
+        return answer_pairs(self._generator, self._table, sample, head_of, codec, heads_at_once)
 
     def usage(self) -> HostUsage:
         """Tell what the process used since it started."""

@@ -1,9 +1,14 @@
 """What the engine costs a device that does nothing: ours beside Flower's and pfl's, in the same run.
 
-A device is sent 192 floats and returns a head of 145,597 (568.7 KiB); the driver adds the heads of a round up
-and checks the sum. CPU is that of all processes of an engine. Every engine runs in turn, round after round,
-and a ratio is taken within its round. Flower and pfl live in an environment of their own,
-.benchmarks-env/peers, which the first run makes (0.7 GB).
+A device is sent 192 floats and writes a head of 145,597 (568.7 KiB); the heads of a round are added up and
+the driver checks the sum. Two rows move every head from the process of its device to the driver's, which adds
+them up: Flower's and "ours, heads moved". The others move none: pfl adds up in the one process that it has,
+and so do the hosts of "ours, summed by the hosts", of which the sum of each shard crosses. The loop of
+our scenarios moves none either: heads are made and applied in the same host.
+
+CPU is that of all processes of an engine. Every engine runs in turn, round after round, and a ratio is taken
+within its round. Flower and pfl live in an environment of their own, .benchmarks-env/peers, which the first
+run makes (0.7 GB).
 
     python benchmarks/engine_floor.py [--repeats 3] [--seconds 5] [--devices 500 2000]
 """
@@ -28,10 +33,11 @@ OUTPUT = Path("outputs/benchmarks/engine_floor.json")
 REQUIREMENTS = {"flwr[simulation]": "1.41.0", "pfl": "0.6.0", "psutil": "7.2.2"}
 REPORTED = ("flwr", "pfl", "ray", "numpy", "psutil")
 FIELDS = ("cpu_ms_per_device", "devices_per_cpu_s", "devices_per_wall_s", "memory_mib")
-FLOWER = "Flower, 2 Ray actors"
+FLOWER = "Flower, heads moved"
 PFL = "pfl, 1 process"
 PFL_UNSAMPLED = "pfl, unsampled users"
-OURS = "ours, 2 Ray actors"
+OURS = "ours, heads moved"
+OURS_SUMMED = "ours, summed by the hosts"
 # Longer than any round takes; Flower's has a limit of its own.
 BLOCK_TIMEOUT_S = 3600.0
 
@@ -52,6 +58,7 @@ ENGINES = {
         python=ENVIRONMENT / "bin" / "python", script="pfl_round.py", switches=("--no-sampling",)
     ),
     OURS: Engine(python=Path(sys.executable), script="hyperfleet_round.py"),
+    OURS_SUMMED: Engine(python=Path(sys.executable), script="hyperfleet_round.py", switches=("--summed",)),
 }
 
 

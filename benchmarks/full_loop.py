@@ -27,18 +27,19 @@ from rich.table import Table
 
 from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from actors.supervised_pool import Job, SupervisedPool
+from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator
-from hyperfleet.emulation.answering import answer_pairs
+from hyperfleet.emulation.answering import answer_pairs, wants_head_batches
 from hyperfleet.emulation.feature_table import FeatureTable
 from hyperfleet.emulation.run_log import RunLog
 from hyperfleet.emulation.scenario.arrivals import Poisson
 from hyperfleet.emulation.scenario.cloud_model import CloudModel
 from hyperfleet.emulation.scenario.policies import EveryN
 from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.scenario_run import LogTables, ScenarioRun, virtual_windows
+from hyperfleet.emulation.scenario_run import PAIRS_PER_JOB, LogTables, ScenarioRun, virtual_windows
 from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, draw_plan
-from hyperfleet.head_codecs import HeadLayout
+from hyperfleet.head_codecs import DEFAULT_CODEC, HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 from pipelines.runtime import connect, disconnect
 
@@ -144,12 +145,22 @@ class Loop:
         return len(plan.time_s)
 
 
+def make_heads(generator: ParameterGenerator, features: np.ndarray) -> None:
+    """Make heads as `answer_pairs` makes them and do nothing with them."""
+    if not wants_head_batches(generator, DEFAULT_CODEC):
+        for _ in generator.tiles(features):
+            pass
+        return
+    for start in range(0, len(features), 64):
+        generator.generate(features[start : start + 64])
+
+
 def stages(form: str, table: FeatureTable, num_samples: int) -> dict[str, float]:
     """Return the CPU-ms a sample of each stage, one after the other in this process."""
     scenario = scenario_of(num_samples, 1)
     material = Material.of(table.device_id, dict.fromkeys(range(len(table)), True))
-    generator = SharedGenerator.of(generator_of(form)).open(packed=True)
-    generator.generate(table.anchor[:64])  # the first call fills caches
+    generator = SharedGenerator.of(generator_of(form)).open(packed=form != "whole")
+    make_heads(generator, table.anchor[:64])  # the first call fills caches
     marks = [("", time.process_time())]
 
     def mark(name: str) -> None:
@@ -160,10 +171,12 @@ def stages(form: str, table: FeatureTable, num_samples: int) -> dict[str, float]
     mark("timeline and link")
     rows = plan.row[:2048]
     scale = len(plan.time_s) / len(rows)
-    for start in range(0, len(rows), 64):
-        generator.generate(table.anchor[rows[start : start + 64]])
+    jobs = [rows[start : start + PAIRS_PER_JOB] for start in range(0, len(rows), PAIRS_PER_JOB)]
+    for job in jobs:
+        make_heads(generator, table.anchor[job])
     mark("generate")
-    answer_pairs(generator, table, rows, rows)
+    for job in jobs:
+        answer_pairs(generator, table, job, job)
     mark("generate and apply")
     tables = LogTables(scenario, plan, table)
     for window in windows:

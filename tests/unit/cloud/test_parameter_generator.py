@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hyperfleet import bundle
-from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.cloud.generator import CLASSES_A_TILE, ParameterGenerator
 from hyperfleet.errors import CheckpointError, ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead
 from hyperfleet.messages import HeadLayout
@@ -46,6 +46,39 @@ def test_every_form_of_head_is_the_modules(form, emitter_hidden):
     torch.testing.assert_close(heads.whole(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(heads.offsets(), expected - module.base, rtol=1e-5, atol=1e-5)
     assert ("film" in generator.codecs) == (form == "film")
+
+
+@pytest.mark.parametrize("num_classes", [NUM_CLASSES, CLASSES_A_TILE, CLASSES_A_TILE + 1])
+def test_tiles_are_the_heads_class_by_class(num_classes):
+    torch.manual_seed(0)
+    layout = HeadLayout(num_classes=num_classes)
+    module = HeadGenerator(HeadGeneratorConfig(offset_init=1.0), layout).requires_grad_(False).eval()
+    module.emitter.bias.normal_()
+    module.base.normal_()
+    generator, anchors = ParameterGenerator(module), features(5)
+    weight, bias = layout.split(generator.generate(anchors).whole().numpy())
+    seen = 0
+    for tile in generator.tiles(anchors):
+        part = slice(tile.first, tile.first + tile.bias.shape[1])
+        assert tile.first == seen
+        np.testing.assert_allclose(tile.weight, weight[:, part], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(tile.bias, bias[:, part], rtol=1e-5, atol=1e-5)
+        seen = part.stop
+    assert seen == num_classes
+    with pytest.raises(FeatureError):
+        next(generator.tiles(np.full((1, 192), np.nan, np.float32)))
+
+
+def test_weights_can_be_packed_later(module):
+    early, late = ParameterGenerator(module), ParameterGenerator(module, packed=False)
+    assert late._emit._packed is None
+    late.pack()
+    packed = late._emit._packed
+    late.pack()
+    assert late._emit._packed is packed
+    assert (packed is None) == (early._emit._packed is None)
+    anchors = features(40)
+    torch.testing.assert_close(late.generate(anchors).numbers, early.generate(anchors).numbers)
 
 
 def test_requests_of_one_batch_get_their_own_heads(module):

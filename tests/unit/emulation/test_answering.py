@@ -142,7 +142,7 @@ def test_an_answer_depends_on_its_pair_alone_however_a_run_is_cut(pairs, cut, fo
 
 
 def test_each_head_is_made_once_and_no_more_than_allowed_lie_in_memory() -> None:
-    generator = generator_of("full")
+    generator = generator_of("low_rank")
     generator.asked.clear()
     head_of = np.r_[np.zeros(3000, np.int64), np.arange(12)]
     answer, _ = answer_pairs(generator, TABLE, np.arange(3012) % 30, head_of, heads_at_once=5)
