@@ -45,7 +45,7 @@ class Batcher:
         self._waiting: deque[tuple[Chunk, asyncio.Future[GeneratedChunk]]] = deque()
         self._num_waiting = 0
         self._num_arrived = 0
-        self._last_batch_s = 0.0
+        self._last_batch_s = self._last_end_s = 0.0
         self._working: asyncio.Task[None] | None = None
 
     async def __call__(self, chunk: Chunk) -> GeneratedChunk:
@@ -71,7 +71,8 @@ class Batcher:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
-            self._last_batch_s = time.perf_counter() - began_s
+            self._last_end_s = time.perf_counter()
+            self._last_batch_s = self._last_end_s - began_s
             # Their heads are not kept until the next batch is there.
             batch, made = [], ()
             # Between full batches as well, those that are done are sent and those that left are noticed.
@@ -81,8 +82,11 @@ class Batcher:
         # Timed by the clock and not by the loop: uvloop, which Serve runs on, counts from when the loop last
         # looked, so that after a batch of 20 ms a timeout of 1 ms is over before anything was read. A stream
         # of requests cannot hold a batch open for ever: it fills it.
-        pause_s = max(self._pause_s, min(_PAUSE_OF_BATCH * self._last_batch_s, _LONGEST_PAUSE_S))
         num_seen, since_s = self._num_arrived, time.perf_counter()
+        pause_s = self._pause_s
+        # Who comes much later is not one of those that were just answered.
+        if since_s - self._last_end_s < _LONGEST_PAUSE_S:
+            pause_s = max(pause_s, min(_PAUSE_OF_BATCH * self._last_batch_s, _LONGEST_PAUSE_S))
         while self._num_waiting < self._max_heads:
             await asyncio.sleep(pause_s / _LOOKS_A_PAUSE)
             now_s = time.perf_counter()

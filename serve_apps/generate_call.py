@@ -4,7 +4,6 @@ FastAPI documents this call but does not answer it: its layers take longer than 
 """
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Coroutine
@@ -15,6 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
 
+from hyperfleet.errors import CallerGoneError
 from hyperfleet.messages import FEATURE_BYTES
 from serve_apps.encoded_heads import EncodedHeads
 from serve_apps.head_service import CHECKSUM, HeadService
@@ -62,7 +62,8 @@ class GenerateCall:
         body = await _read_body(receive, max_bytes, self._body_timeout_s)
         work = service.generate(served, body, codec=codec, client=client, deadline_s=deadline_s)
         # What gets into the next batch is made before its caller could be missed.
-        heads = await (_unless_gone(work, receive) if service.is_crowded else work)
+        waits = service.must_wait(len(body) // FEATURE_BYTES)
+        heads = await (_unless_gone(work, receive) if waits else work)
         return self._headers(heads), heads.body
 
     def _headers(self, heads: EncodedHeads) -> Headers:
@@ -101,7 +102,7 @@ async def _unless_gone(work: Coroutine[None, None, EncodedHeads], receive: Recei
     """Return what `work` returns, or give it up when the caller leaves first.
 
     Raises:
-        HTTPException: it left.
+        CallerGoneError: it left.
         HyperFleetError: what `work` raises.
     """
     working = asyncio.ensure_future(work)
@@ -109,9 +110,9 @@ async def _unless_gone(work: Coroutine[None, None, EncodedHeads], receive: Recei
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise HTTPException(
-                HTTPStatus.BAD_REQUEST, "the connection ended before the heads were generated"
-            )
+            # Whatever it was that the server said of the connection.
+            leaving.exception()
+            raise CallerGoneError("the connection ended before the heads were generated")
         return working.result()
     finally:
         # Also when this request itself is cancelled, as Serve does with those whose time is over.
@@ -120,9 +121,8 @@ async def _unless_gone(work: Coroutine[None, None, EncodedHeads], receive: Recei
 
 
 async def _until_gone(receive: Receive) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _deadline_s(value: str | None) -> float | None:

@@ -125,6 +125,7 @@ class HeadService:
         batched: runs `generate_batch` on chunks of several requests; a `Batcher`.
         max_features: heads one request may ask for.
         max_waiting_heads: heads that may wait in this process; more are refused.
+        batch_heads: heads of one batch at most.
         tokens: who may ask; None lets anyone.
         rate: how much a client may ask for; None for no limit.
         meter: counts what is answered here, and what the transports refuse.
@@ -137,6 +138,7 @@ class HeadService:
         *,
         max_features: int,
         max_waiting_heads: int,
+        batch_heads: int = 32,
         tokens: BearerTokens | None = None,
         rate: RateLimit | None = None,
         meter: Meter | None = None,
@@ -146,6 +148,7 @@ class HeadService:
         self.max_features = max_features
         self._batched = batched
         self._max_waiting_heads = max_waiting_heads
+        self._batch_heads = batch_heads
         self._tokens = tokens
         self._rate = rate
         self._num_waiting = 0
@@ -160,9 +163,13 @@ class HeadService:
         return self._tokens.authenticate(authorization) if self._tokens is not None else ANYONE
 
     @property
-    def is_crowded(self) -> bool:
-        """Whether a request that comes now waits for heads of others to be generated first."""
-        return self._num_waiting >= self.max_features
+    def num_waiting(self) -> int:
+        """Heads that were let in and are not encoded yet."""
+        return self._num_waiting
+
+    def must_wait(self, num_heads: int) -> bool:
+        """Tell whether a request for so many heads would get into a batch after the next one."""
+        return self._num_waiting + num_heads > self._batch_heads
 
     async def generate(
         self, served: ServedGenerator, body: bytes, *, codec: str, client: str, deadline_s: float | None

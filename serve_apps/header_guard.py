@@ -8,11 +8,13 @@ RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, set in tuned.env, puts this around Se
   and Serve makes its own.
 - Serve runs two tasks beside each request to see when its caller leaves, which costs as much as answering for
   a small head does. The generator looks itself, where a caller waits long enough to leave (`generate_call`),
-  and Serve is told not to, by a header of its own.
+  and Serve is told not to, by a header of its own; only where replicas run requests on their main event loop,
+  as on the fast path, since Serve then hands over the connection itself.
 """
 
 from http import HTTPStatus
 
+from ray.serve._private import constants
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,37 +31,43 @@ _UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 
 def middlewares() -> list[Middleware]:
     """Return what Serve puts around its HTTP servers."""
-    return [Middleware(HeaderGuard)]
+    other_loop = getattr(constants, "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", True)
+    return [Middleware(HeaderGuard, watched_by_serve=other_loop)]
 
 
 class HeaderGuard:
-    """ASGI middleware: 400 and a problem detail for a header that is not UTF-8, see above for the rest."""
+    """ASGI middleware: 400 and a problem detail for a header that is not UTF-8, see above for the rest.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: what it stands around.
+        watched_by_serve: leave it to Serve to see when callers who ask for heads leave.
+    """
+
+    def __init__(self, app: ASGIApp, *, watched_by_serve: bool) -> None:
         self._app = app
+        self._watched_by_serve = watched_by_serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request with readable headers, refuse another."""
         names = _unreadable(scope.get("headers", []))
         if not names:
             if scope["type"] == "http":
-                scope["headers"] = _for_serve(scope)
+                scope["headers"] = self._for_serve(scope)
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
         else:
             await _refusal(scope, names)(scope, receive, send)
 
-
-def _for_serve(scope: Scope) -> list[tuple[bytes, bytes]]:
-    headers = [
-        (name, value)
-        for name, value in scope["headers"]
-        if name != _REQUEST_ID or is_repeatable(value.decode("latin-1"))
-    ]
-    if task_of(scope) is not None:
-        headers.append(_UNWATCHED)
-    return headers
+    def _for_serve(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != _REQUEST_ID or is_repeatable(value.decode("latin-1"))
+        ]
+        if not self._watched_by_serve and task_of(scope) is not None:
+            headers.append(_UNWATCHED)
+        return headers
 
 
 def _refusal(scope: Scope, names: list[str]) -> JSONResponse:

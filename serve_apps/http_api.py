@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from hyperfleet.errors import (
+    CallerGoneError,
     ComeAgainError,
     DeadlineError,
     FeatureError,
@@ -51,6 +52,8 @@ _STATUS: dict[type[HyperFleetError], HTTPStatus] = {
     FeatureError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ComeAgainError: HTTPStatus.TOO_MANY_REQUESTS,
     DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+    # Nobody reads it.
+    CallerGoneError: HTTPStatus.BAD_REQUEST,
 }
 
 

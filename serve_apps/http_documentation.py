@@ -18,7 +18,7 @@ _TEXT_HEADERS = {
     "X-Base-Id": "static head that offsets are added to; empty for none",
     "X-Checksum": "xxh3-64=<hexadecimal> of the body",
     "Server-Timing": "queue;dur=<ms>, generate;dur=<ms>, encode;dur=<ms>",
-    "X-Request-ID": "as sent, or made here",
+    "X-Request-ID": "as sent, or made by Serve",
 }
 
 

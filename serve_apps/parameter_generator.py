@@ -36,6 +36,7 @@ from serve_apps.batching import Batcher
 from serve_apps.grpc_api import GrpcOptions, start_grpc
 from serve_apps.head_service import Chunk, GeneratedChunk, HeadService, generate_batch
 from serve_apps.http_api import build_api
+from serve_apps.metering import count_batch
 from serve_apps.ports import free_port, is_serve_proxy
 from serve_apps.ray_meter import RayMeter
 from serve_apps.served_models import ModelTable, parse_models
@@ -155,8 +156,7 @@ class GeneratorReplica:
 
         def generate(chunks: Sequence[Chunk]) -> list[GeneratedChunk]:
             made = generate_batch(chunks)
-            for own in {id(own.files): own for own in made if own.files is not None}.values():
-                meter.generated(own.batch_heads, own.generate_s, own.encode_s)
+            count_batch(meter, chunks, made)
             return made
 
         batcher = Batcher(generate, max_heads=args.max_batch_size, pause_s=args.batch_pause_s)
@@ -165,6 +165,7 @@ class GeneratorReplica:
             batcher,
             max_features=args.max_features,
             max_waiting_heads=args.max_waiting_heads,
+            batch_heads=args.max_batch_size,
             tokens=tokens,
             rate=RateLimit(args.heads_per_s) if args.heads_per_s is not None else None,
             meter=meter,

@@ -37,7 +37,7 @@ class RayMeter:
         )
         self._latency = Histogram(
             "hyperfleet_latency_s",
-            description="where a request's time in the replica went",
+            description="what a request waited (queue), and a batch and its codecs took (generate, encode)",
             boundaries=_LATENCY_BOUNDARIES_S,
             tag_keys=("part",),
         )
@@ -57,10 +57,13 @@ class RayMeter:
         """Count a request that got none."""
         self._count(self._refusals, (("reason", reason),), 1)
 
-    def generated(self, num_heads: int, generate_s: float, encode_s: float) -> None:
-        """Count heads made in one product, once for each codec that they travel in, and what that took."""
+    def generated(self, num_heads: int, generate_s: float) -> None:
+        """Count heads made in one product, and what that took."""
         self._batches.observe(num_heads)
         self._latency.observe(generate_s, {"part": "generate"})
+
+    def encoded(self, encode_s: float) -> None:
+        """Count what a codec took for all heads of a product that travel in it."""
         self._latency.observe(encode_s, {"part": "encode"})
 
     def tell(self) -> None:

@@ -15,6 +15,7 @@
     |-- ServiceError              the generator or the tracking store cannot be started or reached
     |-- UnauthenticatedError      a request without a valid bearer token
     |-- DeadlineError             the caller's deadline was over first
+    |-- CallerGoneError           the caller left before it was answered
     `-- ComeAgainError            refused now, welcome `retry_after_s` seconds later
         |-- OverloadedError       more heads wait than may
         `-- RateLimitedError      a client asks for more than it may take now
@@ -84,6 +85,10 @@ class UnauthenticatedError(HyperFleetError):
 
 class DeadlineError(HyperFleetError):
     """The caller's deadline was over before its heads were generated."""
+
+
+class CallerGoneError(HyperFleetError):
+    """A caller that left before its heads were generated."""
 
 
 class ComeAgainError(HyperFleetError):

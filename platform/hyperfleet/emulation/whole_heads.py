@@ -30,7 +30,7 @@ def answer_with_whole_heads(
     Of 512 heads 300 MB would be written to memory and read again; a tile of each is applied while it is in
     the cache, and what remains of it are the best score so far and its class.
     """
-    # Sums of one thread and of two differ in their last bits, and a job has one result wherever it is computed.
+    # One thread sums in another order than two, and a job has one result wherever it is computed.
     with _blas().limit(limits=1, user_api="blas"):
         return _answer(generator, table, sample, head_of)
 

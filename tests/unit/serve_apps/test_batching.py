@@ -105,9 +105,10 @@ def test_others_get_their_turn_between_full_batches():
 
 @pytest.mark.parametrize(("batch_s", "expected"), [(0.05, [[1], [1, 1]]), (0.0, [[1], [1], [1]])])
 def test_after_a_long_batch_more_is_waited_for_and_after_a_short_one_not(batch_s, expected, monkeypatch):
-    # So long that a busy machine does not end it before the second request is there.
-    monkeypatch.setattr(batching, "_LONGEST_PAUSE_S", 0.5)
-    monkeypatch.setattr(batching, "_PAUSE_OF_BATCH", 10.0)
+    if batch_s:
+        # So long that a busy machine does not end it before the second request is there.
+        monkeypatch.setattr(batching, "_LONGEST_PAUSE_S", 0.5)
+        monkeypatch.setattr(batching, "_PAUSE_OF_BATCH", 10.0)
     batches = []
 
     def computing(chunks):

@@ -33,7 +33,7 @@ def ask(*headers):
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": list(headers)}
-    asyncio.run(HeaderGuard(read_as_serve_does)(scope, None, send))
+    asyncio.run(HeaderGuard(read_as_serve_does, watched_by_serve=False)(scope, None, send))
     start, body = sent
     return start["status"], dict(start["headers"]), body["body"]
 
@@ -67,7 +67,7 @@ def test_the_client_s_name_for_its_request_is_kept_and_a_long_list_is_cut():
     assert len(body) < 500
 
 
-def passed_on(path, *headers, method="POST"):
+def passed_on(path, *headers, method="POST", watched_by_serve=False):
     """Return the headers that Serve gets to see of a request."""
     seen = []
 
@@ -75,7 +75,7 @@ def passed_on(path, *headers, method="POST"):
         seen.extend(scope["headers"])
 
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
-    asyncio.run(HeaderGuard(app)(scope, None, None))
+    asyncio.run(HeaderGuard(app, watched_by_serve=watched_by_serve)(scope, None, None))
     return seen
 
 
@@ -91,6 +91,7 @@ def test_serve_looks_after_the_callers_of_all_requests_but_those_for_heads():
         return not parse_disconnect_disabled_header(dict(headers))
 
     assert not is_watched(*passed_on("/v1/generate/retrieval"))
+    assert is_watched(*passed_on("/v1/generate/retrieval", watched_by_serve=True))
     assert is_watched(*passed_on("/v1/generate/retrieval", method="GET"))
     assert is_watched(*passed_on("/v1/generate/"))
     assert is_watched(*passed_on("/v1/models"))
@@ -105,7 +106,7 @@ def test_a_websocket_is_closed_and_a_scope_without_headers_passes():
     async def send(message):
         sent.append(message)
 
-    guard = HeaderGuard(app)
+    guard = HeaderGuard(app, watched_by_serve=False)
     asyncio.run(guard({"type": "websocket", "path": "/", "headers": [(b"x", b"\xff")]}, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
     asyncio.run(guard({"type": "lifespan"}, None, send))

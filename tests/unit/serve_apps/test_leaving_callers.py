@@ -12,7 +12,6 @@ from serve_apps.http_api import build_api
 
 PATH = "/v1/generate/open-ended-qa"
 BODY = np.random.default_rng(0).standard_normal((1, 192), dtype=np.float32).tobytes()
-MAX_FEATURES = 2
 
 
 class Caller:
@@ -63,13 +62,14 @@ def after_a_crowd(table, then):
     async def run():
         # No batch begins before the pause is over, which it is not while callers come.
         batcher = Batcher(generate, max_heads=8, pause_s=0.2)
-        service = HeadService(table, batcher, max_features=MAX_FEATURES, max_waiting_heads=64)
+        service = HeadService(table, batcher, max_features=2, max_waiting_heads=64, batch_heads=2)
         api = build_api(service, body_timeout_s=5.0)
         callers = []
         for _ in range(3):
             callers.append(Caller(api))
             await asyncio.sleep(0.01)
         await then(callers)
+        assert service.num_waiting == 0
 
     asyncio.run(asyncio.wait_for(run(), 30))
     return batches

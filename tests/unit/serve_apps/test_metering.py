@@ -9,8 +9,9 @@ from fastapi.testclient import TestClient
 from hyperfleet.messages import HeadRequest
 from hyperfleet.wire.generator_pb2_grpc import ParameterGeneratorStub
 from serve_apps.access import BearerTokens
-from serve_apps.head_service import HeadService
+from serve_apps.head_service import Chunk, HeadService, generate_batch
 from serve_apps.http_api import build_api
+from serve_apps.metering import NoMeter, count_batch
 from tests.unit.serve_apps.grpc_world import TASK, TOKEN, alone, features, refused, serving, wanted
 
 GENERATE = f"/v1/generate/{TASK}"
@@ -27,8 +28,10 @@ class Counting:
     def refused(self, reason):
         self.refusals.append(reason)
 
-    def generated(self, num_heads, generate_s, encode_s):
+    def generated(self, num_heads, generate_s):
         raise AssertionError("batches are counted where they are made")
+
+    encoded = generated
 
 
 @pytest.fixture
@@ -82,3 +85,28 @@ def test_grpc_counts_the_same(table):
     assert (name, codec, num_heads) == ("qa", "int8", 2)
     assert num_bytes > 0
     assert meter.refusals == ["UnknownNameError", "NotAcceptableError"]
+
+
+def test_a_batch_counts_a_product_a_version_and_every_codec_of_it(table):
+    told = []
+
+    class Batches(NoMeter):
+        def generated(self, num_heads, generate_s):
+            told.append(num_heads)
+
+        def encoded(self, encode_s):
+            told.append("codec")
+
+    def asked(model, num, codec, deadline_s=None):
+        served = table.named(model)
+        return Chunk(served=served, features=features(num), codec=codec, deadline_s=deadline_s)
+
+    chunks = [
+        asked("qa", 1, "fp32"),
+        asked("small", 2, "fp16"),
+        asked("qa", 3, "int8"),
+        asked("qa", 4, "fp32"),
+    ]
+    chunks.append(asked("search", 5, "fp32", deadline_s=0.0))
+    count_batch(Batches(), chunks, generate_batch(chunks))
+    assert told == [8, 2, *["codec"] * 3]

@@ -52,7 +52,8 @@ def test_ray_is_told_the_sums_of_counters_once_and_every_latency(metrics):
         meter.answered(heads(), 2)
         meter.answered(heads(), 3)
         meter.answered(heads("int8"), 1)
-        meter.generated(5, 0.02, 0.03)
+        meter.generated(5, 0.02)
+        meter.encoded(0.03)
         meter.refused("OverloadedError")
         meter.refused("OverloadedError")
         assert metrics["hyperfleet_requests"].told == []
