@@ -1,7 +1,7 @@
 """How many heads a second each way to the generator brings, beside plain PyTorch in the same run.
 
 One replica, one thread, heads of 1,501 answers. Every row runs in turn, round after round, and a ratio is
-taken within its round; CPU is that of all processes of the service, the client's left out. The floors: reading
+taken within its round; CPU is that of all processes of the service, not of the client. The floors: reading
 the last layer's weights once a batch and writing the heads once, and as many operations in one product of
 large matrices, by whichever of PyTorch and NumPy is faster at it here, on one core.
 
