@@ -41,7 +41,7 @@ class AnswerSpec:
         seed: draws the anchor frames.
         codec: how heads travel, a name of `hyperfleet.head_codecs.CODECS`.
         heads_at_once: heads a host has in memory at a time, see `answer_pairs`.
-        torch_threads: threads that encode and generate.
+        torch_threads: threads that encode and generate; whole heads in fp32 are always made by one.
     """
 
     open_data: Callable[[], LiveStreams]

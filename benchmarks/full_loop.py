@@ -24,6 +24,7 @@ import ray
 import torch
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from actors.supervised_pool import Job, SupervisedPool
@@ -229,7 +230,9 @@ def main() -> None:
                     rounds.setdefault(name, []).append(timed(work))
     finally:
         disconnect()
-    split = {form: stages(form, table, args.samples) for form in FORMS}
+    # As hosts compute; CPU is counted of all threads.
+    with threadpool_limits(1, "blas"):
+        split = {form: stages(form, table, args.samples) for form in FORMS}
     show(rounds, split, args.hosts)
 
 

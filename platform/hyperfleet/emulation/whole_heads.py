@@ -28,9 +28,10 @@ def answer_with_whole_heads(
     """Do what `answer_pairs` does, for a generator of whole heads and the codec that leaves them as they are.
 
     Of 512 heads 300 MB would be written to memory and read again; a tile of each is applied while it is in
-    the cache, and what remains of it are the best score so far and its class.
+    the cache, and what remains of it are the best score so far and its class. Memory grows with the pairs, of
+    which a job has 512. Computed in one thread.
     """
-    # One thread sums in another order than two, and a job has one result wherever it is computed.
+    # One thread sums in another order than two, and a job has one result however many its host has.
     with _blas().limit(limits=1, user_api="blas"):
         return _answer(generator, table, sample, head_of)
 

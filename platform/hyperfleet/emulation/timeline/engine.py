@@ -81,11 +81,18 @@ class Timeline:
     # Running
 
     def windows(self, answers_per_window: int) -> Iterator[Window]:
-        """Run in virtual time, yielding stretches of so many answers, the last one shorter."""
-        while not self.is_over:
-            with no_cycle_search():
-                self.advance(float("inf"), stop_after=answers_per_window)
-            yield self.take_window()
+        """Run in virtual time, once, yielding stretches of so many answers, the last one shorter."""
+        if self.is_over:
+            return
+        try:
+            while not self.is_over:
+                with no_cycle_search():
+                    self.advance(float("inf"), stop_after=answers_per_window)
+                yield self.take_window()
+        finally:
+            # They know this timeline: it would wait for a search for cycles, with its plan and its devices.
+            self._heap.clear()
+            del self._cloud, self._timeouts
 
     @property
     def is_over(self) -> bool:
