@@ -27,6 +27,7 @@ from ray.serve import Application
 from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.context import _get_global_client
 
+from hyperfleet.cloud.generator import Weights
 from hyperfleet.errors import HyperFleetError, ServiceError
 from hyperfleet.head_codecs.memory import KEEP_MEMORY
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri
@@ -76,6 +77,10 @@ class GeneratorArgs(BaseModel):
         default=None, description="custom resource of the nodes that replicas run on, one each; None for any"
     )
     torch_threads: int = Field(default=1, ge=1)
+    weights: Weights = Field(
+        default="fp32",
+        description="how the last layer is kept; fp16 makes small batches faster, heads less exact",
+    )
     max_features: int = Field(default=32, ge=1, description="most features in one request")
     max_waiting_heads: int = Field(
         default=512, ge=1, description="heads waiting in one replica; more get 429 with Retry-After"
@@ -149,6 +154,7 @@ class GeneratorReplica:
             tracking_uri=args.tracking_uri or default_tracking_uri(),
             torch_threads=args.torch_threads,
             max_features=args.max_features,
+            weights=args.weights,
             proven=parse_models(args.proven) if args.proven is not None else None,
         )
 
@@ -290,7 +296,13 @@ def prepare(args: GeneratorArgs) -> GeneratorArgs:
     }
     args = args.model_copy(update={"tracking_uri": tracking_uri, **absolute})
     models = parse_models(args.model)
-    table = ModelTable(models, tracking_uri=tracking_uri, torch_threads=1, max_features=args.max_features)
+    table = ModelTable(
+        models,
+        tracking_uri=tracking_uri,
+        torch_threads=1,
+        max_features=args.max_features,
+        weights=args.weights,
+    )
     has_tokens = _tokens(args) is not None
     if args.grpc_port is not None:
         _grpc_options(args)

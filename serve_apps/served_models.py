@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 
 from hyperfleet.bundle import read_config
-from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.cloud.generator import ParameterGenerator, Weights
 from hyperfleet.errors import ConfigError, HyperFleetError, UnknownNameError
 from hyperfleet.head_codecs import CODECS, DEFAULT_CODEC
 from hyperfleet.head_codecs.frame import pack
@@ -99,6 +99,7 @@ class ModelTable:
         tracking_uri: where they are registered.
         torch_threads: threads of one call.
         max_features: told to clients.
+        weights: see `ParameterGenerator`.
         proven: exact versions by name that were served before; a replica that starts anew falls back to
             them if an alias names by then what cannot take their place.
 
@@ -114,11 +115,13 @@ class ModelTable:
         tracking_uri: str,
         torch_threads: int,
         max_features: int,
+        weights: Weights = "fp32",
         proven: Mapping[str, str] | None = None,
     ) -> None:
         self._tracking_uri = tracking_uri
         self._torch_threads = torch_threads
         self._max_features = max_features
+        self._weights: Weights = weights
         self._wanted: dict[str, str] = {}
         self._served: dict[str, ServedGenerator] = {}
         for name, uri in models.items():
@@ -223,7 +226,9 @@ class ModelTable:
 
     def _load(self, name: str, uri: str) -> ServedGenerator:
         bundle = resolve_bundle(uri, self._tracking_uri)
-        generator = ParameterGenerator.from_bundle(bundle.local_dir, num_threads=self._torch_threads)
+        generator = ParameterGenerator.from_bundle(
+            bundle.local_dir, num_threads=self._torch_threads, weights=self._weights
+        )
         generator.check()
         if not (name or bundle.name).isascii():
             raise ConfigError(

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hyperfleet.bundle import load_generator
 from hyperfleet.cloud.emitter import Emitter
+from hyperfleet.cloud.half_emitter import HalfEmitter
 from hyperfleet.errors import ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead, GeneratedForm, GeneratedHeads, codecs_of
 from hyperfleet.messages import FEATURE_DIM, HeadLayout, HeadRequest
@@ -20,6 +21,8 @@ from hyperfleet.nn import HeadGenerator
 # Classes computed at a time where heads are not kept: 6 MB of 512 heads, in the cache until they are applied,
 # beside those of another process. Fewer make more and slower products, and more gain nothing.
 CLASSES_A_TILE = 32
+
+Weights = Literal["fp32", "fp16"]
 
 
 @contextlib.contextmanager
@@ -46,13 +49,21 @@ class ParameterGenerator:
     Args:
         module: the generator, with its weights.
         num_threads: threads torch may use for one call.
-        packed: see `Emitter`; twice the memory.
+        packed: see `Emitter`; twice the memory. Nothing to "fp16".
+        weights: how the last layer's are kept, see `HalfEmitter`.
 
     Raises:
-        ConfigError: fewer than one thread.
+        ConfigError: fewer than one thread, or weights that cannot be kept so.
     """
 
-    def __init__(self, module: HeadGenerator, *, num_threads: int = 1, packed: bool = True) -> None:
+    def __init__(
+        self,
+        module: HeadGenerator,
+        *,
+        num_threads: int = 1,
+        packed: bool = True,
+        weights: Weights = "fp32",
+    ) -> None:
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, got {num_threads}")
         self._module = module.eval()
@@ -67,16 +78,23 @@ class ParameterGenerator:
             bias = bias + self.base.flat
         # Names of the codecs that these heads can travel in; every request looks.
         self.codecs = codecs_of(module.config.form, module.layout, has_base=self.base is not None)
-        self._emit = Emitter(emitter.weight, bias, packed=packed)
+        self._emit: Emitter | HalfEmitter = (
+            HalfEmitter(emitter.weight, bias)
+            if weights == "fp16"
+            else Emitter(emitter.weight, bias, packed=packed)
+        )
 
     @classmethod
-    def from_bundle(cls, bundle_dir: Path, *, num_threads: int = 1) -> "ParameterGenerator":
+    def from_bundle(
+        cls, bundle_dir: Path, *, num_threads: int = 1, weights: Weights = "fp32"
+    ) -> "ParameterGenerator":
         """Load the generator of a bundle folder.
 
         Raises:
             CheckpointError: no bundle there, one without a generator, or other weights than its config.
+            ConfigError: see the class.
         """
-        return cls(load_generator(bundle_dir), num_threads=num_threads)
+        return cls(load_generator(bundle_dir), num_threads=num_threads, weights=weights)
 
     @property
     def layout(self) -> HeadLayout:
@@ -90,7 +108,8 @@ class ParameterGenerator:
 
     def pack(self) -> None:
         """Make now the copy of the last layer that `packed` leaves out."""
-        self._emit.pack()
+        if isinstance(self._emit, Emitter):
+            self._emit.pack()
 
     def generate(self, features: np.ndarray) -> GeneratedHeads:
         """Generate one head for each feature (n, 192), float32.
@@ -113,17 +132,20 @@ class ParameterGenerator:
         """
         if self.form != "full":
             raise ConfigError(f"a generator of {self.form} heads makes no tiles of whole ones; use generate")
+        emit = self._emit
+        if not isinstance(emit, Emitter):
+            raise ConfigError("a generator with weights='fp16' makes no tiles; take weights='fp32'")
         with self._computing():
             embedded = self._embedded(features)
         number, layout = len(embedded), self.layout
         bias = np.empty((number, layout.num_classes), np.float32)
-        self._emit.part(embedded, slice(layout.num_weights, layout.num_params), bias)
+        emit.part(embedded, slice(layout.num_weights, layout.num_params), bias)
         memory = np.empty((number, CLASSES_A_TILE * layout.hidden), np.float32)
         for first in range(0, layout.num_classes, CLASSES_A_TILE):
             end = min(first + CLASSES_A_TILE, layout.num_classes)
             which = slice(first * layout.hidden, end * layout.hidden)
             numbers = memory[:, : which.stop - which.start]
-            self._emit.part(embedded, which, numbers)
+            emit.part(embedded, which, numbers)
             weight = numbers.reshape(number, end - first, layout.hidden)
             yield HeadTile(first=first, weight=weight, bias=bias[:, first:end])
 

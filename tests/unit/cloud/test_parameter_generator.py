@@ -81,6 +81,39 @@ def test_weights_can_be_packed_later(module):
     torch.testing.assert_close(late.generate(anchors).numbers, early.generate(anchors).numbers)
 
 
+@pytest.mark.parametrize("num", [1, 2, 40])
+def test_weights_in_half_precision_make_the_same_heads_but_for_their_rounding(module, num):
+    anchors = features(num)
+    half = ParameterGenerator(module, weights="fp16")
+    half.pack()
+    heads = half.generate(anchors).whole()
+    exact = module(torch.from_numpy(anchors))
+    # A float16 is off by a 2048th at most, so each product is; the bias is not rounded.
+    emitter = module.emitter
+    embedded = module.embed(module.reason(torch.from_numpy(anchors)))
+    bound = torch.nn.functional.linear(embedded.abs(), emitter.weight.abs()) * 2.0**-11 + 1e-5
+    assert (heads - exact).abs().le(bound).all()
+    assert not torch.equal(heads, exact)
+    with pytest.raises(ConfigError, match="fp16"):
+        next(half.tiles(anchors))
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused():
+    large = HeadGenerator(HeadGeneratorConfig(), HeadLayout(num_classes=NUM_CLASSES)).requires_grad_(False)
+    large.emitter.weight[3, 4] = -7e4
+    with pytest.raises(ConfigError, match=r"up to 65504, .* has 7e\+04; use weights='fp32'"):
+        ParameterGenerator(large, weights="fp16")
+
+
+def test_a_machine_without_the_product_for_half_precision_says_so(module, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("not compiled")
+
+    monkeypatch.setattr(torch.ops.quantized, "linear_prepack_fp16", fails)
+    with pytest.raises(ConfigError, match="AVX2"):
+        ParameterGenerator(module, weights="fp16")
+
+
 def test_requests_of_one_batch_get_their_own_heads(module):
     generator = ParameterGenerator(module)
     asked = [features(1), features(40), features(3)]
