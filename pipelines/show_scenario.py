@@ -32,6 +32,8 @@ from pipelines.show_fleet import VERSIONS_OF
 
 REPORT_FILE = "report.html"
 WIDTH = 160
+# Some milliseconds are the clock of any busy process, and little beside the time of a request.
+TOLERATED_LAG_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -122,7 +124,9 @@ def _prediction(result: ScenarioResult, console: Console) -> list[tuple[str, str
     bursts = Bursts.load(result.log.folder)
     fit = fit_cloud(bursts.num_heads, bursts.seconds, scenario.cloud)
     predicted = predict(replace(scenario, cloud=fit.model), result.plan, result.work, anchor=result.anchor)
-    texts = fit_sentence(fit), prediction_sentence(check_prediction(predicted, measured))
+    texts = [fit_sentence(fit), prediction_sentence(check_prediction(predicted, measured))]
+    if result.real.max_lag_s > TOLERATED_LAG_S:
+        texts.append(lag_sentence(result.real.max_lag_s))
     for text in texts:
         console.print(text)
     return [*facts, ("queue model", " ".join(texts))]
@@ -133,6 +137,15 @@ def fit_sentence(fit: CloudFit) -> str:
     return (
         f"A burst of n heads takes {1000 * fit.model.batch_s:.2f} + {1000 * fit.model.head_s:.3f} n ms, "
         f"fitted to {fit.num_batches:,} bursts before the run; residual {100 * fit.relative_error:.0f} %."
+    )
+
+
+def lag_sentence(max_lag_s: float) -> str:
+    """Say that a run in real time did not keep up with its clock."""
+    return (
+        f"The process that plays the devices was up to {1000 * max_lag_s:.0f} ms behind its clock: the machine "
+        "had no time for it, so what was measured is no longer the generator alone; run the service on "
+        "another machine, or fewer devices."
     )
 
 
