@@ -143,9 +143,9 @@ def fit_sentence(fit: CloudFit) -> str:
 def lag_sentence(max_lag_s: float) -> str:
     """Say that a run in real time did not keep up with its clock."""
     return (
-        f"The process that plays the devices was up to {1000 * max_lag_s:.0f} ms behind its clock: the "
-        "machine had no time for it, so what was measured is no longer the generator alone; run the service "
-        "on another machine, or fewer devices."
+        f"The process that plays the devices was up to {1000 * max_lag_s:.0f} ms behind its clock, so the "
+        "load was not what the scenario says and what was measured is not the generator alone; run the "
+        "service on another machine, or fewer devices."
     )
 
 

@@ -1,7 +1,9 @@
 import asyncio
 import logging
 
+import numpy as np
 import pytest
+import torch
 
 from hyperfleet.errors import ConfigError, ModelNotRegisteredError, UnknownNameError
 from hyperfleet.tasks import RETRIEVAL
@@ -152,3 +154,16 @@ def test_what_is_not_registered_is_refused_at_once(registry) -> None:
     with pytest.raises(ModelNotRegisteredError):
         table_of(uri, "models:/hyperfleet-generator/9")
     assert resolved_uri("models:/hyperfleet-generator@champion", uri) == "models:/hyperfleet-generator/1"
+
+
+def test_weights_in_half_precision_reach_every_model(bundles, table) -> None:
+    models = {name: str(folder) for name, folder in bundles.items()}
+    half = ModelTable(
+        models, tracking_uri="sqlite:///none.db", torch_threads=1, max_features=4, weights="fp16"
+    )
+    features = np.random.default_rng(0).standard_normal((3, 192), dtype=np.float32)
+    for served in half:
+        heads = served.generator.generate(features).numbers
+        exact = table.named(served.info.name).generator.generate(features).numbers
+        assert not torch.equal(heads, exact)
+        torch.testing.assert_close(heads, exact, rtol=1e-2, atol=1e-2)
