@@ -1,9 +1,9 @@
 """The same generator behind our service, LitServe, BentoML, Mosec and bare FastAPI, in the same run.
 
 One layer 192 -> 145,597 (569 KiB a reply) and one that emits factors of rank 8 (28 KiB as float16), each
-behind one worker process with one thread. All servers of a size run at once and are loaded in turn, round
-after round, by the same client; a ratio is taken within its round. CPU is that of a server's whole process
-tree. The others live in .benchmarks-env/serving (0.2 GB), which the first run makes and which borrows PyTorch
+behind one worker process with one thread. All servers of a size are started, then loaded in turn, round
+after round, by the same client; the others are stopped meanwhile (SIGSTOP), for some take a tenth of a core
+without a request. A ratio is taken within its round. CPU is that of a server's whole process tree. The others live in .benchmarks-env/serving (0.2 GB), which the first run makes and which borrows PyTorch
 from the environment of this script.
 
     python benchmarks/service_peers.py [--rounds 3] [--seconds 4] [--replies 569-KiB 28-KiB 15-KiB]
@@ -19,6 +19,7 @@ import signal
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ OUTPUT = Path("outputs/benchmarks/service_peers.json")
 TASK = "open-ended-qa"
 NUM_CLASSES = 1501
 IN_FLIGHT = 32
+# A server that goes on after a pause first does what fell due in it.
+SETTLING_S = 1.5
 OURS, DEFAULT_FLAGS = "ours, fast path", "ours, default flags"
 LITSERVE, FAST_QUEUE, BENTOML, MOSEC = "LitServe", "LitServe, fast_queue", "BentoML", "Mosec"
 FASTAPI = "FastAPI, hand batcher"
@@ -209,6 +212,20 @@ def load(server: RunningServer, replies: Replies, seconds: float) -> Sample:
     )
 
 
+@contextlib.contextmanager
+def alone(name: str, servers: dict[str, RunningServer]) -> Iterator[None]:
+    """Stop all servers but one for a while."""
+    others = [server for other, server in servers.items() if other != name]
+    try:
+        for server in others:
+            server.pause()
+        time.sleep(SETTLING_S)
+        yield
+    finally:
+        for server in others:
+            server.resume()
+
+
 def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample]]:
     """Load every server in every round, each round from another one on."""
     names = [name for name in SERVERS if not args.only or name == OURS or args.only in name]
@@ -219,7 +236,8 @@ def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample
         for i in range(args.rounds):
             first = i % len(names)
             for name in names[first:] + names[:first]:
-                samples[name].append(load(servers[name], replies, args.seconds))
+                with alone(name, servers):
+                    samples[name].append(load(servers[name], replies, args.seconds))
     return samples
 
 

@@ -1,13 +1,17 @@
 """The service's metrics through Ray's exporter: `:8090/metrics` of each node, for Prometheus.
 
-Ray puts `ray_` before and, for counters, `_total` after these names, and adds application, deployment and
-replica.
+Ray puts `ray_` before these names and `_total` after, and adds application, deployment and replica. Histograms
+are the counters that Prometheus makes of one (`_bucket` with its label `le`, `_sum`, `_count`): of Ray's own,
+an agent takes each observation up again, for 0.03 CPU-ms, and at the middle of its bucket.
 """
 
 import asyncio
+from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
 
-from ray.serve.metrics import Counter, Histogram
+from ray.serve.metrics import Counter
 
 from serve_apps.encoded_heads import EncodedHeads
 
@@ -23,7 +27,7 @@ _Tags = tuple[tuple[str, str], ...]
 class RayMeter:
     """Metrics of one replica; made inside it, since Ray's metrics know where they are counted.
 
-    Counters are added up on the running event loop and told to Ray twice a second.
+    All are added up on the running event loop and told to Ray twice a second.
     """
 
     def __init__(self) -> None:
@@ -32,16 +36,15 @@ class RayMeter:
         self._heads = _counter("hyperfleet_heads", "heads generated for them", of_codec)
         self._bytes = _counter("hyperfleet_reply_bytes", "bytes of replies", of_codec)
         self._refusals = _counter("hyperfleet_refusals", "requests without heads", ("reason",))
-        self._batches = Histogram(
-            "hyperfleet_batch_heads", description="heads generated together", boundaries=_BATCH_BOUNDARIES
-        )
-        self._latency = Histogram(
+        self._batches = _CountedHistogram("hyperfleet_batch_heads", "heads generated together", _BATCH_BOUNDARIES)
+        self._latency = _CountedHistogram(
             "hyperfleet_latency_s",
-            description="what a request waited (queue), and a batch and its codecs took (generate, encode)",
-            boundaries=_LATENCY_BOUNDARIES_S,
-            tag_keys=("part",),
+            "what a request waited (queue), and a batch and its codecs took (generate, encode)",
+            _LATENCY_BOUNDARIES_S,
+            ("part",),
         )
         self._untold: defaultdict[tuple[Counter, _Tags], int] = defaultdict(int)
+        self._is_waiting = False
 
     def answered(self, heads: EncodedHeads, num_heads: int) -> None:
         """Count a request that got its heads."""
@@ -51,7 +54,7 @@ class RayMeter:
         self._count(self._heads, tags, num_heads)
         self._count(self._bytes, tags, len(heads.body))
         # A clock's grain can make a wait of nothing slightly less than that.
-        self._latency.observe(max(heads.queue_s, 0.0), {"part": "queue"})
+        self._observe(self._latency, max(heads.queue_s, 0.0), (("part", "queue"),))
 
     def refused(self, reason: str) -> None:
         """Count a request that got none."""
@@ -59,25 +62,68 @@ class RayMeter:
 
     def generated(self, num_heads: int, generate_s: float) -> None:
         """Count heads made in one product, and what that took."""
-        self._batches.observe(num_heads)
-        self._latency.observe(generate_s, {"part": "generate"})
+        self._observe(self._batches, num_heads, ())
+        self._observe(self._latency, generate_s, (("part", "generate"),))
 
     def encoded(self, encode_s: float) -> None:
         """Count what a codec took for all heads of a product that travel in it."""
-        self._latency.observe(encode_s, {"part": "encode"})
+        self._observe(self._latency, encode_s, (("part", "encode"),))
 
     def tell(self) -> None:
         """Tell Ray what was counted since it was told last; to be called once more at the end."""
         untold = self._untold
         # Before Ray is asked: what it does not take is not told twice, and the next count starts the clock.
-        self._untold = defaultdict(int)
+        self._untold, self._is_waiting = defaultdict(int), False
         for (counter, tags), value in untold.items():
             counter.inc(value, dict(tags))
+        self._batches.tell()
+        self._latency.tell()
 
     def _count(self, counter: Counter, tags: _Tags, value: int) -> None:
-        if not self._untold:
-            asyncio.get_running_loop().call_later(_TELL_EVERY_S, self.tell)
         self._untold[counter, tags] += value
+        self._wait()
+
+    def _observe(self, histogram: "_CountedHistogram", value: float, tags: _Tags) -> None:
+        histogram.observe(value, tags)
+        self._wait()
+
+    def _wait(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            asyncio.get_running_loop().call_later(_TELL_EVERY_S, self.tell)
+
+
+class _CountedHistogram:
+    """A histogram kept in counters of Ray."""
+
+    def __init__(
+        self, name: str, description: str, boundaries: Sequence[float], tag_keys: tuple[str, ...] = ()
+    ) -> None:
+        self._boundaries = list(boundaries)
+        self._labels = [*map(str, boundaries), "+Inf"]
+        self._buckets = _counter(f"{name}_bucket", f"{description}: as many or less", (*tag_keys, "le"))
+        self._sum = _counter(f"{name}_sum", f"{description}: their sum", tag_keys)
+        self._num = _counter(f"{name}_count", f"{description}: how often", tag_keys)
+        self._untold: dict[_Tags, tuple[list[int], list[float]]] = {}
+
+    def observe(self, value: float, tags: _Tags) -> None:
+        """Count a value, which is not negative."""
+        counts, values = self._untold.setdefault(tags, ([0] * len(self._labels), []))
+        # A boundary belongs to its bucket.
+        counts[bisect_left(self._boundaries, value)] += 1
+        values.append(value)
+
+    def tell(self) -> None:
+        """Tell Ray what was observed since it was told last."""
+        untold, self._untold = self._untold, {}
+        for tags, (counts, values) in untold.items():
+            for label, num in zip(self._labels, accumulate(counts), strict=True):
+                # Ray's counters go up by more than nothing.
+                if num:
+                    self._buckets.inc(num, {**dict(tags), "le": label})
+            if total := sum(values):
+                self._sum.inc(total, dict(tags))
+            self._num.inc(len(values), dict(tags))
 
 
 def _counter(name: str, description: str, tag_keys: tuple[str, ...]) -> Counter:

@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._head = b""
         self.status = 0
         self.reply_bytes = 0
+        self.is_last = False
         self.done: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,6 +58,8 @@ class Connection(asyncio.Protocol):
             head = self._head[:end].lower()
             length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
             self.status = int(head[9:12])
+            # A proxy that read its configuration again takes no more requests on its old connections.
+            self.is_last = b"\nconnection: close" in head
             self.reply_bytes = length
             self._missing = length - (len(self._head) - end - len(HEAD_END))
             self._head = b""
@@ -91,9 +94,11 @@ async def run(
 ) -> Load:
     """Load the server for `seconds` after a warm-up of a fifth of it."""
     loop = asyncio.get_running_loop()
-    connections = [
-        (await loop.create_connection(lambda: Connection(request), host, port))[1] for _ in range(in_flight)
-    ]
+
+    async def connect() -> Connection:
+        return (await loop.create_connection(lambda: Connection(request), host, port))[1]
+
+    connections = [await connect() for _ in range(in_flight)]
     latencies: list[float] = []
     refused = collections.Counter[int]()
     start = time.perf_counter() + seconds / 5
@@ -108,6 +113,8 @@ async def run(
                 return
             if due is not None:
                 await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            if connection.is_last:
+                connection = await connect()
             await connection.ask()
             now = time.perf_counter()
             if now >= start and now < end + seconds:

@@ -142,8 +142,8 @@ def test_prometheus_sees_heads_bytes_batches_and_refusals(url):
     wanted = {
         "ray_hyperfleet_heads_total",
         "ray_hyperfleet_reply_bytes_total",
-        "ray_hyperfleet_batch_heads_bucket",
-        "ray_hyperfleet_latency_s_sum",
+        "ray_hyperfleet_batch_heads_bucket_total",
+        "ray_hyperfleet_latency_s_sum_total",
         "ray_hyperfleet_refusals_total",
     }
     seen = ""

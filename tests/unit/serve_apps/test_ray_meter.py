@@ -1,4 +1,5 @@
 import asyncio
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +17,6 @@ class Told:
     def inc(self, value, tags):
         self.told.append((value, tags))
 
-    def observe(self, value, tags=None):
-        self.told.append((value, tags))
-
 
 @pytest.fixture
 def metrics(monkeypatch):
@@ -29,24 +27,23 @@ def metrics(monkeypatch):
         return made[name]
 
     monkeypatch.setattr(ray_meter, "Counter", make)
-    monkeypatch.setattr(ray_meter, "Histogram", make)
     monkeypatch.setattr(ray_meter, "_TELL_EVERY_S", 0.01)
     return made
 
 
-def heads(codec="fp32"):
+def heads(codec="fp32", queue_s=-1e-9):
     return EncodedHeads(
         body=bytes(10),
         checksum="",
         codec=codec,
         served=SimpleNamespace(info=SimpleNamespace(name="qa", version="3")),
-        queue_s=-1e-9,
+        queue_s=queue_s,
         generate_s=0.02,
         encode_s=0.03,
     )
 
 
-def test_ray_is_told_the_sums_of_counters_once_and_every_latency(metrics):
+def test_ray_is_told_once_what_was_added_up(metrics):
     async def run():
         meter = ray_meter.RayMeter()
         meter.answered(heads(), 2)
@@ -69,10 +66,35 @@ def test_ray_is_told_the_sums_of_counters_once_and_every_latency(metrics):
     assert metrics["hyperfleet_heads"].told == [(5, fp32), (1, int8), (4, fp32)]
     assert metrics["hyperfleet_reply_bytes"].told == [(20, fp32), (10, int8), (10, fp32)]
     assert metrics["hyperfleet_refusals"].told == [(2, {"reason": "OverloadedError"})]
-    parts = [(value, tags["part"]) for value, tags in metrics["hyperfleet_latency_s"].told]
-    queue = [(0.0, "queue")]
-    assert parts == [*queue * 3, (0.02, "generate"), (0.03, "encode"), *queue]
-    assert [value for value, _ in metrics["hyperfleet_batch_heads"].told] == [5]
+
+
+def test_a_histogram_is_told_as_the_counters_that_prometheus_makes_of_one(metrics):
+    waits = [0.0, 0.001, 0.0011, 0.3, 60.0]
+
+    async def run():
+        meter = ray_meter.RayMeter()
+        for wait in waits:
+            meter.answered(heads(queue_s=wait), 1)
+        meter.generated(5, 0.02)
+        meter.encoded(0.03)
+        await asyncio.sleep(0.05)
+        meter.generated(1, 0.02)
+        meter.tell()
+
+    asyncio.run(run())
+    of_part = defaultdict(dict)
+    for value, tags in metrics["hyperfleet_latency_s_bucket"].told:
+        of_part[tags["part"]][tags["le"]] = of_part[tags["part"]].get(tags["le"], 0) + value
+    bounds = ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0", "2.0", "5.0", "10.0"]
+    for part, values in {"queue": waits, "generate": [0.02, 0.02], "encode": [0.03]}.items():
+        below = {bound: sum(value <= float(bound) for value in values) for bound in bounds}
+        assert of_part[part] == {bound: num for bound, num in below.items() if num} | {"+Inf": len(values)}
+        sums = [value for value, tags in metrics["hyperfleet_latency_s_sum"].told if tags == {"part": part}]
+        assert sum(sums) == pytest.approx(sum(values))
+        counts = [value for value, tags in metrics["hyperfleet_latency_s_count"].told if tags == {"part": part}]
+        assert sum(counts) == len(values)
+    assert metrics["hyperfleet_batch_heads_sum"].told == [(5, {}), (1, {})]
+    assert metrics["hyperfleet_batch_heads_bucket"].told[0] == (1, {"le": "8.0"})
 
 
 def test_what_ray_does_not_take_does_not_end_the_counting(metrics):
