@@ -1,10 +1,11 @@
 """The same generator behind our service, LitServe, BentoML, Mosec and bare FastAPI, in the same run.
 
 One layer 192 -> 145,597 (569 KiB a reply) and one that emits factors of rank 8 (28 KiB as float16), each
-behind one worker process with one thread. All servers of a size are started, then loaded in turn, round
-after round, by the same client; the others are stopped meanwhile (SIGSTOP), for some take a tenth of a core
-without a request. A ratio is taken within its round. CPU is that of a server's whole process tree. The others live in .benchmarks-env/serving (0.2 GB), which the first run makes and which borrows PyTorch
-from the environment of this script.
+behind one worker process with one thread. Each server is started and loaded alone, since some take a tenth
+of a core without a request; all of a size have their turn round after round with the same client, and a
+ratio is taken within its round. CPU is that of a server's whole process tree. The others live in
+.benchmarks-env/serving (0.2 GB), which the first run makes and which borrows PyTorch from the environment of
+this script.
 
     python benchmarks/service_peers.py [--rounds 3] [--seconds 4] [--replies 569-KiB 28-KiB 15-KiB]
 """
@@ -19,7 +20,6 @@ import signal
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,8 +44,8 @@ OUTPUT = Path("outputs/benchmarks/service_peers.json")
 TASK = "open-ended-qa"
 NUM_CLASSES = 1501
 IN_FLIGHT = 32
-# A server that goes on after a pause first does what fell due in it.
-SETTLING_S = 1.5
+# What a server learns from its first requests, such as how long a batch takes, it has learnt by then.
+WARM_UP_S = 3.0
 OURS, DEFAULT_FLAGS = "ours, fast path", "ours, default flags"
 LITSERVE, FAST_QUEUE, BENTOML, MOSEC = "LitServe", "LitServe, fast_queue", "BentoML", "Mosec"
 FASTAPI = "FastAPI, hand batcher"
@@ -108,6 +108,7 @@ class Sample:
     p50_ms: float
     p99_ms: float
     refused: int
+    unanswered: int
 
 
 def request_body() -> bytes:
@@ -148,31 +149,29 @@ def write_generator(folder: Path, rank: int | None) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def running(names: list[str], replies: Replies, max_batch: int) -> Iterator[dict[str, RunningServer]]:
-    """Start servers, one after the other, and see that each makes the right head."""
+def running(name: str, generator: Path, max_batch: int) -> Iterator[RunningServer]:
+    """Start a server of the generator in a folder, which gets its files too."""
     from hyperfleet.head_codecs.memory import KEEP_MEMORY
 
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        expected = write_generator(folder, replies.rank)
-        servers = {}
-        for i, name in enumerate(names):
-            server, own = SERVERS[name], folder / str(i)
-            told = {
-                **KEEP_MEMORY,
-                **server.told,
-                **(fast_path(own) if name == OURS else {}),
-                "BENTOML_HOME": str(own / "bentoml"),
-                "PEER_BUNDLE": str(folder / "bundle"),
-                "PEER_LAYER": str(folder / "layer.pt"),
-                "PEER_MAX_BATCH": str(max_batch),
-                "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
-            }
-            command = [str(server.python), str(ROOT / "benchmarks" / "peers" / server.script)]
-            servers[name] = RunningServer(command, own_environment(told), free_port(), own)
-            stack.callback(servers[name].stop)
-            check_reply(name, servers[name], replies, expected)
-        yield servers
+    server = SERVERS[name]
+    with tempfile.TemporaryDirectory() as made:
+        own = Path(made)
+        told = {
+            **KEEP_MEMORY,
+            **server.told,
+            **(fast_path(own) if name == OURS else {}),
+            "BENTOML_HOME": str(own / "bentoml"),
+            "PEER_BUNDLE": str(generator / "bundle"),
+            "PEER_LAYER": str(generator / "layer.pt"),
+            "PEER_MAX_BATCH": str(max_batch),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
+        }
+        command = [str(server.python), str(ROOT / "benchmarks" / "peers" / server.script)]
+        started = RunningServer(command, own_environment(told), free_port(), own / "log")
+        try:
+            yield started
+        finally:
+            started.stop()
 
 
 def check_reply(name: str, server: RunningServer, replies: Replies, expected: np.ndarray) -> None:
@@ -209,35 +208,24 @@ def load(server: RunningServer, replies: Replies, seconds: float) -> Sample:
         p50_ms=seen.p50_ms,
         p99_ms=seen.p99_ms,
         refused=seen.refused,
+        unanswered=seen.unanswered,
     )
-
-
-@contextlib.contextmanager
-def alone(name: str, servers: dict[str, RunningServer]) -> Iterator[None]:
-    """Stop all servers but one for a while."""
-    others = [server for other, server in servers.items() if other != name]
-    try:
-        for server in others:
-            server.pause()
-        time.sleep(SETTLING_S)
-        yield
-    finally:
-        for server in others:
-            server.resume()
 
 
 def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample]]:
     """Load every server in every round, each round from another one on."""
     names = [name for name in SERVERS if not args.only or name == OURS or args.only in name]
     samples: dict[str, list[Sample]] = {name: [] for name in names}
-    with running(names, replies, args.max_batch) as servers:
-        for server in servers.values():
-            load(server, replies, min(1.0, args.seconds))
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        expected = write_generator(folder, replies.rank)
         for i in range(args.rounds):
             first = i % len(names)
             for name in names[first:] + names[:first]:
-                with alone(name, servers):
-                    samples[name].append(load(servers[name], replies, args.seconds))
+                with running(name, folder, args.max_batch) as server:
+                    check_reply(name, server, replies, expected)
+                    load(server, replies, WARM_UP_S)
+                    samples[name].append(load(server, replies, args.seconds))
     return samples
 
 
@@ -270,7 +258,7 @@ def show(title: str, figures: dict[str, dict[str, object]], console: Console) ->
         "CPU-ms/head",
         "p50 ms",
         "p99 ms",
-        "refused",
+        "refused or lost",
         title=f"replies of {title}, {IN_FLIGHT} in flight",
     )
     for ratio in ("ours / it", "its CPU / ours"):
@@ -283,7 +271,7 @@ def show(title: str, figures: dict[str, dict[str, object]], console: Console) ->
             f"{row['cpu_ms_per_head']:.3f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p99_ms']:.1f}",
-            f"{row['refused']:,.0f}",
+            f"{row['refused'] + row['unanswered']:,.0f}",
             f"{times} (>= {row['wanted']:g})" if row["wanted"] else times,
             f"{cpu_times} (>= {row['wanted_cpu']:g})" if row["wanted_cpu"] else cpu_times,
         )

@@ -21,12 +21,16 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """What a load brought: replies with status 200 a second, their latency, and everything else."""
+    """What a load brought: replies with status 200 a second, their latency, and everything else.
+
+    Those that had no reply as long after the end as the load took count as late as they were then.
+    """
 
     replies_per_s: float
     p50_ms: float
     p99_ms: float
     refused: int
+    unanswered: int
     reply_bytes: int
     client_cpu_ms: float
 
@@ -92,7 +96,7 @@ def prepared_request(path: str, host: str, codec: str | None, body: bytes) -> by
 async def run(
     host: str, port: int, request: bytes, *, in_flight: int, seconds: float, rate: float | None
 ) -> Load:
-    """Load the server for `seconds` after a warm-up of a fifth of it."""
+    """Load the server for `seconds` after a warm-up of a fifth of it, and wait as long for what is left."""
     loop = asyncio.get_running_loop()
 
     async def connect() -> Connection:
@@ -101,12 +105,15 @@ async def run(
     connections = [await connect() for _ in range(in_flight)]
     latencies: list[float] = []
     refused = collections.Counter[int]()
+    num_in_time = 0
+    under_way: dict[Connection, float] = {}
     start = time.perf_counter() + seconds / 5
     end = start + seconds
     # When each request is due; None in the closed loop, where it is due when the connection is free.
     due = iter(np.arange(start - seconds / 5, end, 1 / rate)) if rate else None
 
     async def drive(connection: Connection) -> None:
+        nonlocal num_in_time
         while True:
             due_s = next(due, None) if due is not None else time.perf_counter()
             if due_s is None or due_s >= end:
@@ -115,25 +122,37 @@ async def run(
                 await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
             if connection.is_last:
                 connection = await connect()
+            under_way[connection] = due_s
             await connection.ask()
+            del under_way[connection]
             now = time.perf_counter()
-            if now >= start and now < end + seconds:
-                if connection.status == 200:
-                    latencies.append(now - due_s)
-                else:
-                    refused[connection.status] += 1
+            if now < start:
+                continue
+            if connection.status != 200:
+                refused[connection.status] += 1
+                continue
+            latencies.append(now - due_s)
+            num_in_time += now < end
 
     cpu_s = time.process_time()
-    await asyncio.gather(*map(drive, connections))
+    driving = [asyncio.ensure_future(drive(connection)) for connection in connections]
+    done, left = await asyncio.wait(driving, timeout=end + seconds - time.perf_counter())
     cpu_s = time.process_time() - cpu_s
-    wall_s = max(time.perf_counter() - start, seconds)
+    latencies += [time.perf_counter() - due_s for due_s in under_way.values()]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for task in done:
+        # A connection that broke is an error of the benchmark.
+        task.result()
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (np.nan, np.nan)
     return Load(
-        replies_per_s=len(latencies) / wall_s,
+        replies_per_s=num_in_time / seconds,
         p50_ms=1e3 * float(p50),
         p99_ms=1e3 * float(p99),
         refused=sum(refused.values()),
-        reply_bytes=connections[0].reply_bytes,
+        unanswered=len(left),
+        reply_bytes=max(connection.reply_bytes for connection in connections),
         client_cpu_ms=1e3 * cpu_s / max(1, len(latencies)),
     )
 

@@ -116,18 +116,6 @@ class RunningServer:
         said = self._log.read_text(errors="replace")[-3000:]
         raise RuntimeError(f"no reply on port {self.port}: last status {status}, {reply[:300]!r}\n{said}")
 
-    def pause(self) -> None:
-        """Stop all its processes where they are, so that they take no CPU from another server."""
-        for process in self._tree():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
-
-    def resume(self) -> None:
-        """Let all its processes go on."""
-        for process in self._tree():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
-
     def cpu_s(self) -> dict[psutil.Process, float]:
         """Return the CPU seconds so far of each process of the server."""
         seconds = {}
