@@ -31,6 +31,7 @@ class LinkConditions:
         radio: whose energy it costs, a key of `hyperfleet.link.energy.RADIOS`.
         log_kept: logarithm of the probability that a packet is not lost.
         recorded_s: seconds of the longest recorded trace, 0 where both directions have one speed.
+        has_draws: whether devices differ in anything that is drawn.
 
     Raises:
         ConfigError: a time that is negative or not finite, a loss outside 0 <= loss < 1, handovers that leave
@@ -50,6 +51,7 @@ class LinkConditions:
     # Here because they are the same for all devices of a fleet.
     log_kept: float = field(init=False, repr=False, compare=False)
     recorded_s: float = field(init=False, repr=False, compare=False)
+    has_draws: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("rtt_s", "jitter_s", "handover_gap_s"):
@@ -79,6 +81,8 @@ class LinkConditions:
         recorded = [each.period_s for each in (self.uplink, self.downlink) if each.steady_mib_per_s is None]
         object.__setattr__(self, "log_kept", math.log1p(-self.loss))
         object.__setattr__(self, "recorded_s", max(recorded, default=0.0))
+        drawn = (self.loss, self.jitter_s, self.handover_gap_s, self.recorded_s)
+        object.__setattr__(self, "has_draws", any(each > 0 for each in drawn))
 
 
 # Round-trip times, jitter, loss and handovers of the synthetic links are choices of ours like their speeds.

@@ -187,14 +187,15 @@ class DeviceLink:
     __slots__ = ("_downlink", "_uplink", "trace_offset_s")
 
     def __init__(self, conditions: LinkConditions, seed: int, device_id: int) -> None:
-        key = draw64(draw64(seed, 0), device_id)
+        up_key = down_key = handover_key = 0
+        self.trace_offset_s = 0.0
         # Nothing is drawn that nobody looks at: a large fleet makes its links as fast as it asks.
-        has_draws = conditions.loss > 0 or conditions.jitter_s > 0
-        handover_key = draw64(key, 3) if conditions.handover_gap_s > 0 else 0
-        # One point for both directions, which were recorded at the same moment.
-        recorded_s = conditions.recorded_s
-        offset_s = self.trace_offset_s = _unit(key, 0) * recorded_s if recorded_s > 0 else 0.0
-        up_key, down_key = (draw64(key, 1), draw64(key, 2)) if has_draws else (0, 0)
+        if conditions.has_draws:
+            key = draw64(draw64(seed, 0), device_id)
+            up_key, down_key, handover_key = draw64(key, 1), draw64(key, 2), draw64(key, 3)
+            # One point for both directions, which were recorded at the same moment.
+            self.trace_offset_s = _unit(key, 0) * conditions.recorded_s
+        offset_s = self.trace_offset_s
         self._uplink = _Lane(conditions, conditions.uplink, up_key, handover_key, offset_s)
         self._downlink = _Lane(conditions, conditions.downlink, down_key, handover_key, offset_s)
 

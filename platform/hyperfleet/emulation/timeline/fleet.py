@@ -34,7 +34,10 @@ class Fleet:
         anchor: Float32[np.ndarray, "row 192"] | None,
     ) -> None:
         self._scenario = scenario
-        self._plan = plan
+        # Python's own numbers: one that NumPy hands out of an array costs a tenth of making a device.
+        self._device_id, self._profile, self._network = (
+            each.tolist() for each in (plan.device_id, plan.profile, plan.network)
+        )
         self._pauses = pauses
         self._anchor = anchor
         self._conditions = [link_conditions(name) for name in scenario.networks]
@@ -47,18 +50,18 @@ class Fleet:
             )
             for each in scenario.profiles
         ]
+        self._radio = [RADIOS[each.radio] for each in self._conditions]
         self._states: list[DeviceState | None] = [None] * len(plan.device_id)
 
     def __getitem__(self, index: int) -> DeviceState:
         """Return the device at a position, making it if this is its first sample."""
         state = self._states[index]
         if state is None:
-            plan, network = self._plan, self._plan.network[index]
-            conditions = self._conditions[network]
+            network = self._network[index]
             state = self._states[index] = DeviceState(
-                DeviceLink(conditions, self._scenario.seed, int(plan.device_id[index])),
-                DeviceRadio(RADIOS[conditions.radio]),
-                self._compute[plan.profile[index]],
+                DeviceLink(self._conditions[network], self._scenario.seed, self._device_id[index]),
+                DeviceRadio(self._radio[network]),
+                self._compute[self._profile[index]],
                 self._pauses[network],
                 self._scenario.policy,
                 self._anchor,
