@@ -200,11 +200,9 @@ def load(server: RunningServer, replies: Replies, seconds: float) -> Sample:
     before = server.cpu_s()
     seen = asyncio.run(in_time())
     cpu_s = used_s(before, server.cpu_s())
-    # The warm-up of a fifth is served as well.
-    heads = 1.2 * seconds * seen.replies_per_s
     return Sample(
         heads_per_s=seen.replies_per_s,
-        cpu_ms_per_head=1e3 * cpu_s / heads if heads else math.inf,
+        cpu_ms_per_head=1e3 * cpu_s / seen.replies if seen.replies else math.inf,
         p50_ms=seen.p50_ms,
         p99_ms=seen.p99_ms,
         refused=seen.refused,
@@ -224,6 +222,7 @@ def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample
             for name in names[first:] + names[:first]:
                 with running(name, folder, args.max_batch) as server:
                     check_reply(name, server, replies, expected)
+                    server.wait_until_idle()
                     load(server, replies, WARM_UP_S)
                     samples[name].append(load(server, replies, args.seconds))
     return samples

@@ -46,7 +46,7 @@ def load(watched: Watched, codec: str, seconds: float, rate: float | None = None
 
 def keeps_up(result: dict[str, Any], rate: float) -> bool:
     """Tell whether all that was due was answered, and in time."""
-    return result["refused"] == 0 and result["replies_per_s"] >= KEPT_UP * rate
+    return result["refused"] == result["unanswered"] == 0 and result["replies_per_s"] >= KEPT_UP * rate
 
 
 def highest_rate(watched: Watched, codec: str, seconds: float, rows: list[dict[str, Any]]) -> float:
@@ -112,7 +112,7 @@ def report(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
         "p99 at most 3 times p50": figures["p99_over_p50"] <= P99_OVER_P50,
         "memory flat": soaked["growth"] < GROWTH,
         "no restart": figures["restarts"] == 0,
-        "nothing refused": soaked["refused"] == 0,
+        "nothing refused": soaked["refused"] == soaked["unanswered"] == 0,
         "right heads afterwards": not figures["wrong"],
     }
     missed = [target for target, met in wanted.items() if not met]

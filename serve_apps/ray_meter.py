@@ -1,8 +1,8 @@
 """The service's metrics through Ray's exporter: `:8090/metrics` of each node, for Prometheus.
 
-Ray puts `ray_` before these names and `_total` after, and adds application, deployment and replica. Histograms
-are the counters that Prometheus makes of one (`_bucket` with its label `le`, `_sum`, `_count`): of Ray's own,
-an agent takes each observation up again, for 0.03 CPU-ms, and at the middle of its bucket.
+Ray puts `ray_` before these names and `_total` after, and adds application, deployment and replica.
+Histograms are the counters that Prometheus makes of one (`_bucket` with its label `le`, `_sum`, `_count`): of
+Ray's own, an agent takes each observation up again, for 0.03 CPU-ms, and at the middle of its bucket.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ _LATENCY_BOUNDARIES_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 _BATCH_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]
 # Ray exports every few seconds; each number that it is told costs a small head a hundredth of its CPU time.
 _TELL_EVERY_S = 0.5
+# Ray's counters go up by more than nothing, and Prometheus wants the buckets that are empty, too.
+_AS_GOOD_AS_NOTHING = 1e-9
 
 _Tags = tuple[tuple[str, str], ...]
 
@@ -36,7 +38,9 @@ class RayMeter:
         self._heads = _counter("hyperfleet_heads", "heads generated for them", of_codec)
         self._bytes = _counter("hyperfleet_reply_bytes", "bytes of replies", of_codec)
         self._refusals = _counter("hyperfleet_refusals", "requests without heads", ("reason",))
-        self._batches = _CountedHistogram("hyperfleet_batch_heads", "heads generated together", _BATCH_BOUNDARIES)
+        self._batches = _CountedHistogram(
+            "hyperfleet_batch_heads", "heads generated together", _BATCH_BOUNDARIES
+        )
         self._latency = _CountedHistogram(
             "hyperfleet_latency_s",
             "what a request waited (queue), and a batch and its codecs took (generate, encode)",
@@ -89,8 +93,8 @@ class RayMeter:
 
     def _wait(self) -> None:
         if not self._is_waiting:
-            self._is_waiting = True
             asyncio.get_running_loop().call_later(_TELL_EVERY_S, self.tell)
+            self._is_waiting = True
 
 
 class _CountedHistogram:
@@ -105,6 +109,7 @@ class _CountedHistogram:
         self._sum = _counter(f"{name}_sum", f"{description}: their sum", tag_keys)
         self._num = _counter(f"{name}_count", f"{description}: how often", tag_keys)
         self._untold: dict[_Tags, tuple[list[int], list[float]]] = {}
+        self._known: set[_Tags] = set()
 
     def observe(self, value: float, tags: _Tags) -> None:
         """Count a value, which is not negative."""
@@ -117,10 +122,11 @@ class _CountedHistogram:
         """Tell Ray what was observed since it was told last."""
         untold, self._untold = self._untold, {}
         for tags, (counts, values) in untold.items():
+            least = 0.0 if tags in self._known else _AS_GOOD_AS_NOTHING
+            self._known.add(tags)
             for label, num in zip(self._labels, accumulate(counts), strict=True):
-                # Ray's counters go up by more than nothing.
-                if num:
-                    self._buckets.inc(num, {**dict(tags), "le": label})
+                if num or least:
+                    self._buckets.inc(num or least, {**dict(tags), "le": label})
             if total := sum(values):
                 self._sum.inc(total, dict(tags))
             self._num.inc(len(values), dict(tags))

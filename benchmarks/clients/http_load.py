@@ -23,8 +23,11 @@ HEAD_END = b"\r\n\r\n"
 class Load:
     """What a load brought: replies with status 200 a second, their latency, and everything else.
 
-    Those that had no reply as long after the end as the load took count as late as they were then.
+    `replies` are all of them, those of the warm-up and those that came after the end included; requests
+    that had none a while after the end count as late as they were then.
     """
+
+    replies: int
 
     replies_per_s: float
     p50_ms: float
@@ -73,9 +76,14 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail the request that is under way."""
+        """Fail the request that is under way, and take no more."""
+        self.is_last = True
         if self.done is not None and not self.done.done():
             self.done.set_exception(exc or ConnectionResetError("closed by the server"))
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
 
     async def ask(self) -> None:
         """Send the request and wait for its reply."""
@@ -96,16 +104,23 @@ def prepared_request(path: str, host: str, codec: str | None, body: bytes) -> by
 async def run(
     host: str, port: int, request: bytes, *, in_flight: int, seconds: float, rate: float | None
 ) -> Load:
-    """Load the server for `seconds` after a warm-up of a fifth of it, and wait as long for what is left."""
+    """Load the server for `seconds` after a warm-up of a fifth of it.
+
+    What is left then is waited for: in the open loop as long again, in the closed loop a second at most.
+    """
     loop = asyncio.get_running_loop()
 
+    made: list[Connection] = []
+
     async def connect() -> Connection:
-        return (await loop.create_connection(lambda: Connection(request), host, port))[1]
+        _, connection = await loop.create_connection(lambda: Connection(request), host, port)
+        made.append(connection)
+        return connection
 
     connections = [await connect() for _ in range(in_flight)]
     latencies: list[float] = []
     refused = collections.Counter[int]()
-    num_in_time = 0
+    num_in_time = num_replies = 0
     under_way: dict[Connection, float] = {}
     start = time.perf_counter() + seconds / 5
     end = start + seconds
@@ -113,7 +128,7 @@ async def run(
     due = iter(np.arange(start - seconds / 5, end, 1 / rate)) if rate else None
 
     async def drive(connection: Connection) -> None:
-        nonlocal num_in_time
+        nonlocal num_in_time, num_replies
         while True:
             due_s = next(due, None) if due is not None else time.perf_counter()
             if due_s is None or due_s >= end:
@@ -126,6 +141,7 @@ async def run(
             await connection.ask()
             del under_way[connection]
             now = time.perf_counter()
+            num_replies += connection.status == 200
             if now < start:
                 continue
             if connection.status != 200:
@@ -136,22 +152,31 @@ async def run(
 
     cpu_s = time.process_time()
     driving = [asyncio.ensure_future(drive(connection)) for connection in connections]
-    done, left = await asyncio.wait(driving, timeout=end + seconds - time.perf_counter())
-    cpu_s = time.process_time() - cpu_s
-    latencies += [time.perf_counter() - due_s for due_s in under_way.values()]
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
-    for task in done:
-        # A connection that broke is an error of the benchmark.
-        task.result()
+    try:
+        patience_s = seconds if rate else min(seconds, 1.0)
+        until_s = end + patience_s - time.perf_counter()
+        done, _ = await asyncio.wait(driving, timeout=until_s, return_when=asyncio.FIRST_EXCEPTION)
+        cpu_s = time.process_time() - cpu_s
+        for task in done:
+            # A connection that broke is an error of the benchmark.
+            task.result()
+    finally:
+        for task in driving:
+            task.cancel()
+        await asyncio.gather(*driving, return_exceptions=True)
+        for connection in made:
+            connection.abort()
+    # Those that no connection was free for had no reply either.
+    unanswered = [*under_way.values(), *(due or ())]
+    latencies += [time.perf_counter() - due_s for due_s in unanswered]
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (np.nan, np.nan)
     return Load(
+        replies=num_replies,
         replies_per_s=num_in_time / seconds,
         p50_ms=1e3 * float(p50),
         p99_ms=1e3 * float(p99),
         refused=sum(refused.values()),
-        unanswered=len(left),
+        unanswered=len(unanswered),
         reply_bytes=max(connection.reply_bytes for connection in connections),
         client_cpu_ms=1e3 * cpu_s / max(1, len(latencies)),
     )
