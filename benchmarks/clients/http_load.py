@@ -12,6 +12,7 @@ import asyncio
 import collections
 import json
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -101,6 +102,61 @@ def prepared_request(path: str, host: str, codec: str | None, body: bytes) -> by
     ).encode() + body
 
 
+class _Loading:
+    """One load while it goes on; `due` says when requests are due, None in the closed loop: at once."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        start: float,
+        end: float,
+        due: Iterator[float] | None,
+    ) -> None:
+        self._connect = connect
+        self._start, self._end, self.due = start, end, due
+        self.latencies: list[float] = []
+        self.refused = collections.Counter[int]()
+        self.num_replies = self.num_in_time = 0
+        self.under_way: dict[Connection, float] = {}
+
+    async def drive(self, connection: Connection) -> None:
+        """Send one request after the other, until none is due."""
+        while True:
+            due_s = next(self.due, None) if self.due is not None else time.perf_counter()
+            if due_s is None or due_s >= self._end:
+                return
+            if self.due is not None:
+                await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            if connection.is_last:
+                connection = await self._connect()
+            self.under_way[connection] = due_s
+            await connection.ask()
+            del self.under_way[connection]
+            now = time.perf_counter()
+            self.num_replies += connection.status == 200
+            if now < self._start:
+                continue
+            if connection.status != 200:
+                self.refused[connection.status] += 1
+                continue
+            self.latencies.append(now - due_s)
+            self.num_in_time += now < self._end
+
+    async def drive_all(self, connections: list[Connection], patience_s: float) -> None:
+        """Drive all of them, and wait so long after the end for what is left."""
+        driving = [asyncio.ensure_future(self.drive(connection)) for connection in connections]
+        until_s = self._end + patience_s - time.perf_counter()
+        try:
+            done, _ = await asyncio.wait(driving, timeout=until_s, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                # A connection that broke is an error of the benchmark.
+                task.result()
+        finally:
+            for task in driving:
+                task.cancel()
+            await asyncio.gather(*driving, return_exceptions=True)
+
+
 async def run(
     host: str, port: int, request: bytes, *, in_flight: int, seconds: float, rate: float | None
 ) -> Load:
@@ -108,76 +164,38 @@ async def run(
 
     What is left then is waited for: in the open loop as long again, in the closed loop a second at most.
     """
-    loop = asyncio.get_running_loop()
-
     made: list[Connection] = []
 
     async def connect() -> Connection:
+        loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(lambda: Connection(request), host, port)
         made.append(connection)
         return connection
 
-    connections = [await connect() for _ in range(in_flight)]
-    latencies: list[float] = []
-    refused = collections.Counter[int]()
-    num_in_time = num_replies = 0
-    under_way: dict[Connection, float] = {}
-    start = time.perf_counter() + seconds / 5
-    end = start + seconds
-    # When each request is due; None in the closed loop, where it is due when the connection is free.
-    due = iter(np.arange(start - seconds / 5, end, 1 / rate)) if rate else None
-
-    async def drive(connection: Connection) -> None:
-        nonlocal num_in_time, num_replies
-        while True:
-            due_s = next(due, None) if due is not None else time.perf_counter()
-            if due_s is None or due_s >= end:
-                return
-            if due is not None:
-                await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-            if connection.is_last:
-                connection = await connect()
-            under_way[connection] = due_s
-            await connection.ask()
-            del under_way[connection]
-            now = time.perf_counter()
-            num_replies += connection.status == 200
-            if now < start:
-                continue
-            if connection.status != 200:
-                refused[connection.status] += 1
-                continue
-            latencies.append(now - due_s)
-            num_in_time += now < end
-
     cpu_s = time.process_time()
-    driving = [asyncio.ensure_future(drive(connection)) for connection in connections]
     try:
-        patience_s = seconds if rate else min(seconds, 1.0)
-        until_s = end + patience_s - time.perf_counter()
-        done, _ = await asyncio.wait(driving, timeout=until_s, return_when=asyncio.FIRST_EXCEPTION)
-        cpu_s = time.process_time() - cpu_s
-        for task in done:
-            # A connection that broke is an error of the benchmark.
-            task.result()
+        connections = [await connect() for _ in range(in_flight)]
+        start = time.perf_counter() + seconds / 5
+        end = start + seconds
+        due = iter(np.arange(start - seconds / 5, end, 1 / rate)) if rate else None
+        loading = _Loading(connect, start, end, due)
+        await loading.drive_all(connections, seconds if rate else min(seconds, 1.0))
     finally:
-        for task in driving:
-            task.cancel()
-        await asyncio.gather(*driving, return_exceptions=True)
         for connection in made:
             connection.abort()
+    cpu_s = time.process_time() - cpu_s
     # Those that no connection was free for had no reply either.
-    unanswered = [*under_way.values(), *(due or ())]
-    latencies += [time.perf_counter() - due_s for due_s in unanswered]
+    unanswered = [*loading.under_way.values(), *(loading.due or ())]
+    latencies = loading.latencies + [time.perf_counter() - due_s for due_s in unanswered]
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (np.nan, np.nan)
     return Load(
-        replies=num_replies,
-        replies_per_s=num_in_time / seconds,
+        replies=loading.num_replies,
+        replies_per_s=loading.num_in_time / seconds,
         p50_ms=1e3 * float(p50),
         p99_ms=1e3 * float(p99),
-        refused=sum(refused.values()),
+        refused=sum(loading.refused.values()),
         unanswered=len(unanswered),
-        reply_bytes=max(connection.reply_bytes for connection in connections),
+        reply_bytes=max(connection.reply_bytes for connection in made),
         client_cpu_ms=1e3 * cpu_s / max(1, len(latencies)),
     )
 
