@@ -153,10 +153,10 @@ def naive_blocked(gaps, now_s):
     return any(from_s <= now_s < to_s for from_s, to_s in gaps)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=30)
 @given(
     start_s=st.floats(0, 6, allow_subnormal=False),
-    num_bytes=st.integers(1, 300_000),
+    num_bytes=st.integers(1, 2_000_000),
     pauses=st.lists(st.floats(0, 5, allow_subnormal=False), max_size=4, unique=True).map(paired),
     device_id=st.integers(0, 9),
 )

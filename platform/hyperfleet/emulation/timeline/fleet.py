@@ -34,7 +34,7 @@ class Fleet:
         anchor: Float32[np.ndarray, "row 192"] | None,
     ) -> None:
         self._scenario = scenario
-        # Python's own numbers: one that NumPy hands out of an array costs a tenth of making a device.
+        # Python's own numbers: NumPy makes an object of each that it hands out of an array.
         self._device_id, self._profile, self._network = (
             each.tolist() for each in (plan.device_id, plan.profile, plan.network)
         )
