@@ -11,6 +11,7 @@ large matrices, by whichever of PyTorch and NumPy is faster at it here, on one c
 import argparse
 import asyncio
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -23,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from clients.closed_loop import closed_loop, require_wrk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,9 +147,28 @@ def rate_of(work: Callable[[], int], seconds: float) -> Sample:
     )
 
 
-def over_the_wire(client: str, port: int, codec: str, model: str, seconds: float) -> Sample:
-    """Load the service from another process, with a script of benchmarks/clients."""
-    command = [sys.executable, str(ROOT / "benchmarks/clients" / client), "--port", str(port)]
+def over_http(port: int, codec: str, model: str, seconds: float) -> Sample:
+    """Load the service over HTTP; what it learns from its first requests, it has learnt before it counts."""
+    url = f"http://127.0.0.1:{port}/v1/generate/{TASK}?model={model}"
+    accept, body, whole_s = (
+        f"application/x-safetensors; codec={codec}",
+        features(1).tobytes(),
+        math.ceil(seconds),
+    )
+    closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=1)
+    service_s = service_cpu_s()
+    load = closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=whole_s)
+    return Sample(
+        heads_per_s=load.replies_per_s,
+        cpu_ms_per_head=1e3 * (service_cpu_s() - service_s) / load.replies,
+        p50_ms=load.p50_ms,
+        p99_ms=load.p99_ms,
+    )
+
+
+def over_grpc(port: int, codec: str, model: str, seconds: float) -> Sample:
+    """Load the service over gRPC, from another process."""
+    command = [sys.executable, str(ROOT / "benchmarks/clients/grpc_load.py"), "--port", str(port)]
     command += ["--task", TASK, "--model", model, "--codec", codec]
     command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
     service_s = service_cpu_s()
@@ -185,10 +207,10 @@ def rows(folder: Path, seconds: float) -> dict[str, Callable[[], Sample]]:
         return lambda: rate_of(work, seconds)
 
     def http(codec: str, model: str = "whole") -> Callable[[], Sample]:
-        return lambda: over_the_wire("http_load.py", http_port, codec, model, seconds)
+        return lambda: over_http(http_port, codec, model, seconds)
 
     def grpc(codec: str, model: str = "whole") -> Callable[[], Sample]:
-        return lambda: over_the_wire("grpc_load.py", grpc_port, codec, model, seconds)
+        return lambda: over_grpc(grpc_port, codec, model, seconds)
 
     return {
         **{name: measured(work) for name, work in in_this_process(bundles).items()},
@@ -388,6 +410,7 @@ def main() -> None:
     parser.add_argument("--default-flags", action="store_true", help="leave Serve's flags as they are")
     parser.add_argument("--only", default="", help="rows whose name holds this, beside the baseline")
     args = parser.parse_args()
+    require_wrk()
     if not args.default_flags:
         read_flags()
     share_the_machine()

@@ -2,8 +2,8 @@
 
 One layer 192 -> 145,597 (569 KiB a reply) and one that emits factors of rank 8 (28 KiB as float16), each
 behind one worker process with one thread. Each server is started and loaded alone, since some take a tenth
-of a core without a request; all of a size have their turn round after round with the same client, and a
-ratio is taken within its round. CPU is that of a server's whole process tree. The others live in
+of a core without a request; all of a size have their turn round after round with the same client, wrk,
+and a ratio is taken within its round. CPU is that of a server's whole process tree. The others live in
 .benchmarks-env/serving (0.2 GB), which the first run makes and which borrows PyTorch from the environment of
 this script.
 
@@ -11,7 +11,6 @@ this script.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import math
@@ -25,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from clients.http_load import Load, prepared_request, run
+from clients.closed_loop import closed_loop, require_wrk
 from peers.running_server import (
     HOST,
     PYTHON,
@@ -42,10 +41,11 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 OUTPUT = Path("outputs/benchmarks/service_peers.json")
 TASK = "open-ended-qa"
+PATH = f"/v1/generate/{TASK}"
 NUM_CLASSES = 1501
 IN_FLIGHT = 32
 # What a server learns from its first requests, such as how long a batch takes, it has learnt by then.
-WARM_UP_S = 3.0
+WARM_UP_S = 3
 OURS, DEFAULT_FLAGS = "ours, fast path", "ours, default flags"
 LITSERVE, FAST_QUEUE, BENTOML, MOSEC = "LitServe", "LitServe, fast_queue", "BentoML", "Mosec"
 FASTAPI = "FastAPI, hand batcher"
@@ -108,12 +108,17 @@ class Sample:
     p50_ms: float
     p99_ms: float
     refused: int
-    unanswered: int
+    lost: int
 
 
 def request_body() -> bytes:
-    """Return what benchmarks/clients/http_load.py sends."""
+    """Return the feature that every request carries."""
     return np.random.default_rng(0).standard_normal(192, dtype=np.float32).tobytes()
+
+
+def accepted(replies: Replies) -> str:
+    """Return what every request says that it takes."""
+    return f"application/x-safetensors; codec={replies.codec}"
 
 
 def write_generator(folder: Path, rank: int | None) -> np.ndarray:
@@ -180,8 +185,7 @@ def check_reply(name: str, server: RunningServer, replies: Replies, expected: np
     Raises:
         RuntimeError: no reply, or another head than the layer makes.
     """
-    accept = f"application/x-safetensors; codec={replies.codec}"
-    reply = server.ask(f"/v1/generate/{TASK}", request_body(), accept)
+    reply = server.ask(PATH, request_body(), accepted(replies))
     # Ours is a file whose data follow a header.
     made = np.frombuffer(reply[-expected.nbytes :], expected.dtype)
     tolerance = 1e-5 if expected.dtype == np.float32 else 2e-3
@@ -189,16 +193,11 @@ def check_reply(name: str, server: RunningServer, replies: Replies, expected: np
         raise RuntimeError(f"{name} answered {len(reply)} bytes that are not the head of the request")
 
 
-def load(server: RunningServer, replies: Replies, seconds: float) -> Sample:
-    """Load one server from this process."""
-    request = prepared_request(f"/v1/generate/{TASK}", HOST, replies.codec, request_body())
-
-    async def in_time() -> Load:
-        loading = run(HOST, server.port, request, in_flight=IN_FLIGHT, seconds=seconds, rate=None)
-        return await asyncio.wait_for(loading, timeout=60 + 3 * seconds)
-
+def load(server: RunningServer, replies: Replies, seconds: int) -> Sample:
+    """Load one server."""
     before = server.cpu_s()
-    seen = asyncio.run(in_time())
+    url = f"http://{HOST}:{server.port}{PATH}"
+    seen = closed_loop(url, request_body(), accepted(replies), in_flight=IN_FLIGHT, seconds=seconds)
     cpu_s = used_s(before, server.cpu_s())
     return Sample(
         heads_per_s=seen.replies_per_s,
@@ -206,7 +205,7 @@ def load(server: RunningServer, replies: Replies, seconds: float) -> Sample:
         p50_ms=seen.p50_ms,
         p99_ms=seen.p99_ms,
         refused=seen.refused,
-        unanswered=seen.unanswered,
+        lost=seen.lost,
     )
 
 
@@ -270,7 +269,7 @@ def show(title: str, figures: dict[str, dict[str, object]], console: Console) ->
             f"{row['cpu_ms_per_head']:.3f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p99_ms']:.1f}",
-            f"{row['refused'] + row['unanswered']:,.0f}",
+            f"{row['refused'] + row['lost']:,.0f}",
             f"{times} (>= {row['wanted']:g})" if row["wanted"] else times,
             f"{cpu_times} (>= {row['wanted_cpu']:g})" if row["wanted_cpu"] else cpu_times,
         )
@@ -281,13 +280,14 @@ def main() -> None:
     """Run every size, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each server in each round")
+    parser.add_argument("--seconds", type=int, default=4, help="of each server in each round")
     parser.add_argument("--replies", nargs="+", choices=REPLIES, default=["569-KiB", "28-KiB"])
     parser.add_argument("--max-batch", type=int, default=64, help="of every server that batches")
     parser.add_argument("--only", default="", help="servers whose name holds this, beside ours")
     args = parser.parse_args()
     # Told to end, it still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    require_wrk()
     versions = prepare_environment()
     console = Console(width=120)
     sizes = {}

@@ -8,15 +8,18 @@ times fixed in advance and their latency counts from then. Exit code 1 if a targ
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from clients.closed_loop import closed_loop, require_wrk
 from clients.watched_service import MIB, MODEL, Watched, running
-from generator_service import IN_FLIGHT, ROOT, TASK, read_flags, share_the_machine
+from generator_service import IN_FLIGHT, ROOT, TASK, features, read_flags, share_the_machine
 from rich.console import Console
 from rich.table import Table
 
@@ -31,14 +34,11 @@ REPEATS = 3
 BEGIN, AVERAGED = 0.2, 0.1
 
 
-def load(watched: Watched, codec: str, seconds: float, rate: float | None = None) -> dict[str, Any]:
-    """Load the service from another process."""
-    connections = OPEN_CONNECTIONS if rate else IN_FLIGHT
-    command = [sys.executable, str(ROOT / "benchmarks/clients/http_load.py"), "--task", TASK]
+def load(watched: Watched, codec: str, seconds: float, rate: float) -> dict[str, Any]:
+    """Load the service from another process, at a fixed rate."""
+    command = [sys.executable, str(ROOT / "benchmarks/clients/open_loop.py"), "--task", TASK]
     command += ["--port", str(watched.http_port), "--model", MODEL, "--codec", codec]
-    command += ["--in-flight", str(connections), "--seconds", str(seconds)]
-    if rate:
-        command += ["--rate", str(rate)]
+    command += ["--connections", str(OPEN_CONNECTIONS), "--seconds", str(seconds), "--rate", str(rate)]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     result: dict[str, Any] = json.loads(answer)
     return result
@@ -51,10 +51,13 @@ def keeps_up(result: dict[str, Any], rate: float) -> bool:
 
 def highest_rate(watched: Watched, codec: str, seconds: float, rows: list[dict[str, Any]]) -> float:
     """Bisect between a rate that the service keeps up with and one that it does not."""
-    closed = load(watched, codec, seconds)
-    rows.append({"load": f"closed, {IN_FLIGHT} in flight", **closed})
-    low, high = 0.0, 1.1 * closed["replies_per_s"]
-    rate = 0.9 * closed["replies_per_s"]
+    url = f"http://127.0.0.1:{watched.http_port}/v1/generate/{TASK}?model={MODEL}"
+    accept = f"application/x-safetensors; codec={codec}"
+    body = features(1).tobytes()
+    closed = closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=math.ceil(seconds))
+    rows.append({"load": f"closed, {IN_FLIGHT} in flight", **asdict(closed)})
+    low, high = 0.0, 1.1 * closed.replies_per_s
+    rate = 0.9 * closed.replies_per_s
     for _ in range(SEARCH_STEPS):
         result = load(watched, codec, seconds, rate)
         good = keeps_up(result, rate)
@@ -129,6 +132,7 @@ def main() -> None:
     parser.add_argument("--codec", default="fp32")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load before the soak")
     args = parser.parse_args()
+    require_wrk()
     read_flags()
     share_the_machine()
     rows: list[dict[str, Any]] = []

@@ -1,10 +1,10 @@
-"""A load generator for one binary POST: closed loop (n in flight) and open loop (a fixed rate).
+"""An open loop of one binary POST: requests at a fixed rate, however long their replies take.
 
-A client that costs as much as the server would measure itself, so this one speaks just enough HTTP/1.1: it
-sends one prepared request again and again and reads Content-Length. In the open loop, requests are due at
-times fixed in advance and their latency counts from then, sent or not (no coordinated omission).
+They are due at times fixed in advance and their latency counts from then, sent or not (no coordinated
+omission). A client that costs as much as the server would measure itself, so this one speaks just enough
+HTTP/1.1: it sends one prepared request again and again and reads Content-Length.
 
-    python benchmarks/clients/http_load.py --port 8000 --codec fp16 --in-flight 32 --seconds 5
+    python benchmarks/clients/open_loop.py --port 8000 --codec fp16 --rate 200 --seconds 5
 """
 
 import argparse
@@ -103,14 +103,14 @@ def prepared_request(path: str, host: str, codec: str | None, body: bytes) -> by
 
 
 class _Loading:
-    """One load while it goes on; `due` says when requests are due, None in the closed loop: at once."""
+    """One load while it goes on; `due` says when requests are due."""
 
     def __init__(
         self,
         connect: Callable[[], Awaitable[Connection]],
         start: float,
         end: float,
-        due: Iterator[float] | None,
+        due: Iterator[float],
     ) -> None:
         self._connect = connect
         self._start, self._end, self.due = start, end, due
@@ -122,11 +122,10 @@ class _Loading:
     async def drive(self, connection: Connection) -> None:
         """Send one request after the other, until none is due."""
         while True:
-            due_s = next(self.due, None) if self.due is not None else time.perf_counter()
-            if due_s is None or due_s >= self._end:
+            due_s = next(self.due, None)
+            if due_s is None:
                 return
-            if self.due is not None:
-                await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
             if connection.is_last:
                 connection = await self._connect()
             self.under_way[connection] = due_s
@@ -157,13 +156,8 @@ class _Loading:
             await asyncio.gather(*driving, return_exceptions=True)
 
 
-async def run(
-    host: str, port: int, request: bytes, *, in_flight: int, seconds: float, rate: float | None
-) -> Load:
-    """Load the server for `seconds` after a warm-up of a fifth of it.
-
-    What is left then is waited for: in the open loop as long again, in the closed loop a second at most.
-    """
+async def run(host: str, port: int, request: bytes, *, connections: int, seconds: float, rate: float) -> Load:
+    """Load the server for `seconds` after a warm-up of a fifth of it, and wait as long for what is left."""
     made: list[Connection] = []
 
     async def connect() -> Connection:
@@ -174,18 +168,18 @@ async def run(
 
     cpu_s = time.process_time()
     try:
-        connections = [await connect() for _ in range(in_flight)]
+        idle = [await connect() for _ in range(connections)]
         start = time.perf_counter() + seconds / 5
         end = start + seconds
-        due = iter(np.arange(start - seconds / 5, end, 1 / rate)) if rate else None
+        due = iter(np.arange(start - seconds / 5, end, 1 / rate))
         loading = _Loading(connect, start, end, due)
-        await loading.drive_all(connections, seconds if rate else min(seconds, 1.0))
+        await loading.drive_all(idle, patience_s=seconds)
     finally:
         for connection in made:
             connection.abort()
     cpu_s = time.process_time() - cpu_s
     # Those that no connection was free for had no reply either.
-    unanswered = [*loading.under_way.values(), *(loading.due or ())]
+    unanswered = [*loading.under_way.values(), *loading.due]
     latencies = loading.latencies + [time.perf_counter() - due_s for due_s in unanswered]
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (np.nan, np.nan)
     return Load(
@@ -208,14 +202,16 @@ def main() -> None:
     parser.add_argument("--task", default="open-ended-qa")
     parser.add_argument("--model", default="")
     parser.add_argument("--codec", default=None)
-    parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=128, help="most requests under way at once")
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rate", type=float, default=None, help="requests a second; none for a closed loop")
+    parser.add_argument("--rate", type=float, required=True, help="requests a second")
     args = parser.parse_args()
     body = np.random.default_rng(0).standard_normal(192, dtype=np.float32).tobytes()
     path = f"/v1/generate/{args.task}" + (f"?model={args.model}" if args.model else "")
     request = prepared_request(path, args.host, args.codec, body)
-    load = run(args.host, args.port, request, in_flight=args.in_flight, seconds=args.seconds, rate=args.rate)
+    load = run(
+        args.host, args.port, request, connections=args.connections, seconds=args.seconds, rate=args.rate
+    )
     print(json.dumps(asdict(asyncio.run(load))))
 
 

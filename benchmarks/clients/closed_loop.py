@@ -1,0 +1,70 @@
+"""A closed loop of one binary POST: n requests in flight, each followed by the next when it is answered.
+
+By wrk, whose C takes little of the cores that it shares with the server; most distributions have it
+(`apt-get install wrk`). It cannot keep a fixed rate; open_loop.py does.
+"""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("post.lua")
+# A reply that takes longer counts as lost; none is cut off by it within a load.
+REPLY_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClosedLoad:
+    """What a load brought: replies with a status below 400, in all and a second, and everything else."""
+
+    replies: int
+    replies_per_s: float
+    p50_ms: float
+    p99_ms: float
+    refused: int
+    lost: int
+
+
+def require_wrk() -> str:
+    """Return where wrk is.
+
+    Raises:
+        RuntimeError: nowhere.
+    """
+    if found := shutil.which("wrk"):
+        return found
+    raise RuntimeError("wrk, the load generator, is not on the PATH: install it, `apt-get install wrk`")
+
+
+def closed_loop(url: str, body: bytes, accept: str, *, in_flight: int, seconds: int) -> ClosedLoad:
+    """Keep `in_flight` requests under way for so many seconds, over as many connections and from one thread.
+
+    Raises:
+        RuntimeError: there is no wrk, or it failed.
+    """
+    command = [require_wrk(), "--threads", "1", "--connections", str(in_flight), "--duration", f"{seconds}s"]
+    command += ["--timeout", f"{REPLY_TIMEOUT_S}s", "--script", str(SCRIPT), url, "--"]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(body)
+        file.flush()
+        done = subprocess.run(
+            [*command, file.name, accept],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 2 * REPLY_TIMEOUT_S,
+        )
+    if done.returncode:
+        raise RuntimeError(f"wrk failed: {done.stdout[-500:]} {done.stderr[-500:]}")
+    seen = json.loads(done.stdout.splitlines()[-1])
+    replies = seen["answered"] - seen["refused"]
+    return ClosedLoad(
+        replies=replies,
+        replies_per_s=replies / seen["seconds"],
+        p50_ms=seen["p50_ms"],
+        p99_ms=seen["p99_ms"],
+        refused=seen["refused"],
+        lost=seen["lost"],
+    )
