@@ -1,13 +1,16 @@
 """The same generator behind our service, LitServe, BentoML, Mosec and bare FastAPI, in the same run.
 
-One layer 192 -> 145,597 (569 KiB a reply) and one that emits factors of rank 8 (28 KiB as float16), each
-behind one worker process with one thread. Each server is started and loaded alone, since some take a tenth
-of a core without a request; all of a size have their turn round after round with the same client, wrk,
-and a ratio is taken within its round. CPU is that of a server's whole process tree. The others live in
-.benchmarks-env/serving (0.2 GB), which the first run makes and which borrows PyTorch from the environment of
-this script.
+Three generators: one layer 192 -> 145,597 (569 KiB a reply); one that emits factors of rank 8 (28 KiB as
+float16); and 569-KiB-narrow, 48 -> 145,597 behind a hidden layer, the same bytes for a quarter of the
+arithmetic, about what a processor with instructions for bf16 takes. Each runs in one worker process with one
+thread.
 
-    python benchmarks/service_peers.py [--rounds 3] [--seconds 4] [--replies 569-KiB 28-KiB 15-KiB]
+Each server is started and loaded alone, since some take a tenth of a core without a request; all of a size
+have their turn round after round with the same client, wrk, and a ratio is taken within its round. CPU is
+that of a server's whole process tree. The others live in .benchmarks-env/serving (0.2 GB), which the first
+run makes and which borrows PyTorch from the environment of this script.
+
+    python benchmarks/service_peers.py [--rounds 3] [--seconds 4] [--replies 569-KiB 28-KiB]
 """
 
 import argparse
@@ -75,11 +78,13 @@ SERVERS = {
 class Replies:
     """Which heads are asked for: codec of our service, and rank of what is generated or None for all of it.
 
-    `wanted` is how many times a server's heads/s ours shall bring, `wanted_cpu` how many times ours it takes.
+    `hidden` is the width of a layer before the last one, None where there is none. `wanted` is how many times
+    a server's heads/s ours shall bring, `wanted_cpu` how many times ours it takes.
     """
 
     codec: str
     rank: int | None
+    hidden: int | None = None
     wanted: dict[str, float]
     wanted_cpu: dict[str, float] = field(default_factory=dict)
 
@@ -90,6 +95,13 @@ REPLIES = {
     "569-KiB": Replies(
         codec="fp32",
         rank=None,
+        wanted={LITSERVE: 1.25, FAST_QUEUE: 1.25, BENTOML: 4.5, **STRETCH},
+        wanted_cpu={DEFAULT_FLAGS: 7.0},
+    ),
+    "569-KiB-narrow": Replies(
+        codec="fp32",
+        rank=None,
+        hidden=48,
         wanted={LITSERVE: 1.25, FAST_QUEUE: 1.25, BENTOML: 4.5, **STRETCH},
         wanted_cpu={DEFAULT_FLAGS: 7.0},
     ),
@@ -121,18 +133,23 @@ def accepted(replies: Replies) -> str:
     return f"application/x-safetensors; codec={replies.codec}"
 
 
-def write_generator(folder: Path, rank: int | None) -> np.ndarray:
-    """Write the generator as a bundle for us and as a bare layer for others; return the right reply."""
+def write_generator(folder: Path, replies: Replies) -> np.ndarray:
+    """Write the generator as a bundle for us and as bare layers for others; return the right reply."""
     import torch
-    from torch.nn.functional import layer_norm, linear
 
     from hyperfleet import bundle
     from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
 
     empty = folder / "empty.json"
     empty.write_text("{}")
-    form = "full" if rank is None else "low_rank"
-    generator = HeadGeneratorConfig(adr=None, projector_hidden=None, form=form, rank=rank or 1)
+    is_whole = replies.rank is None
+    generator = HeadGeneratorConfig(
+        adr=None,
+        projector_hidden=None,
+        emitter_hidden=replies.hidden,
+        form="full" if is_whole else "low_rank",
+        rank=replies.rank or 1,
+    )
     torch.manual_seed(0)
     config = bundle.BundleConfig(
         task=TASK,
@@ -146,11 +163,15 @@ def write_generator(folder: Path, rank: int | None) -> np.ndarray:
     bundle.save_bundle(folder / "bundle", config, model, tokenizer_file=empty, answers_file=empty)
     loaded = bundle.load_generator(folder / "bundle")
     weight, bias = loaded.emitter.weight.detach(), loaded.emitter.bias.detach()
-    dtype = torch.float32 if rank is None else torch.float16
-    layer = {"weight": weight, "bias": bias + loaded.base if rank is None else bias, "dtype": dtype}
-    torch.save(layer, folder / "layer.pt")
+    layers = {"weight": weight, "bias": bias + loaded.base if is_whole else bias}
+    if replies.hidden is not None:
+        layers |= {"hidden_weight": loaded.f_h[0].weight.detach(), "hidden_bias": loaded.f_h[0].bias.detach()}
+    dtype = torch.float32 if is_whole else torch.float16
+    torch.save({**layers, "dtype": dtype}, folder / "layer.pt")
     feature = torch.frombuffer(bytearray(request_body()), dtype=torch.float32)
-    return linear(layer_norm(feature, feature.shape), layer["weight"], layer["bias"]).to(dtype).numpy()
+    with torch.inference_mode():
+        numbers = loaded(feature[None]) if is_whole else loaded.generate(feature[None])
+    return numbers[0].to(dtype).numpy()
 
 
 @contextlib.contextmanager
@@ -215,7 +236,7 @@ def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        expected = write_generator(folder, replies.rank)
+        expected = write_generator(folder, replies)
         for i in range(args.rounds):
             first = i % len(names)
             for name in names[first:] + names[:first]:

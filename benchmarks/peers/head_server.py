@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import layer_norm
+from torch.nn.functional import gelu, layer_norm, linear
 
 from hyperfleet.cloud.emitter import Emitter
 
@@ -30,6 +30,7 @@ class HeadBatch:
         torch.set_num_threads(1)
         layer = torch.load(os.environ["PEER_LAYER"], weights_only=True)
         self._dtype = layer["dtype"]
+        self._hidden = (layer["hidden_weight"], layer["hidden_bias"]) if "hidden_weight" in layer else None
         self._emit = Emitter(layer["weight"], layer["bias"], packed=True)
 
     def generate(self, features: np.ndarray) -> np.ndarray:
@@ -39,7 +40,11 @@ class HeadBatch:
             anchors = torch.from_numpy(features)
             if not anchors.isfinite().all():
                 raise ValueError("a feature is not finite")
-            numbers: np.ndarray = self._emit(layer_norm(anchors, (FEATURE_DIM,))).to(self._dtype).numpy()
+            embedded = layer_norm(anchors, (FEATURE_DIM,))
+            if self._hidden is not None:
+                embedded = gelu(linear(embedded, *self._hidden))
+                embedded = layer_norm(embedded, embedded.shape[1:])
+            numbers: np.ndarray = self._emit(embedded).to(self._dtype).numpy()
             return numbers
 
     def __call__(self, bodies: Sequence[bytes]) -> list[bytes]:
