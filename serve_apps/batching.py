@@ -18,6 +18,9 @@ _LOOKS_A_PAUSE = 4
 # batch. Over gRPC, of 32 whole heads in flight a batch got 14 after a millisecond and 24 after three; each
 # batch reads all weights.
 _PAUSE_OF_BATCH = 0.1
+# From the end of a connection to the request that is given up it takes some turns of the event loop: those of
+# the transport, of the protocol, of `receive`, and of the tasks that wait for each other.
+_TURNS_BETWEEN = 8
 # One batch that something held up does not hold up the next one.
 _LONGEST_PAUSE_S = 0.01
 
@@ -76,7 +79,8 @@ class Batcher:
             # Their heads are not kept until the next batch is there.
             batch, made = [], ()
             # Between full batches as well, those that are done are sent and those that left are noticed.
-            await asyncio.sleep(0)
+            for _ in range(_TURNS_BETWEEN):
+                await asyncio.sleep(0)
 
     async def _until_none_comes(self) -> None:
         # Timed by the clock and not by the loop: uvloop, which Serve runs on, counts from when the loop last

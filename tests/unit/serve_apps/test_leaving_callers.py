@@ -1,10 +1,13 @@
 """Callers over HTTP who leave before they are answered."""
 
 import asyncio
+import socket
 from collections import deque
 
 import numpy as np
 import pytest
+import uvicorn
+import uvloop
 
 from serve_apps.batching import Batcher
 from serve_apps.head_service import HeadService, generate_batch
@@ -101,3 +104,40 @@ def test_one_whose_request_is_given_up_by_the_server_gets_nothing_generated(tabl
         assert [each.status for each in callers] == [200, 200, None]
 
     assert after_a_crowd(table, last_one_is_given_up) == [2]
+
+
+def test_connections_that_end_during_a_batch_are_noticed_before_the_next_one(table):
+    """Also when the next one is full and nothing is waited for; with Serve's HTTP server and event loop."""
+    request = (
+        f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\n"
+        f"content-length: {len(BODY)}\r\n\r\n"
+    ).encode() + BODY
+    listener = socket.create_server(("127.0.0.1", 0))
+    callers = [socket.create_connection(listener.getsockname()) for _ in range(12)]
+    for caller in callers:
+        caller.sendall(request)
+    num_waiting = []
+
+    def generate(chunks):
+        num_waiting.append(service.num_waiting)
+        if max(num_waiting) >= 4:
+            for caller in callers:
+                caller.close()
+        return generate_batch(chunks)
+
+    batcher = Batcher(generate, max_heads=1, pause_s=0.0)
+    service = HeadService(table, batcher, max_features=1, max_waiting_heads=64, batch_heads=1)
+    api = build_api(service, body_timeout_s=5.0)
+    server = uvicorn.Server(uvicorn.Config(api, http="httptools", lifespan="off", log_level="critical"))
+
+    async def run():
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not num_waiting or service.num_waiting:
+            await asyncio.sleep(0)
+        server.should_exit = True
+        await serving
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(run(), 30))
+    # One request may be on its way from the connection to its batch when that ends.
+    assert len(num_waiting) - num_waiting.index(max(num_waiting)) <= 2, num_waiting

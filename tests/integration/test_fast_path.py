@@ -1,0 +1,109 @@
+"""Callers who leave, seen through all that Serve's fast path puts before the generator: HAProxy and uvicorn.
+
+The service runs in processes of its own: Ray reads the flags of serve_apps/tuned.env when it is imported.
+"""
+
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hyperfleet import bundle
+from hyperfleet.messages import FEATURE_BYTES
+from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+from hyperfleet.tasks import OPEN_ENDED_QA
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+PATH = f"/v1/generate/{OPEN_ENDED_QA}"
+ACCEPT = "application/x-safetensors; codec=fp32"
+# Heads of 1,501 answers, so that those of a crowd, a batch each, take some tenths of a second.
+NUM_CLASSES = 1501
+HEADS_EACH, CROWD = 32, 7
+REPEATS = 3
+
+
+@pytest.fixture(scope="module")
+def folder():
+    # A socket of HAProxy's lies in it, and the path of a socket may not be as long as that of tmp_path.
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    torch.manual_seed(0)
+    config = bundle.BundleConfig(
+        task=OPEN_ENDED_QA,
+        method="cdc_mmpg",
+        seed=0,
+        num_classes=NUM_CLASSES,
+        encoder=ENCODERS["tiny"](vocab_size=40),
+        generator=HeadGeneratorConfig(),
+    )
+    empty = folder / "empty.json"
+    empty.write_text("{}")
+    model = bundle.build_model(config).requires_grad_(False)
+    bundle.save_bundle(folder / "bundle", config, model, tokenizer_file=empty, answers_file=empty)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks" / "peers"))
+        from running_server import RunningServer, fast_path, free_port, own_environment
+
+        told = {
+            **fast_path(folder),
+            "PEER_BUNDLE": str(folder / "bundle"),
+            "PEER_MAX_BATCH": str(HEADS_EACH),
+            "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
+        }
+        command = [sys.executable, str(ROOT / "benchmarks" / "peers" / "hyperfleet_app.py")]
+        running = RunningServer(command, own_environment(told), free_port(), folder / "log")
+    try:
+        running.ask(PATH, bytes(FEATURE_BYTES), ACCEPT)
+        running.wait_until_idle()
+        yield running
+    finally:
+        running.stop()
+
+
+def crowd(port: int) -> list[socket.socket]:
+    """Ask for many heads over many connections and read nothing."""
+    body = np.random.default_rng(0).standard_normal((HEADS_EACH, 192), dtype=np.float32).tobytes()
+    request = (
+        f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\n"
+        f"accept: {ACCEPT}\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    sockets = []
+    for _ in range(CROWD):
+        sockets.append(socket.create_connection(("127.0.0.1", port)))
+        sockets[-1].sendall(request)
+    return sockets
+
+
+def time_behind(server, *, crowd_leaves: bool) -> float:
+    """Seconds that a caller waits who comes behind the crowd."""
+    before = crowd(server.port)
+    if crowd_leaves:
+        for each in before:
+            each.close()
+    started = time.perf_counter()
+    server.ask(PATH, bytes(FEATURE_BYTES), ACCEPT)
+    taken_s = time.perf_counter() - started
+    for each in before:
+        each.close()
+    server.wait_until_idle()
+    return taken_s
+
+
+def test_no_heads_are_made_for_a_crowd_that_left(server) -> None:
+    stayed, left = [], []
+    for _ in range(REPEATS):
+        stayed.append(time_behind(server, crowd_leaves=False))
+        left.append(time_behind(server, crowd_leaves=True))
+    assert statistics.median(left) < 0.6 * statistics.median(stayed), (stayed, left)
