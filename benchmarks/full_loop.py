@@ -1,9 +1,10 @@
 """How many devices a second the whole loop serves: timeline, link, generation, head, answer, log.
 
 A fleet of 1,501 answers with untrained weights; every sample of every device is another row of the feature
-table, so that no head and no answer is computed twice. Each row runs in turn, round after round; the ratio is
-to plain PyTorch making whole heads at batch 64 in the same round. CPU is that of all processes. Encoding
-is not in it: features are computed once a clip and kept.
+table, so that no answer is computed twice. A head that a device keeps is made again for every job of a host
+that it is used in; the table tells how many samples a head answered. Each row runs in turn, round after
+round; the ratio is to plain PyTorch making whole heads at batch 64 in the same round. CPU is that of all
+processes. Encoding is not in it: features are computed once a clip and kept.
 
     python benchmarks/full_loop.py [--rounds 3] [--samples 4096] [--hosts 2]
 """
@@ -14,7 +15,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import numpy as np
 import psutil
 import ray
 import torch
+from generator_service import keep_memory
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -50,8 +52,9 @@ BASELINE = "plain PyTorch makes whole heads, batch 64"
 SAMPLES_PER_DEVICE = 64
 # Rows that answer faster answer more samples, so that what a run costs but once does not show.
 MORE_SAMPLES = 8
-# Arrivals are drawn; with so many rows hardly a device films more than it has, so that nothing comes twice.
-ROWS_PER_DEVICE = 4 * SAMPLES_PER_DEVICE
+# Arrivals are drawn; with so many rows no device films more than it has, so that nothing comes twice.
+ROWS_PER_DEVICE = 2 * SAMPLES_PER_DEVICE
+PLAIN_HEADS = 2048
 WORK = Work(encode_gmacs=0.02, apply_gmacs=1.5e-4, uplink_bytes=768, downlink_bytes=582_700)
 FORMS = {
     "whole": HeadGeneratorConfig(),
@@ -61,10 +64,14 @@ FORMS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One row of one round; `cpu_ms` is of all processes, for each sample that was answered."""
+    """One row of one round; `cpu_ms` is of all processes, for each sample that was answered.
+
+    `samples_per_head` are answered with one head, as it was made.
+    """
 
     answers_per_s: float
     cpu_ms: float
+    samples_per_head: float
 
 
 def generator_of(form: str) -> HeadGenerator:
@@ -116,12 +123,16 @@ def cpu_s() -> float:
     return total
 
 
-def timed(work: Callable[[], int]) -> Sample:
-    """Run `work`, which returns how many samples it answered."""
+def timed(work: Callable[[], tuple[int, int]]) -> Sample:
+    """Run `work`, which returns how many samples it answered and how many heads it made."""
     before, start = cpu_s(), time.perf_counter()
-    answered = work()
+    answered, made = work()
     wall_s = time.perf_counter() - start
-    return Sample(answers_per_s=answered / wall_s, cpu_ms=1000 * (cpu_s() - before) / answered)
+    return Sample(
+        answers_per_s=answered / wall_s,
+        cpu_ms=1000 * (cpu_s() - before) / answered,
+        samples_per_head=answered / made,
+    )
 
 
 class Loop:
@@ -135,17 +146,24 @@ class Loop:
             lambda: RemoteAnswerHost.remote(spec, generator=shared, table=features), num_hosts
         )
 
-    def run(self, scenario: Scenario) -> int:
-        """Run a scenario on the pool and return how many samples were answered."""
+    def run(self, scenario: Scenario) -> tuple[int, int]:
+        """Run a scenario on the pool; return how many samples were answered, and with how many heads."""
         material = Material.of(self._table.device_id, dict.fromkeys(range(len(self._table)), True))
         plan = draw_plan(scenario, material)
         windows = virtual_windows(scenario, plan, WORK, self._table)
         with tempfile.TemporaryDirectory() as folder:
             log = RunLog.begin(Path(folder) / "log", scenario, {})
             run = ScenarioRun(scenario, plan, windows, self._table, log)
-            jobs = (Job(key=each, method="answer", args=(each.row, each.head_row)) for each in run.pairs())
-            self.pool.run(jobs, lambda job, result: run.answered(job.key, *result))  # type: ignore[arg-type]  # keys are Pairs
-        return len(plan.time_s)
+            num_made = 0
+
+            def jobs() -> Iterator[Job]:
+                nonlocal num_made
+                for each in run.pairs():
+                    num_made += len(np.unique(each.head_row))
+                    yield Job(key=each, method="answer", args=(each.row, each.head_row))
+
+            self.pool.run(jobs(), lambda job, result: run.answered(job.key, *result))  # type: ignore[arg-type]  # keys are Pairs
+        return len(plan.time_s), num_made
 
 
 def make_heads(generator: ParameterGenerator, features: np.ndarray) -> None:
@@ -195,14 +213,18 @@ def stages(form: str, table: FeatureTable, num_samples: int) -> dict[str, float]
     return {name: 1000 * seconds / len(plan.time_s) for name, seconds in spent.items()}
 
 
-def plain_pytorch(num_heads: int) -> int:
-    """Make whole heads with one linear layer."""
+def plain_pytorch() -> Callable[[], tuple[int, int]]:
+    """Return what makes whole heads with one linear layer."""
     layer = torch.nn.Linear(192, LAYOUT.num_params)
     features = torch.randn(64, 192)
-    with torch.inference_mode():
-        for _ in range(num_heads // 64):
-            layer(features)
-    return num_heads // 64 * 64
+
+    def make() -> tuple[int, int]:
+        with torch.inference_mode():
+            for _ in range(PLAIN_HEADS // 64):
+                layer(features)
+        return PLAIN_HEADS, PLAIN_HEADS
+
+    return make
 
 
 def main() -> None:
@@ -212,6 +234,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4096, help="with a fresh whole head each")
     parser.add_argument("--hosts", type=int, default=2)
     args = parser.parse_args()
+    # Hosts keep their memory too.
+    keep_memory()
     torch.set_num_threads(1)
     table = table_of(MORE_SAMPLES * args.samples)
     fresh = scenario_of(args.samples, 1)
@@ -221,13 +245,13 @@ def main() -> None:
     try:
         whole, low = Loop("whole", table, args.hosts), Loop("rank4", table, args.hosts)
         with whole.pool, low.pool:
-            rows: dict[str, Callable[[], int]] = {
-                BASELINE: lambda: plain_pytorch(1024),
+            rows: dict[str, Callable[[], tuple[int, int]]] = {
+                BASELINE: plain_pytorch(),
                 "whole heads, a fresh one a sample": lambda: whole.run(fresh),
-                "whole heads, one for 8 samples": lambda: whole.run(one_for_8),
-                "whole heads, one for 64 samples": lambda: whole.run(one_for_64),
+                "whole heads, kept for 8 samples": lambda: whole.run(one_for_8),
+                "whole heads, kept for 64 samples": lambda: whole.run(one_for_64),
                 "rank 4, a fresh one a sample": lambda: low.run(more_fresh),
-                "rank 4, one for 8 samples": lambda: low.run(one_for_8),
+                "rank 4, kept for 8 samples": lambda: low.run(one_for_8),
             }
             for _ in range(args.rounds + 1):
                 for name, work in rows.items():
@@ -244,7 +268,7 @@ def show(rounds: dict[str, list[Sample]], split: dict[str, dict[str, float]], nu
     """Print medians over rounds, the first one left out, and keep all in JSON."""
     console = Console(width=120)
     table = Table(title=f"Whole loop on {num_hosts} hosts")
-    for column in ("", "answers/s", "of plain PyTorch", "CPU-ms a sample"):
+    for column in ("", "answers/s", "of plain PyTorch", "CPU-ms a sample", "samples a head"):
         table.add_column(column, justify="left" if not column else "right")
     for name, samples in rounds.items():
         ratio = statistics.median(
@@ -256,6 +280,7 @@ def show(rounds: dict[str, list[Sample]], split: dict[str, dict[str, float]], nu
             f"{statistics.median(each.answers_per_s for each in samples[1:]):,.0f}",
             f"{ratio:.2f}",
             f"{statistics.median(each.cpu_ms for each in samples[1:]):.3f}",
+            f"{statistics.median(each.samples_per_head for each in samples[1:]):.1f}",
         )
     console.print(table)
     parts = Table(title="CPU-ms a sample by stage, a fresh head each")

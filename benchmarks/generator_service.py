@@ -150,14 +150,13 @@ def rate_of(work: Callable[[], int], seconds: float) -> Sample:
 def over_http(port: int, codec: str, model: str, seconds: float) -> Sample:
     """Load the service over HTTP; what it learns from its first requests, it has learnt before it counts."""
     url = f"http://127.0.0.1:{port}/v1/generate/{TASK}?model={model}"
-    accept, body, whole_s = (
-        f"application/x-safetensors; codec={codec}",
-        features(1).tobytes(),
-        math.ceil(seconds),
-    )
+    accept = f"application/x-safetensors; codec={codec}"
+    body = features(1).tobytes()
     closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=1)
     service_s = service_cpu_s()
-    load = closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=whole_s)
+    load = closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=math.ceil(seconds))
+    if load.refused or load.lost:
+        raise RuntimeError(f"{load.refused} requests of {codec} heads were refused and {load.lost} lost")
     return Sample(
         heads_per_s=load.replies_per_s,
         cpu_ms_per_head=1e3 * (service_cpu_s() - service_s) / load.replies,

@@ -1,9 +1,8 @@
 """The same generator behind our service, LitServe, BentoML, Mosec and bare FastAPI, in the same run.
 
-Three generators: one layer 192 -> 145,597 (569 KiB a reply); one that emits factors of rank 8 (28 KiB as
-float16); and 569-KiB-narrow, 48 -> 145,597 behind a hidden layer, the same bytes for a quarter of the
-arithmetic, about what a processor with instructions for bf16 takes. Each runs in one worker process with one
-thread.
+Generators: one layer 192 -> 145,597 (569 KiB a reply); one that emits factors of rank 8 or 4 (28 and 15 KiB
+as float16); and 569-KiB-narrow, 48 -> 145,597 behind a hidden layer, which tells what is left where the
+arithmetic of the same bytes is a quarter. Each runs in one worker process with one thread.
 
 Each server is started and loaded alone, since some take a tenth of a core without a request; all of a size
 have their turn round after round with the same client, wrk, and a ratio is taken within its round. CPU is
@@ -27,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from clients.closed_loop import closed_loop, require_wrk
+from clients.closed_loop import closed_loop, wrk_version
 from peers.running_server import (
     HOST,
     PYTHON,
@@ -244,6 +243,8 @@ def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample
                     check_reply(name, server, replies, expected)
                     server.wait_until_idle()
                     load(server, replies, WARM_UP_S)
+                    # What the warm-up left open is done then, and not in what is counted.
+                    server.wait_until_idle()
                     samples[name].append(load(server, replies, args.seconds))
     return samples
 
@@ -308,8 +309,7 @@ def main() -> None:
     args = parser.parse_args()
     # Told to end, it still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    require_wrk()
-    versions = prepare_environment()
+    versions = {"wrk": wrk_version(), **prepare_environment()}
     console = Console(width=120)
     sizes = {}
     for size in args.replies:

@@ -19,7 +19,8 @@ _LOOKS_A_PAUSE = 4
 # batch reads all weights.
 _PAUSE_OF_BATCH = 0.1
 # From the end of a connection to the request that is given up it takes some turns of the event loop: those of
-# the transport, of the protocol, of `receive`, and of the tasks that wait for each other.
+# the transport, of the protocol, of `receive`, and of the tasks that wait for each other. Four were enough
+# for uvicorn here.
 _TURNS_BETWEEN = 8
 # One batch that something held up does not hold up the next one.
 _LONGEST_PAUSE_S = 0.01
@@ -74,13 +75,13 @@ class Batcher:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
-            self._last_end_s = time.perf_counter()
-            self._last_batch_s = self._last_end_s - began_s
+            self._last_batch_s = time.perf_counter() - began_s
             # Their heads are not kept until the next batch is there.
             batch, made = [], ()
             # Between full batches as well, those that are done are sent and those that left are noticed.
             for _ in range(_TURNS_BETWEEN):
                 await asyncio.sleep(0)
+            self._last_end_s = time.perf_counter()
 
     async def _until_none_comes(self) -> None:
         # Timed by the clock and not by the loop: uvloop, which Serve runs on, counts from when the loop last

@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("post.lua")
-# A reply that takes longer counts as lost; none is cut off by it within a load.
+# Later replies count as lost too.
 REPLY_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClosedLoad:
-    """What a load brought: replies with a status below 400, in all and a second, and everything else."""
+    """What a load brought: replies with a status below 400, in all and a second, and everything else.
+
+    Quantiles are wrk's: of all replies, with those added that a late one kept from being asked for. `lost`
+    are connections that broke; wrk does not tell of a request that is never answered, which then takes its
+    connection out of the load.
+    """
 
     replies: int
     replies_per_s: float
@@ -37,6 +42,12 @@ def require_wrk() -> str:
     if found := shutil.which("wrk"):
         return found
     raise RuntimeError("wrk, the load generator, is not on the PATH: install it, `apt-get install wrk`")
+
+
+def wrk_version() -> str:
+    """Return the first line of what wrk says of itself."""
+    # It ends with status 1 after that.
+    return subprocess.run([require_wrk(), "--version"], capture_output=True, text=True).stdout.splitlines()[0]
 
 
 def closed_loop(url: str, body: bytes, accept: str, *, in_flight: int, seconds: int) -> ClosedLoad:

@@ -24,11 +24,8 @@ HEAD_END = b"\r\n\r\n"
 class Load:
     """What a load brought: replies with status 200 a second, their latency, and everything else.
 
-    `replies` are all of them, those of the warm-up and those that came after the end included; requests
-    that had none a while after the end count as late as they were then.
+    Requests that had no reply a while after the end count as late as they were then.
     """
-
-    replies: int
 
     replies_per_s: float
     p50_ms: float
@@ -116,7 +113,7 @@ class _Loading:
         self._start, self._end, self.due = start, end, due
         self.latencies: list[float] = []
         self.refused = collections.Counter[int]()
-        self.num_replies = self.num_in_time = 0
+        self.num_in_time = 0
         self.under_way: dict[Connection, float] = {}
 
     async def drive(self, connection: Connection) -> None:
@@ -132,7 +129,6 @@ class _Loading:
             await connection.ask()
             del self.under_way[connection]
             now = time.perf_counter()
-            self.num_replies += connection.status == 200
             if now < self._start:
                 continue
             if connection.status != 200:
@@ -183,7 +179,6 @@ async def run(host: str, port: int, request: bytes, *, connections: int, seconds
     latencies = loading.latencies + [time.perf_counter() - due_s for due_s in unanswered]
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (np.nan, np.nan)
     return Load(
-        replies=loading.num_replies,
         replies_per_s=loading.num_in_time / seconds,
         p50_ms=1e3 * float(p50),
         p99_ms=1e3 * float(p99),

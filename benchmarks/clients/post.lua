@@ -1,7 +1,5 @@
 -- What benchmarks/clients/closed_loop.py tells wrk: the one request that it sends again and again, and what
 -- it says at the end. Arguments: the file of the body, and what is accepted.
-local request_bytes
-
 function init(arguments)
    local file = assert(io.open(arguments[1], "rb"))
    wrk.method = "POST"
@@ -9,11 +7,6 @@ function init(arguments)
    file:close()
    wrk.headers["Content-Type"] = "application/octet-stream"
    wrk.headers["Accept"] = arguments[2]
-   request_bytes = wrk.format()
-end
-
-function request()
-   return request_bytes
 end
 
 function done(summary, latency)

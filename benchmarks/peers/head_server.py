@@ -1,4 +1,4 @@
-"""What every server of benchmarks/service_peers.py answers with: heads of one layer, a batch at a time.
+"""What every server of benchmarks/service_peers.py answers with: heads, a batch at a time.
 
 The settings come through the environment, since some of these servers parse the command line themselves and
 some start their workers from scratch.
