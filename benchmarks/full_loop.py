@@ -54,6 +54,8 @@ SAMPLES_PER_DEVICE = 64
 MORE_SAMPLES = 8
 # Arrivals are drawn; with so many rows no device films more than it has, so that nothing comes twice.
 ROWS_PER_DEVICE = 2 * SAMPLES_PER_DEVICE
+# Long enough that a device seldom films again before it has its head, which then serves both samples.
+DURATION_S = 800.0
 PLAIN_HEADS = 2048
 WORK = Work(encode_gmacs=0.02, apply_gmacs=1.5e-4, uplink_bytes=768, downlink_bytes=582_700)
 FORMS = {
@@ -102,8 +104,8 @@ def scenario_of(num_samples: int, policy_n: int) -> Scenario:
         name="full loop",
         registered_devices=devices,
         active_devices=devices,
-        duration_s=100.0,
-        arrivals=Poisson(per_device_per_s=SAMPLES_PER_DEVICE / 100.0),
+        duration_s=DURATION_S,
+        arrivals=Poisson(per_device_per_s=SAMPLES_PER_DEVICE / DURATION_S),
         networks=("lte_walk", "nr_urban", "4g-15", "5g-50"),
         policy=EveryN(n=policy_n),
         cloud=CloudModel(replicas=1000, batch_s=0.01, head_s=0.0),
@@ -280,7 +282,7 @@ def show(rounds: dict[str, list[Sample]], split: dict[str, dict[str, float]], nu
             f"{statistics.median(each.answers_per_s for each in samples[1:]):,.0f}",
             f"{ratio:.2f}",
             f"{statistics.median(each.cpu_ms for each in samples[1:]):.3f}",
-            f"{statistics.median(each.samples_per_head for each in samples[1:]):.1f}",
+            f"{statistics.median(each.samples_per_head for each in samples[1:]):.2f}",
         )
     console.print(table)
     parts = Table(title="CPU-ms a sample by stage, a fresh head each")
