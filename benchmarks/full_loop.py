@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import ray
 import torch
-from generator_service import keep_memory
+from clients.untrained_service import keep_memory
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits

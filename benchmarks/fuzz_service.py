@@ -28,8 +28,8 @@ from clients.grpc_attack import Caller, call_all
 from clients.hostile_http import Maker
 from clients.http_attack import attack
 from clients.tally import Tally
+from clients.untrained_service import ROOT, read_flags, share_the_machine
 from clients.watched_service import TOKEN, Watched, running
-from generator_service import ROOT, read_flags, share_the_machine
 from rich.console import Console
 from rich.table import Table
 

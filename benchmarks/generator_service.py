@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -23,19 +22,22 @@ import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clients.closed_loop import closed_loop, require_wrk
+from clients.untrained_service import (
+    IN_FLIGHT,
+    NUM_CLASSES,
+    ROOT,
+    TASK,
+    features,
+    keep_memory,
+    read_flags,
+    share_the_machine,
+    write_bundles,
+)
 
-if TYPE_CHECKING:
-    import numpy as np
-
-ROOT = Path(__file__).parents[1]
 OUTPUT = Path("outputs/benchmarks/generator_service.json")
-NUM_CLASSES = 1501
-IN_FLIGHT = 32
 NUM_HOSTS = 2
-TASK = "open-ended-qa"
 BASELINE = "plain PyTorch, batch 64"
 # Of one core; a cluster at rest uses a fifth.
 IDLE_SHARE, SETTLE_LIMIT_S = 0.35, 90.0
@@ -49,55 +51,6 @@ class Sample:
     cpu_ms_per_head: float
     p50_ms: float = 0.0
     p99_ms: float = 0.0
-
-
-def read_flags() -> None:
-    """Set Serve's fast path, which Ray reads when it is imported."""
-    for line in (ROOT / "serve_apps" / "tuned.env").read_text().splitlines():
-        if line and not line.startswith("#"):
-            name, value = line.split("=")
-            os.environ.setdefault(name, value)
-
-
-def share_the_machine() -> None:
-    """Run Ray's workers at the load generator's priority; by default they stand behind it."""
-    os.environ.setdefault("RAY_worker_niceness", "0")
-
-
-def keep_memory() -> None:
-    """Start again with the settings of glibc that the replicas have; they are read at the start."""
-    from hyperfleet.head_codecs.memory import KEEP_MEMORY
-
-    if any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
-
-
-def write_bundles(folder: Path) -> dict[str, Path]:
-    """Write an untrained model whose heads are whole and one whose heads have rank 4."""
-    import torch
-
-    from hyperfleet import bundle
-    from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
-
-    empty = folder / "empty.json"
-    empty.write_text("{}")
-    forms = {"whole": HeadGeneratorConfig(), "rank4": HeadGeneratorConfig(form="low_rank", rank=4)}
-    folders = {}
-    for name, generator in forms.items():
-        torch.manual_seed(0)
-        config = bundle.BundleConfig(
-            task=TASK,
-            method="cdc_mmpg",
-            seed=0,
-            num_classes=NUM_CLASSES,
-            encoder=ENCODERS["tiny"](vocab_size=40),
-            generator=generator,
-        )
-        model = bundle.build_model(config).requires_grad_(False)
-        folders[name] = bundle.save_bundle(
-            folder / name, config, model, tokenizer_file=empty, answers_file=empty
-        )
-    return folders
 
 
 def service_cpu_s() -> float:
@@ -180,13 +133,6 @@ def over_grpc(port: int, codec: str, model: str, seconds: float) -> Sample:
         p50_ms=load["p50_ms"],
         p99_ms=load["p99_ms"],
     )
-
-
-def features(num: int) -> "np.ndarray":
-    """Return what devices would upload."""
-    import numpy as np
-
-    return np.random.default_rng(0).standard_normal((num, 192), dtype=np.float32)
 
 
 def rows(folder: Path, seconds: float) -> dict[str, Callable[[], Sample]]:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from generator_service import keep_memory, read_flags, share_the_machine
+from clients.untrained_service import keep_memory, read_flags, share_the_machine
 from rich.console import Console
 from rich.table import Table
 

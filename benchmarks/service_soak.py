@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from clients.closed_loop import closed_loop, require_wrk
+from clients.untrained_service import IN_FLIGHT, ROOT, TASK, features, read_flags, share_the_machine
 from clients.watched_service import MIB, MODEL, Watched, running
-from generator_service import IN_FLIGHT, ROOT, TASK, features, read_flags, share_the_machine
 from rich.console import Console
 from rich.table import Table
 

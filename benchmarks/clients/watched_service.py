@@ -1,6 +1,6 @@
 """The generator with an untrained model on Serve's fast path, its replica watched from outside.
 
-Set the flags (`generator_service.read_flags`) before anything here is used.
+Set the flags (`untrained_service.read_flags`) before anything here is used.
 """
 
 import os
@@ -120,7 +120,7 @@ def _replicas() -> list[psutil.Process]:
 @contextmanager
 def running(*, with_grpc: bool = True, with_token: bool = False, **limits: Any) -> Iterator[Watched]:
     """Start the service with `limits`, watch it, and stop it at the end."""
-    from generator_service import features, write_bundles
+    from clients.untrained_service import features, write_bundles
 
     import serve_apps
     from hyperfleet.cloud.generator import ParameterGenerator

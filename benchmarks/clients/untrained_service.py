@@ -1,0 +1,74 @@
+"""What the benchmarks of the service share: untrained models, what devices upload, and settings of a start.
+
+The settings are read by Ray, Serve and glibc when a process starts, so make them before anything of these is
+imported.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ROOT = Path(__file__).parents[2]
+NUM_CLASSES = 1501
+IN_FLIGHT = 32
+TASK = "open-ended-qa"
+
+
+def read_flags() -> None:
+    """Set Serve's fast path, which Ray reads when it is imported."""
+    for line in (ROOT / "serve_apps" / "tuned.env").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.split("=")
+            os.environ.setdefault(name, value)
+
+
+def share_the_machine() -> None:
+    """Run Ray's workers at the load generator's priority; by default they stand behind it."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+def keep_memory() -> None:
+    """Start again with the settings of glibc that the replicas have; they are read at the start."""
+    from hyperfleet.head_codecs.memory import KEEP_MEMORY
+
+    if any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+
+
+def write_bundles(folder: Path) -> dict[str, Path]:
+    """Write an untrained model whose heads are whole and one whose heads have rank 4."""
+    import torch
+
+    from hyperfleet import bundle
+    from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+
+    empty = folder / "empty.json"
+    empty.write_text("{}")
+    forms = {"whole": HeadGeneratorConfig(), "rank4": HeadGeneratorConfig(form="low_rank", rank=4)}
+    folders = {}
+    for name, generator in forms.items():
+        torch.manual_seed(0)
+        config = bundle.BundleConfig(
+            task=TASK,
+            method="cdc_mmpg",
+            seed=0,
+            num_classes=NUM_CLASSES,
+            encoder=ENCODERS["tiny"](vocab_size=40),
+            generator=generator,
+        )
+        model = bundle.build_model(config).requires_grad_(False)
+        folders[name] = bundle.save_bundle(
+            folder / name, config, model, tokenizer_file=empty, answers_file=empty
+        )
+    return folders
+
+
+def features(num: int) -> "np.ndarray":
+    """Return what devices would upload."""
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal((num, 192), dtype=np.float32)
