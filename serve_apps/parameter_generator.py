@@ -7,7 +7,7 @@ fields of `GeneratorArgs`, e.g. `serve run serve_apps:generator model=models:/hy
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +224,10 @@ def _refuse_strangers(args: GeneratorArgs) -> None:
     hosts = {"HTTP": str(serving.http_config.host)} if serving is not None else {}
     if args.grpc_port is not None:
         hosts["gRPC"] = args.grpc_host
+    _refuse_open(hosts)
+
+
+def _refuse_open(hosts: Mapping[str, str]) -> None:
     for transport, host in hosts.items():
         if host not in LOOPBACK:
             raise ServiceError(
@@ -252,13 +256,15 @@ def generator(args: GeneratorArgs) -> Application:
         ModelNotRegisteredError: there is no such model.
         CheckpointError: its files are damaged or of another version.
         ConfigError: a token file or a certificate that cannot be used.
-        ServiceError: the tracking store cannot be reached, the model makes unusable heads, or the port
-            of `serve run` is in use.
+        ServiceError: the tracking store cannot be reached, the model makes unusable heads, or `serve run`
+            would take a port in use or let strangers ask.
     """
     try:
-        if _in_serve_run():
-            _check_serve_run_ports(args)
+        starts_serve = _in_serve_run() and _will_start_serve(args)
         prepared = prepare(args)
+        if starts_serve and not prepared.tokens_required:
+            # A replica would refuse as well; Serve shows nothing of that where its logs do not go to stderr.
+            _refuse_open({"HTTP": str(HTTPOptions().host)})
     except HyperFleetError as error:
         if _in_serve_run():
             raise click.ClickException(f"{type(error).__name__}: {error}") from None
@@ -315,11 +321,14 @@ def prepare(args: GeneratorArgs) -> GeneratorArgs:
     return args.model_copy(update={"model": wanted, "proven": proven, "tokens_required": required})
 
 
-def _check_serve_run_ports(args: GeneratorArgs) -> None:
+def _will_start_serve(args: GeneratorArgs) -> bool:
+    """Tell whether `serve run` starts Serve itself, and make sure that the ports are free then."""
     options = HTTPOptions()
     host, port = str(options.host), int(options.port)
     # Where Serve runs already, an older version of this application may hold its ports.
-    if not is_serve_proxy(host, port):
-        free_port(host, port)
-        if args.grpc_port is not None:
-            free_port(args.grpc_host, args.grpc_port)
+    if is_serve_proxy(host, port):
+        return False
+    free_port(host, port)
+    if args.grpc_port is not None:
+        free_port(args.grpc_host, args.grpc_port)
+    return True

@@ -6,11 +6,14 @@ one and answer each other's requests, or it retries for ever.
 
 import http.client
 import socket
+import urllib.error
 import urllib.request
 
 from hyperfleet.errors import ServiceError
 
 PROBE_TIMEOUT_S = 2.0
+# What Serve's proxies answer to a look at their health, with an application and without one.
+_OF_SERVE = (b"success", b"Route table is not populated yet.", b"No replicas are available yet.")
 
 
 def free_port(host: str, port: int) -> int:
@@ -37,6 +40,10 @@ def is_serve_proxy(host: str, port: int) -> bool:
     """Tell whether a Serve proxy listens there, to which `serve run` may add an application."""
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/-/healthz", timeout=PROBE_TIMEOUT_S) as reply:
-            return bool(reply.read() == b"success")
+            said = reply.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            said = error.read()
     except (OSError, http.client.HTTPException):
         return False
+    return said in _OF_SERVE

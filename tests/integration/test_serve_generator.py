@@ -332,27 +332,31 @@ def test_a_second_service_and_a_port_in_use_are_refused(url, tmp_path):
         serve_apps.generator(serve_apps.GeneratorArgs(model=str(tmp_path / "none")))
 
 
-def test_serve_run_ends_with_one_clear_line(tmp_path):
+def test_serve_run_ends_with_one_clear_line(tmp_path, bundle_dir):
     environment = {
         **os.environ,
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
     }
+    # As serve_apps/tuned.env has it; Serve then listens on every interface.
+    fast_path = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 
-    def serve_run(*arguments):
-        command = [Path(sys.executable).with_name("serve"), "run", "serve_apps:generator", *arguments]
+    def serve_run(told, argument):
+        command = [Path(sys.executable).with_name("serve"), "run", "serve_apps:generator", *argument]
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+            command, cwd=tmp_path, env={**environment, **told}, capture_output=True, text=True, timeout=120
         )
         assert "Traceback" not in done.stderr + done.stdout
         return done.returncode, done.stderr + done.stdout
 
+    runs = [({}, ()), ({}, ("max_batchsize=3",)), (fast_path, (f"model={bundle_dir}",))]
     with ThreadPoolExecutor() as pool:
-        no_model, misspelt = pool.map(lambda each: serve_run(*each), [(), ("max_batchsize=3",)])
-    assert no_model[0] == misspelt[0] == 1
+        no_model, misspelt, no_tokens = pool.map(lambda each: serve_run(*each), runs)
+    assert no_model[0] == misspelt[0] == no_tokens[0] == 1
     assert "ModelNotRegisteredError: no generator models:/hyperfleet-generator@champion" in no_model[1]
     assert "train one with `hyperfleet train`" in no_model[1]
     assert (
         "max_batchsize: Extra inputs are not permitted; the arguments of this application are model"
         in misspelt[1]
     )
+    assert "ServiceError: HTTP listens on 0.0.0.0 where anyone can ask for heads" in no_tokens[1]
