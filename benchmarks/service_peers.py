@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from clients.closed_loop import closed_loop, wrk_version
+from clients.untrained_service import IN_FLIGHT, ROOT, TASK, features, write_bundle
 from peers.running_server import (
     HOST,
     PYTHON,
@@ -40,12 +41,8 @@ from peers.running_server import (
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
 OUTPUT = Path("outputs/benchmarks/service_peers.json")
-TASK = "open-ended-qa"
 PATH = f"/v1/generate/{TASK}"
-NUM_CLASSES = 1501
-IN_FLIGHT = 32
 # What a server learns from its first requests, such as how long a batch takes, it has learnt by then.
 WARM_UP_S = 3
 OURS, DEFAULT_FLAGS = "ours, fast path", "ours, default flags"
@@ -124,7 +121,7 @@ class Sample:
 
 def request_body() -> bytes:
     """Return the feature that every request carries."""
-    return np.random.default_rng(0).standard_normal(192, dtype=np.float32).tobytes()
+    return features(1).tobytes()
 
 
 def accepted(replies: Replies) -> str:
@@ -137,10 +134,8 @@ def write_generator(folder: Path, replies: Replies) -> np.ndarray:
     import torch
 
     from hyperfleet import bundle
-    from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+    from hyperfleet.nn import HeadGeneratorConfig
 
-    empty = folder / "empty.json"
-    empty.write_text("{}")
     is_whole = replies.rank is None
     generator = HeadGeneratorConfig(
         adr=None,
@@ -149,17 +144,7 @@ def write_generator(folder: Path, replies: Replies) -> np.ndarray:
         form="full" if is_whole else "low_rank",
         rank=replies.rank or 1,
     )
-    torch.manual_seed(0)
-    config = bundle.BundleConfig(
-        task=TASK,
-        method="cdc_mmpg",
-        seed=0,
-        num_classes=NUM_CLASSES,
-        encoder=ENCODERS["tiny"](vocab_size=40),
-        generator=generator,
-    )
-    model = bundle.build_model(config).requires_grad_(False)
-    bundle.save_bundle(folder / "bundle", config, model, tokenizer_file=empty, answers_file=empty)
+    write_bundle(folder / "bundle", generator)
     loaded = bundle.load_generator(folder / "bundle")
     weight, bias = loaded.emitter.weight.detach(), loaded.emitter.bias.detach()
     layers = {"weight": weight, "bias": bias + loaded.base if is_whole else bias}

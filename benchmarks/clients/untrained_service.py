@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from hyperfleet.nn import HeadGeneratorConfig
+
 ROOT = Path(__file__).parents[2]
 NUM_CLASSES = 1501
 IN_FLIGHT = 32
@@ -39,32 +41,34 @@ def keep_memory() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
 
 
-def write_bundles(folder: Path) -> dict[str, Path]:
-    """Write an untrained model whose heads are whole and one whose heads have rank 4."""
+def write_bundle(folder: Path, generator: "HeadGeneratorConfig") -> Path:
+    """Write an untrained model with this generator to a new folder and return it."""
     import torch
 
     from hyperfleet import bundle
-    from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+    from hyperfleet.nn import ENCODERS
 
-    empty = folder / "empty.json"
+    empty = folder.parent / "empty.json"
     empty.write_text("{}")
+    torch.manual_seed(0)
+    config = bundle.BundleConfig(
+        task=TASK,
+        method="cdc_mmpg",
+        seed=0,
+        num_classes=NUM_CLASSES,
+        encoder=ENCODERS["tiny"](vocab_size=40),
+        generator=generator,
+    )
+    model = bundle.build_model(config).requires_grad_(False)
+    return bundle.save_bundle(folder, config, model, tokenizer_file=empty, answers_file=empty)
+
+
+def write_bundles(folder: Path) -> dict[str, Path]:
+    """Write an untrained model whose heads are whole and one whose heads have rank 4."""
+    from hyperfleet.nn import HeadGeneratorConfig
+
     forms = {"whole": HeadGeneratorConfig(), "rank4": HeadGeneratorConfig(form="low_rank", rank=4)}
-    folders = {}
-    for name, generator in forms.items():
-        torch.manual_seed(0)
-        config = bundle.BundleConfig(
-            task=TASK,
-            method="cdc_mmpg",
-            seed=0,
-            num_classes=NUM_CLASSES,
-            encoder=ENCODERS["tiny"](vocab_size=40),
-            generator=generator,
-        )
-        model = bundle.build_model(config).requires_grad_(False)
-        folders[name] = bundle.save_bundle(
-            folder / name, config, model, tokenizer_file=empty, answers_file=empty
-        )
-    return folders
+    return {name: write_bundle(folder / name, generator) for name, generator in forms.items()}
 
 
 def features(num: int) -> "np.ndarray":

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from hyperfleet import bundle
 from hyperfleet.messages import FEATURE_BYTES
-from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+from hyperfleet.nn import HeadGeneratorConfig
 from hyperfleet.tasks import OPEN_ENDED_QA
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -24,8 +22,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 ROOT = Path(__file__).parents[2]
 PATH = f"/v1/generate/{OPEN_ENDED_QA}"
 ACCEPT = "application/x-safetensors; codec=fp32"
-# Heads of 1,501 answers, so that those of a crowd, a batch each, take some tenths of a second.
-NUM_CLASSES = 1501
+# Heads of 1,501 answers: those of a crowd, a batch each, take some tenths of a second.
 HEADS_EACH, CROWD = 32, 7
 REPEATS = 3
 
@@ -39,23 +36,12 @@ def folder():
 
 @pytest.fixture(scope="module")
 def server(folder):
-    torch.manual_seed(0)
-    config = bundle.BundleConfig(
-        task=OPEN_ENDED_QA,
-        method="cdc_mmpg",
-        seed=0,
-        num_classes=NUM_CLASSES,
-        encoder=ENCODERS["tiny"](vocab_size=40),
-        generator=HeadGeneratorConfig(),
-    )
-    empty = folder / "empty.json"
-    empty.write_text("{}")
-    model = bundle.build_model(config).requires_grad_(False)
-    bundle.save_bundle(folder / "bundle", config, model, tokenizer_file=empty, answers_file=empty)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks" / "peers"))
-        from running_server import RunningServer, fast_path, free_port, own_environment
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        from clients.untrained_service import write_bundle
+        from peers.running_server import RunningServer, fast_path, free_port, own_environment
 
+        write_bundle(folder / "bundle", HeadGeneratorConfig())
         told = {
             **fast_path(folder),
             "PEER_BUNDLE": str(folder / "bundle"),
