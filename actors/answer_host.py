@@ -14,7 +14,6 @@ import ray
 import torch
 from jaxtyping import Int64
 
-from actors.device_host import HostUsage
 from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.device import DeviceGroup
 from hyperfleet.emulation.answering import Answers, answer_pairs, wants_head_batches
@@ -55,6 +54,14 @@ class AnswerSpec:
         for name in ("heads_at_once", "torch_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"AnswerSpec.{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostUsage:
+    """CPU time and largest resident size of a host's process since it started."""
+
+    cpu_s: float
+    peak_rss_bytes: int
 
 
 class AnswerHost:

@@ -34,16 +34,16 @@ from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.emulation.answering import answer_pairs, wants_head_batches
 from hyperfleet.emulation.feature_table import FeatureTable
+from hyperfleet.emulation.fleet_run import PAIRS_PER_JOB, FleetRun, LogTables, virtual_windows
 from hyperfleet.emulation.run_log import RunLog
-from hyperfleet.emulation.scenario.arrivals import Poisson
-from hyperfleet.emulation.scenario.cloud_model import CloudModel
-from hyperfleet.emulation.scenario.policies import EveryN
-from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.scenario_run import PAIRS_PER_JOB, LogTables, ScenarioRun, virtual_windows
 from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, draw_plan
 from hyperfleet.head_codecs import DEFAULT_CODEC, HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
+from hyperfleet.scenario.arrivals import Poisson
+from hyperfleet.scenario.cloud_model import CloudModel
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.policies import EveryN
 from pipelines.runtime import connect, disconnect
 
 OUTPUT = Path("outputs/benchmarks/full_loop.json")
@@ -155,7 +155,7 @@ class Loop:
         windows = virtual_windows(scenario, plan, WORK, self._table)
         with tempfile.TemporaryDirectory() as folder:
             log = RunLog.begin(Path(folder) / "log", scenario, {})
-            run = ScenarioRun(scenario, plan, windows, self._table, log)
+            run = FleetRun(scenario, plan, windows, self._table, log)
             num_made = 0
 
             def jobs() -> Iterator[Job]:

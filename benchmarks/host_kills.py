@@ -43,22 +43,22 @@ from hyperfleet.emulation.feature_table import (
     kept_features,
     live_samples,
 )
+from hyperfleet.emulation.fleet_run import FleetRun, virtual_windows
 from hyperfleet.emulation.inputs import work_of
 from hyperfleet.emulation.live_data import open_live_data
 from hyperfleet.emulation.run_log import RunLog, differences
-from hyperfleet.emulation.scenario.arrivals import Poisson
-from hyperfleet.emulation.scenario.cloud_model import CloudModel
-from hyperfleet.emulation.scenario.drift import Drift
-from hyperfleet.emulation.scenario.faults import Blackout, CorruptReplies
-from hyperfleet.emulation.scenario.policies import EveryN
-from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.scenario_run import ScenarioRun, virtual_windows
 from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import HyperFleetError
 from hyperfleet.messages import ModelLabel
+from hyperfleet.scenario.arrivals import Poisson
+from hyperfleet.scenario.cloud_model import CloudModel
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.drift import Drift
+from hyperfleet.scenario.faults import Blackout, CorruptReplies
+from hyperfleet.scenario.policies import EveryN
 from hyperfleet.tracking.registry import NEWEST
-from pipelines.emulate_scenario import FEATURES_DIR
+from pipelines.emulate_fleet import FEATURES_DIR
 from pipelines.fleet_models import NEWEST_STATIC, open_models
 from pipelines.runtime import connect, disconnect
 
@@ -179,7 +179,7 @@ def run_once(setup: Setup, pool: SupervisedPool, folder: Path) -> tuple[RunLog, 
     """Run the scenario; return its log and how often the result of each job came."""
     log = RunLog.begin(folder, SCENARIO, {})
     windows = virtual_windows(SCENARIO, setup.plan, setup.work, setup.table)
-    run = ScenarioRun(SCENARIO, setup.plan, windows, setup.table, log)
+    run = FleetRun(SCENARIO, setup.plan, windows, setup.table, log)
     results: Counter[int] = Counter()
 
     def jobs() -> Any:

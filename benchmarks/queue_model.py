@@ -68,11 +68,11 @@ def write_slow_model(model: str, folder: Path) -> Path:
 
 def run(num_devices: int, duration_s: float, data: Path, model: Path, url: str, folder: Path) -> Row:
     """Run a fleet in real time and hold the queue model against it."""
-    from hyperfleet.emulation.bursts import Bursts
-    from hyperfleet.emulation.capacity import predict
-    from hyperfleet.emulation.cloud_fit import Latencies, check_prediction, fit_cloud
-    from hyperfleet.emulation.scenario.named import scenario
-    from pipelines.emulate_scenario import ScenarioRunConfig, run_scenario
+    from hyperfleet.planning.bursts import Bursts
+    from hyperfleet.planning.capacity import predict
+    from hyperfleet.planning.cloud_fit import Latencies, check_prediction, fit_cloud
+    from hyperfleet.scenario.named import scenario
+    from pipelines.emulate_fleet import FleetConfig, run_fleet
 
     chosen = replace(
         scenario("paper_networks"),
@@ -81,7 +81,7 @@ def run(num_devices: int, duration_s: float, data: Path, model: Path, url: str, 
         duration_s=duration_s,
         networks=NETWORKS,
     )
-    config = ScenarioRunConfig(
+    config = FleetConfig(
         scenario=chosen,
         clock="real",
         data=data,
@@ -89,7 +89,7 @@ def run(num_devices: int, duration_s: float, data: Path, model: Path, url: str, 
         generator_url=url,
         output=folder / f"devices-{num_devices}",
     )
-    result = run_scenario(config)
+    result = run_fleet(config)
     assert result.real is not None
     measured = Latencies.of(result.log.answers())
     bursts = Bursts.load(result.log.folder)

@@ -30,24 +30,24 @@ from rich.table import Table
 
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.emulation.feature_table import FeatureTable
-from hyperfleet.emulation.run_log import RunLog
-from hyperfleet.emulation.scenario.arrival_files import write_trace
-from hyperfleet.emulation.scenario.arrivals import Arrivals, Poisson, Trace
-from hyperfleet.emulation.scenario.cloud_model import CloudModel
-from hyperfleet.emulation.scenario.policies import EverySample, Never, RequestPolicy
-from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.scenario_run import (
+from hyperfleet.emulation.fleet_run import (
     ANSWERS_PER_WINDOW,
+    FleetRun,
     LogTables,
-    ScenarioRun,
     run_serial,
     virtual_windows,
 )
+from hyperfleet.emulation.run_log import RunLog
 from hyperfleet.emulation.timeline.engine import Timeline, Work
 from hyperfleet.emulation.timeline.plan import Material, draw_plan
 from hyperfleet.head_codecs import DEFAULT_CODEC
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
+from hyperfleet.scenario.arrival_files import write_trace
+from hyperfleet.scenario.arrivals import Arrivals, Poisson, Trace
+from hyperfleet.scenario.cloud_model import CloudModel
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.policies import EverySample, Never, RequestPolicy
 
 OUTPUT = Path("outputs/benchmarks/timeline.json")
 SIZES = (1_000, 10_000, 100_000)
@@ -248,7 +248,7 @@ def active_bytes(num_devices: int, num_samples: int) -> float:
         plan = draw_plan(chosen, MATERIAL)
         windows = virtual_windows(chosen, plan, WORK, table)
         log = RunLog.begin(Path(folder) / "log", chosen, {})
-        run_serial(ScenarioRun(chosen, plan, windows, table, log), generator, DEFAULT_CODEC, table)
+        run_serial(FleetRun(chosen, plan, windows, table, log), generator, DEFAULT_CODEC, table)
 
     with tempfile.TemporaryDirectory() as folder:
         return peak_bytes(lambda: work(folder))

@@ -13,7 +13,6 @@ from tyro.conf import subcommand
 from hyperfleet.datasets.fleetqa.scales import at_shift
 from hyperfleet.errors import HyperFleetError
 from pipelines.codecs import CodecsConfig, codecs
-from pipelines.compare import CompareConfig, compare
 from pipelines.compare_policies import PoliciesConfig, compare_policies
 from pipelines.demo import DemoConfig, demo
 from pipelines.describe_data import DescribeConfig, describe
@@ -81,9 +80,6 @@ Command = (
     | Annotated[TablesConfig, subcommand("tables", description="Every table of both papers: paper / ours.")]
     | Annotated[CodecsConfig, subcommand("codecs", description="Accuracy against bytes of each head codec.")]
     | Annotated[
-        CompareConfig, subcommand("compare", description="Static against personalized over several seeds.")
-    ]
-    | Annotated[
         DoctorConfig, subcommand("doctor", description="What stands in the way here, and the remedy.")
     ]
 )
@@ -133,8 +129,6 @@ def _run(command: object) -> None:
             console.print(f"tables: {tables(command, console)}")
         case CodecsConfig():
             console.print(f"codecs: {codecs(command, console)}")
-        case CompareConfig():
-            console.print(f"table: {compare(command)}")
         case DoctorConfig():
             if not doctor(command, console):
                 sys.exit(1)

@@ -12,11 +12,10 @@ from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.task_names import OPEN_ENDED_QA
 from hyperfleet.device import DeviceGroup, gather_samples
-from hyperfleet.emulation.population import portion
 from hyperfleet.errors import ConfigError
+from hyperfleet.evaluation.codec_accuracy import LiveFeatures, measure_codecs
 from hyperfleet.evaluation.codec_report import codec_table, write_codec_report
 from hyperfleet.evaluation.rendering import to_rich
-from hyperfleet.experiments.codec_accuracy import LiveFeatures, measure_codecs
 from hyperfleet.messages import ModelLabel
 from hyperfleet.tracking.registry import NEWEST, resolve_bundle
 from pipelines.progress import progress_bar
@@ -71,7 +70,8 @@ def _live(config: CodecsConfig, bundle_dir: Path) -> Iterator[LiveFeatures]:
     answers = dict(zip(live.example_id.tolist(), live.label.tolist(), strict=True))
     group = DeviceGroup(personal=device, static=device, store=corpus.store, seed=config.seed)
     devices = [int(device_id) for device_id in live.device_ids]
-    chunks = portion(devices, DEVICES_PER_CHUNK)
+    starts = range(0, len(devices), DEVICES_PER_CHUNK)
+    chunks = [devices[start : start + DEVICES_PER_CHUNK] for start in starts]
     with progress_bar() as bar:
         for device_ids in bar.track(chunks, task_id=bar.add_task("answering", total=len(chunks), note="")):
             samples, _ = gather_samples(live.stream, device_ids)

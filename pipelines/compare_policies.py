@@ -8,16 +8,16 @@ from typing import Any
 from rich.console import Console
 
 from hyperfleet.emulation.run_log import SCENARIO_FILE
-from hyperfleet.emulation.scenario.named import scenario
-from hyperfleet.emulation.scenario.policies import POLICIES
 from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.evaluation.policy_report import PolicyRun, policy_table, write_policy_report
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.head_codecs import codec as head_codec
+from hyperfleet.scenario.named import scenario
+from hyperfleet.scenario.policies import POLICIES
 from hyperfleet.tracking.registry import NEWEST
-from pipelines.emulate_scenario import ScenarioRunConfig, run_scenario, scenario_hosts
+from pipelines.emulate_fleet import FleetConfig, fleet_hosts, run_fleet
 from pipelines.fleet_models import NEWEST_STATIC
-from pipelines.show_scenario import WIDTH, score_run
+from pipelines.show_fleet import WIDTH, score_run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ def compare_policies(config: PoliciesConfig, console: Console) -> Path:
         "registered_devices": max(config.devices or 0, base.registered_devices),
     }
     base = dataclasses.replace(base, **{name: value for name, value in changes.items() if value is not None})
-    common = ScenarioRunConfig(
+    common = FleetConfig(
         scenario=base,
         hosts=config.hosts,
         data=config.data,
@@ -88,7 +88,7 @@ def compare_policies(config: PoliciesConfig, console: Console) -> Path:
     )
     runs = []
     # Starting hosts takes longer than most runs.
-    with scenario_hosts(common) as hosts:
+    with fleet_hosts(common) as hosts:
         for policy in config.policies:
             # A codec changes nothing of a policy that never asks.
             for codec in config.codecs if policy != "never" else config.codecs[:1]:
@@ -102,7 +102,7 @@ def compare_policies(config: PoliciesConfig, console: Console) -> Path:
                     # What was run already is read again; another scenario there is refused.
                     resume=(output / SCENARIO_FILE).exists(),
                 )
-                runs.append(PolicyRun(name=name, score=score_run(run_scenario(run, console, hosts))))
+                runs.append(PolicyRun(name=name, score=score_run(run_fleet(run, console, hosts))))
     title = f"Request policies in scenario {base.name}, seed {base.seed}"
     wide = console if console.is_terminal else Console(width=WIDTH)
     wide.print(to_rich(policy_table(runs, title=title)))

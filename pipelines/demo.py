@@ -1,6 +1,6 @@
 """From nothing to an adapted fleet: render, train, serve, run the fleet, show what it brought."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +8,7 @@ from rich.console import Console
 from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import scale as scale_named
 from hyperfleet.errors import ConfigError
+from hyperfleet.scenario.named import full_load
 from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME
 from pipelines.emulate_fleet import FleetConfig, run_fleet
 from pipelines.render_data import render
@@ -95,16 +96,23 @@ def demo(config: DemoConfig) -> Path:
                 config, config.output / config.scale / f"seed-{config.seed}", config.seed
             )
         with log.step("serve and run the fleet"):
+            num_devices = config.devices or scale_named(config.scale).num_devices
             result = run_fleet(
                 FleetConfig(
-                    devices=config.devices or scale_named(config.scale).num_devices,
-                    seed=config.seed,
+                    scenario=replace(
+                        full_load(),
+                        seed=config.seed,
+                        registered_devices=scale_named(config.scale).num_devices,
+                        active_devices=num_devices,
+                    ),
+                    clock="real",
                     data=config.data_folder,
                     model=f"models:/{GENERATOR_NAME}/{personal.model_version}",
                     static_model=f"models:/{STATIC_NAME}/{static.model_version}",
                     output=config.output / config.scale / "fleet",
-                )
+                ),
+                console,
             )
     finally:
         disconnect()
-    return show_fleet(result, console=console, steps=tuple(log.facts))
+    return show_fleet(result, console=console, steps=tuple(log.facts)).report

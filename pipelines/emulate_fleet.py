@@ -1,226 +1,335 @@
-"""Run a fleet of emulated devices against the generator and keep what each of them reported."""
+"""Run a scenario: in virtual time as fast as the machine allows, or in real time against the service."""
 
+import asyncio
 import os
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import ray
 from rich.console import Console
 
-from actors.device_host import HostSpec
-from actors.fleet import Fleet, FleetProgress
-from actors.node_folder import open_live_folder
-from actors.placement import alive_nodes
-from hyperfleet.bundle import BundleConfig, load_device_model
-from hyperfleet.device.group import check_comparable
-from hyperfleet.emulation.events import join_events, write_events
-from hyperfleet.emulation.live_data import open_live_data
-from hyperfleet.emulation.population import choose_devices, portion
+from actors.meters import FleetMeter
+from actors.supervised_pool import HostDeath, Job
+from hyperfleet.client import AsyncHttpClient
+from hyperfleet.cloud.generator import ParameterGenerator
+from hyperfleet.datasets import Corpus
+from hyperfleet.emulation.ahead import ahead
+from hyperfleet.emulation.feature_table import (
+    FeatureTable,
+)
+from hyperfleet.emulation.fleet_run import ANSWERS_PER_WINDOW, FleetRun, Pairs, virtual_windows
+from hyperfleet.emulation.inputs import check_memory, work_of
+from hyperfleet.emulation.real_time import RealTimeRun, run_in_real_time
+from hyperfleet.emulation.run_log import RunLog
+from hyperfleet.emulation.timeline.engine import Window, Work
+from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import ConfigError
-from hyperfleet.head_codecs import DEFAULT_CODEC
-from hyperfleet.head_codecs import codec as head_codec
-from hyperfleet.link.network import PAPER_NETWORKS, network
-from hyperfleet.tracking.registry import NEWEST, ResolvedBundle
-from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, check_service, open_models
+from hyperfleet.head_codecs import BaseHead
+from hyperfleet.messages import ModelLabel
+from hyperfleet.nn import DeviceModel
+from hyperfleet.planning.bursts import measure_bursts
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.faults import KillReplica
+from hyperfleet.tracking.registry import NEWEST
+from pipelines.fleet_hosts import FleetHosts
+from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, FleetModels, check_service
 from pipelines.generator_for_run import generator_for_run
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
-from pipelines.storage import for_all_nodes
+from serve_apps.faults import kill_replica
 
-EVENTS_FILE = "events.parquet"
+FEATURES_DIR = Path("outputs/features")
+Clock = Literal["virtual", "real"]
+# A device has one connection; a thousand at once are what this process and the service can hold.
+MAX_CONNECTIONS = 1000
+# Emulated devices share one client but not their luck: none stops asking because others wait.
+NO_CIRCUIT = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetConfig:
-    """A fleet run: which devices, with which models, over which networks.
+    """What a scenario is run on.
 
     Attributes:
-        devices: devices in the fleet, drawn so that held-out ones keep their share of the data set.
-        hosts: processes that host them; None means one for each place that the cluster has for them.
-        seed: draws devices, their networks and the anchor frames.
-        networks: networks that devices are on, each as often as the others.
-        samples_per_device: questions a device asks at most; None means all of its live stream.
-        data: a rendered data set (`hyperfleet data render`).
-        model: personalized model: models:/name@alias, models:/name/3 or a bundle folder.
-        static_model: Fine-tuning model that answers the same questions, named the same way.
-        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        generator_url: a generator that runs already; None starts one on the cluster for this run.
-        port: port for the generator that is started; 0 takes a free one.
-        replicas: replicas of it.
-        codec: how heads travel, e.g. fp32 (exact), int8 or rank4; see `hyperfleet codecs`.
-        concurrent_requests: requests each host has under way at a time.
-        batch_size: samples a host encodes together.
-        devices_per_chunk: devices a host is given at a time; what is lost and redone when a host dies.
-        output: folder for the event table.
+        scenario: what happens.
+        clock: "virtual" computes every delay, "real" waits for it and asks the service.
+        hosts: processes that encode and answer; None for one a CPU.
+        data: folder of the data set.
+        model: models:/name@alias, models:/name/3 or a bundle folder.
+        static_model: the model that answers beside it.
+        tracking_uri: where they are registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
+        generator_url: a service that runs already; None starts one. In real time only.
+        output: folder of the log.
+        resume: go on with the log in `output`.
     """
 
-    devices: int = 1000
+    scenario: Scenario
+    clock: Clock = "virtual"
     hosts: int | None = None
-    seed: int = 0
-    networks: tuple[str, ...] = tuple(PAPER_NETWORKS)
-    samples_per_device: int | None = None
     data: Path = Path("data/demo")
     model: str = NEWEST
     static_model: str = NEWEST_STATIC
     tracking_uri: str | None = None
     generator_url: str | None = None
-    port: int = 0
-    replicas: int = 1
-    codec: str = DEFAULT_CODEC
-    concurrent_requests: int = 8
-    batch_size: int = 32
-    devices_per_chunk: int = 16
-    output: Path = Path("outputs/fleet")
+    output: Path = Path("outputs/scenario")
+    resume: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("devices", "replicas", "concurrent_requests", "batch_size", "devices_per_chunk"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"FleetConfig.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("hosts", "samples_per_device"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"FleetConfig.{name} must be at least 1, or left out, got {value}")
-        if not self.networks:
-            raise ConfigError(f"FleetConfig.networks is empty, expected some of {', '.join(PAPER_NETWORKS)}")
-        for name in self.networks:
-            network(name)
-        head_codec(self.codec)
+        if self.hosts is not None and self.hosts < 1:
+            raise ConfigError(f"FleetConfig.hosts must be >= 1, or left out, got {self.hosts}")
+        if self.resume and self.clock == "real":
+            raise ConfigError(
+                "FleetConfig.resume: a run in real time cannot go on later; start it again in another "
+                "output, or run it in virtual time"
+            )
+        kills = any(isinstance(fault, KillReplica) for fault in self.scenario.faults)
+        if kills and self.generator_url is not None and self.clock == "real":
+            raise ConfigError(
+                "FleetConfig.generator_url: a scenario with KillReplica kills a replica of one "
+                "that is started for the run; leave the URL out, or the fault"
+            )
+        if self.generator_url is not None and self.clock == "virtual":
+            raise ConfigError("FleetConfig.generator_url: virtual time asks no service; leave it out")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FleetResult:
-    """What a fleet run left behind and what it took.
+    """What a run left behind and what it took.
 
     Attributes:
-        events: Parquet table, one row a question that a device answered (`hyperfleet.emulation.events`).
+        log: its tables.
+        models: what answered.
         data: the data set, with the answer key for scoring.
-        model: what the generator served.
-        static_model: what answered beside it.
-        bundle: configuration of the personalized model.
-        num_devices: devices that took part.
-        num_requests: questions they answered.
-        fallbacks: for each reason how many questions were answered without a generated head.
-        empty_devices: devices that had no live question; counted in `num_devices`.
-        num_skipped: live questions of the data set left out because their video is broken.
-        num_hosts: processes that hosted the devices.
-        host_deaths: hosts that died and were replaced.
-        wall_s: time from the first request handed out to the last answer, start-up aside.
-        start_s: time to start generator and hosts.
-        encode_s: time spent encoding, summed over hosts.
-        host_cpu_s: CPU time of the hosts, start-up included.
-        host_peak_bytes: largest resident size of each host, summed.
+        plan: devices and samples that were drawn.
+        work: what a sample cost a device.
+        anchor: features that heads are made from, one row a sample of the data set.
+        deaths: hosts that died, with the time until others had taken over.
+        features_s: seconds of encoding the data set's samples; near 0 where they were kept.
+        wall_s: seconds of the run itself.
+        num_hosts: processes that answered.
+        real: what only a run in real time has.
     """
 
-    events: Path
+    log: RunLog
+    models: FleetModels
     data: Path
-    model: ResolvedBundle
-    static_model: ResolvedBundle
-    bundle: BundleConfig
-    num_devices: int
-    num_requests: int
-    fallbacks: dict[str, int]
-    empty_devices: tuple[int, ...]
-    num_skipped: int
-    num_hosts: int
-    host_deaths: int
+    plan: Plan
+    work: Work
+    anchor: np.ndarray
+    deaths: tuple[HostDeath, ...]
+    features_s: float
     wall_s: float
-    start_s: float
-    encode_s: float
-    host_cpu_s: float
-    host_peak_bytes: int
-
-    @property
-    def requests_per_s(self) -> float:
-        """Questions answered in a second."""
-        return self.num_requests / self.wall_s
+    num_hosts: int
+    real: RealTimeRun | None = None
 
 
-def run_fleet(config: FleetConfig, console: Console | None = None) -> FleetResult:
-    """Let the devices ask for heads and answer their questions; scoring is another step.
+def run_fleet(
+    config: FleetConfig, console: Console | None = None, hosts: FleetHosts | None = None
+) -> FleetResult:
+    """Run a scenario and leave its log in `config.output`; scoring is another step.
+
+    `hosts` are those of `fleet_hosts`, for several runs on the same data, models and seed; without them
+    hosts are started for this run alone.
 
     Raises:
-        HyperFleetError: data, models or service cannot be used; raised before any host starts.
-        ServiceError: hosts die again and again.
+        HyperFleetError: scenario, data, models or log cannot be used; raised before any host starts.
+        ServiceError: hosts die again and again, or the service cannot be reached.
+        KeyboardInterrupt: a run in real time was stopped; its log holds what came until then.
     """
-    started = time.perf_counter()
-    models = open_models(config.model, config.static_model, config.data, config.tracking_uri)
-    text_length = models.bundle.encoder.text_length
-    data = open_live_data(config.data, text_length)
-    devices = choose_devices(data.seen, config.devices, config.seed)
+    if hosts is None:
+        with fleet_hosts(config) as own:
+            return run_fleet(config, console, own)
+    scenario, models = config.scenario, hosts.models
+    assert (config.data, scenario.seed) == (hosts.data, hosts.seed)
+    work = _work(scenario, hosts.personal, hosts.shared.open(), models)
+    log = _open_log(config, {"features": hosts.digest, "model": models.personal.uri, "clock": config.clock})
     connect()
-    _check_reach(config)
-    where = config.tracking_uri, config.generator_url
-    with generator_for_run(models.personal.uri, *where, port=config.port, replicas=config.replicas) as url:
-        served = check_service(url, models)
-        spec = HostSpec(
-            open_data=partial(open_live_folder, for_all_nodes(config.data), text_length),
-            generator_url=url,
-            task=served.task,
-            model=served.name,
-            codec=config.codec,
-            token=os.environ.get(TOKEN_VARIABLE),
-            seed=config.seed,
-            networks=config.networks,
-            samples_per_device=config.samples_per_device,
-            batch_size=config.batch_size,
-            max_concurrent_requests=config.concurrent_requests,
-        )
-        weights = [load_device_model(each.local_dir) for each in (models.personal, models.static)]
-        check_comparable(*weights)
-        with Fleet(spec, personal=weights[0], static=weights[1], num_hosts=config.hosts) as fleet:
-            running = time.perf_counter()
-            with _progress_bar(len(devices), console) as on_progress:
-                results = fleet.run(portion(devices, config.devices_per_chunk), on_progress)
-            wall_s = time.perf_counter() - running
-            num_hosts = len(fleet.host_pids)
-            usage = fleet.stop()
-    events = join_events([result.events for result in results])
+    started = time.perf_counter()
+    table = hosts.features(FEATURES_DIR, console)
+    features_s = time.perf_counter() - started
+    plan = draw_plan(scenario, Material.of(table.device_id, hosts.live.seen))
+    started = time.perf_counter()
+    real = None
+    # Ahead, since who reads them also looks after the hosts.
+    windows: Iterable[Window] = ahead(virtual_windows(scenario, plan, work, table))
+    if config.clock == "real":
+        real = _in_real_time(config, models, hosts.personal, plan, work, table, console)
+        windows = real.windows
+    run = FleetRun(scenario, plan, windows, table, log)
+    deaths = _answer(run, hosts, scenario.codec, _Score(config.data, models, plan), console)
+    if real is not None:
+        real.check()  # only now: what it brought until then is in the log
     return FleetResult(
-        events=write_events(config.output / EVENTS_FILE, events),
+        log=log,
+        models=models,
         data=config.data,
-        model=models.personal,
-        static_model=models.static,
-        bundle=models.bundle,
-        num_devices=len(devices),
-        num_requests=events.num_rows,
-        fallbacks=dict(Counter(reason for reason in events["fallback"].to_pylist() if reason)),
-        empty_devices=tuple(device for result in results for device in result.empty_devices),
-        num_skipped=data.num_skipped,
-        num_hosts=num_hosts,
-        host_deaths=fleet.host_deaths,
-        wall_s=wall_s,
-        start_s=running - started,
-        encode_s=sum(result.encode_s for result in results),
-        host_cpu_s=sum(each.cpu_s for each in usage),
-        host_peak_bytes=sum(each.peak_rss_bytes for each in usage),
+        plan=plan,
+        work=work,
+        anchor=table.anchor,
+        deaths=deaths,
+        features_s=features_s,
+        wall_s=time.perf_counter() - started,
+        num_hosts=hosts.num_hosts,
+        real=real,
     )
 
 
-def _check_reach(config: FleetConfig) -> None:
-    if config.generator_url is None and (num_nodes := len(alive_nodes())) > 1:
-        raise ConfigError(
-            "a generator that is started for a run listens on one machine alone, and this cluster has "
-            f"{num_nodes}: `serve deploy serve_apps/production.yaml`, then name it as generator_url"
-        )
+def fleet_hosts(config: FleetConfig) -> FleetHosts:
+    """Return the hosts of a run, for it and others on the same data, models and seed.
+
+    Raises:
+        HyperFleetError: data or models cannot be used.
+    """
+    return FleetHosts(
+        data=config.data,
+        model=config.model,
+        static_model=config.static_model,
+        tracking_uri=config.tracking_uri,
+        seed=config.scenario.seed,
+        hosts=config.hosts,
+    )
 
 
-@contextmanager
-def _progress_bar(num_devices: int, console: Console | None) -> Iterator[Callable[[FleetProgress], None]]:
+def _work(
+    scenario: Scenario, personal: DeviceModel, generator: ParameterGenerator, models: FleetModels
+) -> Work:
+    check_memory(scenario, personal, generator.layout)
+    label = ModelLabel(model=models.personal.name, version=models.personal.version, task=models.bundle.task)
+    return work_of(personal, generator, scenario.codec, label)
+
+
+def _open_log(config: FleetConfig, origin: dict[str, str]) -> RunLog:
+    if not config.resume:
+        return RunLog.begin(config.output, config.scenario, origin)
+    log = RunLog.open(config.output)
+    log.check_same(config.scenario, origin)
+    return log
+
+
+class _Score:
+    """Answers that were right so far; the answer key stays on this side."""
+
+    def __init__(self, data: Path, models: FleetModels, plan: Plan) -> None:
+        live = Corpus.open(data).split("test", models.bundle.encoder.text_length)
+        order = np.argsort(live.example_id)
+        self._example_id, self._label = live.example_id[order], live.label[order]
+        self.num_samples = len(plan.time_s)
+        self.num_answered = self.num_right = self.num_requests = self.num_fallbacks = 0
+
+    def add(self, answers: pa.Table) -> None:
+        """Count a stretch."""
+        place = np.searchsorted(self._example_id, answers["example_id"].to_numpy())
+        self.num_right += int((self._label[place] == answers["answer"].to_numpy()).sum())
+        self.num_answered += answers.num_rows
+        self.num_requests += int(answers["attempts"].to_numpy().sum())
+        self.num_fallbacks += sum(reason != "" for reason in answers["fallback"].to_pylist())
+
+    def note(self, wall_s: float) -> str:
+        """Say how it goes."""
+        if not self.num_answered:
+            return "first answers are on their way"
+        text = f"{self.num_requests:,} requests, {self.num_answered / wall_s:,.0f} answers/s"
+        text += f", {100 * self.num_right / self.num_answered:.1f} % right"
+        return text + (f", {self.num_fallbacks:,} fell back" if self.num_fallbacks else "")
+
+
+def _answer(
+    run: FleetRun, hosts: FleetHosts, codec: str, score: _Score, console: Console | None
+) -> tuple[HostDeath, ...]:
+    meter = FleetMeter(ray.get_runtime_context().get_job_id())
     started = time.perf_counter()
-    with progress_bar(console) as progress:
-        bar = progress.add_task("devices", total=num_devices, note="first answers are on their way")
+    with hosts.answering() as pool, progress_bar(console) as progress:
+        # Of earlier runs on the same hosts.
+        num_before = len(pool.deaths)
+        bar = progress.add_task("samples", total=score.num_samples, note=score.note(1.0))
 
-        def show(state: FleetProgress) -> None:
-            rate = state.requests_done / (time.perf_counter() - started)
-            note = f"{state.requests_done:,} requests, {rate:.0f}/s"
-            if state.fallbacks:
-                note += f", {state.fallbacks:,} without a head"
-            if state.host_deaths:
-                note += f", {state.host_deaths} hosts replaced"
-            progress.update(bar, completed=state.devices_done, note=note)
+        def written(answers: pa.Table) -> None:
+            meter.answered(
+                samples=answers.num_rows,
+                requests=int(answers["attempts"].to_numpy().sum()),
+                fallbacks=sum(reason != "" for reason in answers["fallback"].to_pylist()),
+                deaths=len(pool.deaths) - num_before,
+            )
+            score.add(answers)
+            note = score.note(time.perf_counter() - started)
+            progress.update(bar, completed=score.num_answered, note=note)
 
-        yield show
+        def take(job: Job, result: Any) -> None:
+            assert isinstance(job.key, Pairs)
+            run.answered(job.key, *result)
+
+        run.on_written = written
+        # Which one dies is drawn by the time at which it is to happen.
+        pairs = run.pairs(lambda at_s: pool.kill_one(int(at_s) % hosts.num_hosts))
+        jobs = (Job(key=each, method="answer", args=(each.row, each.head_row, codec)) for each in pairs)
+        pool.run(jobs, take)
+        return tuple(pool.deaths[num_before:])
+
+
+def _in_real_time(
+    config: FleetConfig,
+    models: FleetModels,
+    personal: DeviceModel,
+    plan: Plan,
+    work: Work,
+    table: FeatureTable,
+    console: Console | None,
+) -> RealTimeRun:
+    scenario = config.scenario
+    base = BaseHead(layout=personal.layout, flat=personal.flat_head().detach())
+    interrupted = threading.Event()
+    with generator_for_run(
+        models.personal.uri, config.tracking_uri, config.generator_url, replicas=scenario.cloud.replicas
+    ) as url:
+        served = check_service(url, models)
+        served.check_codec(scenario.codec, base)
+        client = AsyncHttpClient(
+            url=url,
+            layout=base.layout,
+            task=served.task,
+            model=served.name,
+            codec=scenario.codec,
+            base=base,
+            token=os.environ.get(TOKEN_VARIABLE),
+            max_connections=MAX_CONNECTIONS,
+            # The scenario's own policy decides about more tries.
+            retry=replace(scenario.retry, max_tries=1, max_hangs=NO_CIRCUIT),
+        )
+        with progress_bar(console) as progress:
+            bar = progress.add_task("real time", total=len(plan.time_s), note="samples")
+
+            async def run() -> RealTimeRun:
+                async with client:
+                    # Before the load: what the queue model that is held against it is fitted to.
+                    (await measure_bursts(client, table)).save(config.output)
+                    return await run_in_real_time(
+                        scenario,
+                        plan,
+                        work,
+                        table,
+                        client,
+                        answers_per_window=ANSWERS_PER_WINDOW,
+                        kill_replica=kill_replica,
+                        interrupted=interrupted,
+                        on_progress=lambda now_s, done: progress.update(
+                            bar, completed=done, note=f"samples, {now_s:.0f} s"
+                        ),
+                    )
+
+            # In a thread of its own: a notebook's kernel has an event loop already.
+            with ThreadPoolExecutor(1) as executor:
+                future = executor.submit(asyncio.run, run())
+                try:
+                    return future.result()
+                except KeyboardInterrupt as interrupt:
+                    interrupted.set()
+                    measured = future.result()
+                    measured.ended_by = interrupt
+                    return measured

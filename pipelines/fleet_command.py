@@ -9,21 +9,21 @@ import numpy as np
 from rich.console import Console
 
 from hyperfleet.emulation.run_log import RunLog, differences
-from hyperfleet.emulation.scenario.arrival_files import write_trace
-from hyperfleet.emulation.scenario.arrivals import Trace
-from hyperfleet.emulation.scenario.named import SCENARIOS, scenario
-from hyperfleet.emulation.scenario.policies import POLICIES
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline.plan import active_devices
 from hyperfleet.errors import ConfigError, unknown_name
+from hyperfleet.scenario.arrival_files import write_trace
+from hyperfleet.scenario.arrivals import Trace
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.named import scenario
+from hyperfleet.scenario.policies import POLICIES
 from hyperfleet.tracking.registry import NEWEST
-from pipelines.emulate_fleet import FleetConfig, run_fleet
-from pipelines.emulate_scenario import Clock, ScenarioRunConfig, run_scenario
+from pipelines.emulate_fleet import Clock, FleetConfig, run_fleet
 from pipelines.fleet_models import NEWEST_STATIC
 from pipelines.show_fleet import show_fleet
-from pipelines.show_scenario import show_scenario
 
 REPLAYED_TRACE = "arrivals.parquet"
+# Runs when no scenario is named.
+FULL_LOAD = "full_load"
 TRACE_SUFFIXES = (".parquet", ".csv")
 
 
@@ -31,9 +31,8 @@ TRACE_SUFFIXES = (".parquet", ".csv")
 class FleetCommand:
     """Emulate a fleet of devices.
 
-    Without a scenario each device asks for a head for each of its live samples as fast as the service gives
-    them: a load test whose accuracy is the demo's. With one, the scenario says who asks when, over which
-    links and what goes wrong; options that are given change its fields.
+    A scenario says who asks when, over which links and what goes wrong; options that are given change its
+    fields.
 
     Attributes:
         scenario: name of a scenario, or a JSON file with one.
@@ -84,30 +83,12 @@ class FleetCommand:
     def __post_init__(self) -> None:
         if self.scenario is not None and self.replay is not None:
             raise ConfigError("FleetCommand.scenario and .replay: a log has a scenario of its own; give one")
-        only = ("registered", "duration_s", "policy", "resume", "record")
-        given = [name for name in only if getattr(self, name) not in (None, False)]
-        if not self.is_scenario and (given or self.clock == "real"):
-            named = ", ".join(given or ["clock"])
-            raise ConfigError(
-                f"FleetCommand.{named}: needs a scenario ({', '.join(SCENARIOS)}, or a JSON file); without "
-                "one, devices ask as fast as the service answers"
-            )
-        if self.is_scenario and self.samples_per_device is not None:
-            raise ConfigError(
-                "FleetCommand.samples_per_device: a scenario's samples arrive by its own clock; change "
-                "duration_s instead"
-            )
         if self.record is not None and self.record.suffix not in TRACE_SUFFIXES:
             raise ConfigError(
                 f"FleetCommand.record must end in {' or '.join(TRACE_SUFFIXES)}, got {self.record}"
             )
         if self.policy is not None and self.policy not in POLICIES:
             raise unknown_name("policy", self.policy, POLICIES)
-
-    @property
-    def is_scenario(self) -> bool:
-        """Whether a scenario is run."""
-        return self.scenario is not None or self.replay is not None
 
 
 def fleet(command: FleetCommand, console: Console) -> Path:
@@ -116,15 +97,12 @@ def fleet(command: FleetCommand, console: Console) -> Path:
     Raises:
         HyperFleetError: something of it cannot be used.
     """
-    if not command.is_scenario:
-        result = run_fleet(_load_test(command), console)
-        return show_fleet(result, console=console, tracking_uri=command.tracking_uri)
     chosen = chosen_scenario(command)
     output = command.output or Path("outputs/scenarios") / chosen.name
     if command.replay is not None:
         chosen = _with_recorded_arrivals(chosen, command.replay, output)
-    run = run_scenario(
-        ScenarioRunConfig(
+    run = run_fleet(
+        FleetConfig(
             scenario=chosen,
             clock=command.clock,
             hosts=command.hosts,
@@ -145,7 +123,7 @@ def fleet(command: FleetCommand, console: Console) -> Path:
         console.print(
             f"replay of {command.replay}: " + ("; ".join(found) + " differ" if found else "the same log")
         )
-    return show_scenario(run, console=console, tracking_uri=command.tracking_uri).report
+    return show_fleet(run, console=console, tracking_uri=command.tracking_uri).report
 
 
 def chosen_scenario(command: FleetCommand) -> Scenario:
@@ -157,8 +135,7 @@ def chosen_scenario(command: FleetCommand) -> Scenario:
     if command.replay is not None:
         base = RunLog.open(command.replay).scenario
     else:
-        assert command.scenario is not None
-        base = scenario(command.scenario)
+        base = scenario(command.scenario or FULL_LOAD)
     changes: dict[str, Any] = {
         "active_devices": command.devices,
         "registered_devices": command.registered,
@@ -174,29 +151,6 @@ def chosen_scenario(command: FleetCommand) -> Scenario:
     if command.replicas is not None:
         changes["cloud"] = dataclasses.replace(base.cloud, replicas=command.replicas)
     return dataclasses.replace(base, **changes)
-
-
-def _load_test(command: FleetCommand) -> FleetConfig:
-    fields: dict[str, Any] = {
-        name: getattr(command, name)
-        for name in (
-            "devices",
-            "hosts",
-            "seed",
-            "networks",
-            "samples_per_device",
-            "data",
-            "model",
-            "static_model",
-            "tracking_uri",
-            "generator_url",
-            "replicas",
-            "codec",
-            "output",
-        )
-    }
-    # What is left out has the configuration's own default; what is wrong is told by it.
-    return FleetConfig(**{name: value for name, value in fields.items() if value is not None})
 
 
 def _with_recorded_arrivals(chosen: Scenario, replayed: Path, output: Path) -> Scenario:

@@ -8,9 +8,6 @@ from rich.console import Console
 
 from hyperfleet.bundle import load_device_model, load_generator
 from hyperfleet.cloud.generator import ParameterGenerator
-from hyperfleet.emulation.bursts import Bursts
-from hyperfleet.emulation.capacity import CapacityPlan, plan_capacity, predict
-from hyperfleet.emulation.cloud_fit import Latencies, check_prediction, fit_cloud
 from hyperfleet.emulation.feature_table import FeatureTable
 from hyperfleet.emulation.inputs import work_of
 from hyperfleet.emulation.live_data import open_live_data
@@ -21,10 +18,13 @@ from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation.capacity_report import capacity_table, write_capacity_report
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.messages import ModelLabel
+from hyperfleet.planning.bursts import Bursts
+from hyperfleet.planning.capacity import CapacityPlan, plan_capacity, predict
+from hyperfleet.planning.cloud_fit import Latencies, check_prediction, fit_cloud
 from hyperfleet.tracking.registry import NEWEST
-from pipelines.emulate_scenario import FEATURES_DIR
+from pipelines.emulate_fleet import FEATURES_DIR
 from pipelines.fleet_models import NEWEST_STATIC, open_models
-from pipelines.show_scenario import WIDTH, fit_sentence, prediction_sentence
+from pipelines.show_fleet import WIDTH, fit_sentence, prediction_sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,28 +1,59 @@
-"""Score a fleet run, print its tables, write its report and record both in MLflow."""
+"""Score a scenario run, print its tables, write its report and record both in MLflow."""
 
 import importlib.metadata
 import platform
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
-from hyperfleet.bundle import load_device_model, load_generator
-from hyperfleet.datasets import Corpus, example_frames
-from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.attribution import against_own_head, attribution_table
-from hyperfleet.evaluation.facts import RunFacts, StepFact
-from hyperfleet.evaluation.metrics import AnswerKey, FleetScore, Roster, score
+from hyperfleet.datasets import Corpus
+from hyperfleet.emulation.run_log import SCENARIO_FILE
+from hyperfleet.evaluation.answer_key import AnswerKey
+from hyperfleet.evaluation.fleet_score import FleetScore, score_fleet
 from hyperfleet.evaluation.rendering import to_rich
-from hyperfleet.evaluation.report import write_report
-from hyperfleet.evaluation.tables import demo_tables, steps_table
+from hyperfleet.evaluation.report import headline, write_report
+from hyperfleet.evaluation.tables import StepFact, fleet_tables
+from hyperfleet.planning.bursts import Bursts
+from hyperfleet.planning.capacity import predict
+from hyperfleet.planning.cloud_fit import (
+    CloudFit,
+    Latencies,
+    PredictionCheck,
+    QuantileCheck,
+    check_prediction,
+    fit_cloud,
+)
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
 from pipelines.emulate_fleet import FleetResult
 
 REPORT_FILE = "report.html"
 VERSIONS_OF = ("hyperfleet", "torch", "timm", "transformers", "ray", "mlflow", "pyarrow", "av")
+WIDTH = 160
+# Some milliseconds are the clock of any busy process, and little beside the time of a request.
+TOLERATED_LAG_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ShownFleet:
+    """The report of a run, its score, and the MLflow run that both are in."""
+
+    report: Path
+    score: FleetScore
+    run_id: str
+
+
+def score_run(result: FleetResult) -> FleetScore:
+    """Join the answers of the devices with the right ones, which no device has seen."""
+    live = Corpus.open(result.data).split("test", result.models.bundle.encoder.text_length)
+    return score_fleet(
+        result.log.events(),
+        result.log.answers(),
+        AnswerKey(example_id=live.example_id, label=live.label),
+        live.device_id,
+    )
 
 
 def show_fleet(
@@ -31,90 +62,104 @@ def show_fleet(
     console: Console,
     tracking_uri: str | None = None,
     steps: tuple[StepFact, ...] = (),
-) -> Path:
-    """Print what the run brought and return the path of its report."""
-    fleet_score, attribution = score_fleet(result)
+) -> ShownFleet:
+    """Print what the run brought, write its report and record it."""
+    scenario = result.log.scenario
+    score = score_run(result)
     uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
-    tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name="fleet", tags={"kind": "fleet"})
-    facts = _facts(result, tracker.run_id, uri, steps)
-    tables = [*demo_tables(fleet_score, facts), attribution_table(attribution)]
+    tags = {"kind": "scenario", "scenario": scenario.name, "clock": result.log.origin["clock"]}
+    tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name=f"scenario {scenario.name}", tags=tags)
+    # A file or a pipe has no width; 80 columns would fold every cell.
+    wide = console if console.is_terminal else Console(width=WIDTH)
+    tables = fleet_tables(score, result.deaths, steps)
     for table in tables:
-        console.print(to_rich(table))
-    if facts.steps:
-        console.print(to_rich(steps_table(facts)))
-    console.print(wording.headline(fleet_score))
-    folder = result.events.parent
-    frames = example_frames(result.data)
-    report = write_report(folder / REPORT_FILE, fleet_score, facts, tables, frames)
-    facts.save(folder / "facts.json")
+        wide.print(to_rich(table))
+    console.print(headline(score))
+    facts = _provenance(result, tracker.run_id)
+    if result.real is not None:
+        facts += _prediction(result, console)
+    folder = result.log.folder
+    report = write_report(folder / REPORT_FILE, score, scenario, tables, provenance=facts)
     tracker.log_params(
-        {"model": result.model.uri, "static_model": result.static_model.uri, "seed": facts.seed}
+        {
+            "model": result.models.personal.uri,
+            "static_model": result.models.static.uri,
+            "seed": scenario.seed,
+            "active_devices": scenario.active_devices,
+            "duration_s": scenario.duration_s,
+            "policy": scenario.policy.kind,
+            "codec": scenario.codec,
+        }
     )
-    gain = {"accuracy/all/gain_from_generation": attribution.overall.device_mean.difference}
-    tracker.log_metrics({**fleet_score.as_metrics(), **gain, "requests_per_s": result.requests_per_s}, step=0)
-    tracker.log_artifacts(folder, "fleet")
+    tracker.log_metrics({**score.as_metrics(), "wall_s": result.wall_s}, step=0)
+    for step, metrics in score.metrics_over_time():
+        tracker.log_metrics(metrics, step=step)
+    tracker.log_artifacts(folder, "scenario")
     tracker.finish()
-    return report
+    return ShownFleet(report=report, score=score, run_id=tracker.run_id)
 
 
-def score_fleet(result: FleetResult) -> tuple[FleetScore, FleetScore]:
-    """Join the reports of the devices with the right answers, which no device has seen.
+def _provenance(result: FleetResult, run_id: str) -> list[tuple[str, str]]:
+    return [
+        ("command", " ".join(["hyperfleet", *sys.argv[1:]])),
+        ("clock", result.log.origin["clock"]),
+        ("model", result.models.personal.uri),
+        ("static model", result.models.static.uri),
+        ("data set", str(result.data)),
+        ("first weights of the encoder", result.models.bundle.weights_origin),
+        ("log", f"{result.log.folder} ({SCENARIO_FILE}, events/, answers/)"),
+        ("hosts", str(result.num_hosts)),
+        ("wall time", f"{result.wall_s:.1f} s, {result.features_s:.1f} s of encoding before"),
+        ("MLflow run", run_id),
+        ("Python", platform.python_version()),
+        *((name, importlib.metadata.version(name)) for name in VERSIONS_OF),
+    ]
 
-    Returns:
-        Fine-tuning against the personalized head; and the static head that the personalized model
-        has itself against the generated one, which tells what generation alone is worth.
-    """
-    corpus = Corpus.open(result.data)
-    live = corpus.split("test", result.bundle.encoder.text_length)
-    events = pq.read_table(result.events)
-    took_part = set(events["device_id"].to_pylist())
-    chosen = [i for i, device in enumerate(corpus.device_map.device_id) if int(device) in took_part]
-    roster = Roster(
-        device_id=corpus.device_map.device_id[chosen],
-        seen=corpus.device_map.seen[chosen],
-    )
-    skipped = dict.fromkeys(result.empty_devices, "empty stream")
-    key = AnswerKey(example_id=live.example_id, label=live.label)
+
+def _prediction(result: FleetResult, console: Console) -> list[tuple[str, str]]:
+    """Hold the queue model against what was measured, and say how far off it is."""
+    assert result.real is not None
+    facts = [("longest lag behind the clock", f"{1000 * result.real.max_lag_s:.1f} ms")]
+    measured = Latencies.of(result.log.answers())
+    if not len(measured.cloud_s):
+        return facts
+    scenario = result.log.scenario
+    bursts = Bursts.load(result.log.folder)
+    fit = fit_cloud(bursts.num_heads, bursts.seconds, scenario.cloud)
+    predicted = predict(replace(scenario, cloud=fit.model), result.plan, result.work, anchor=result.anchor)
+    texts = [fit_sentence(fit), prediction_sentence(check_prediction(predicted, measured))]
+    if result.real.max_lag_s > TOLERATED_LAG_S:
+        texts.append(lag_sentence(result.real.max_lag_s))
+    for text in texts:
+        console.print(text)
+    return [*facts, ("queue model", " ".join(texts))]
+
+
+def fit_sentence(fit: CloudFit) -> str:
+    """Say what was fitted."""
     return (
-        score(events, key, roster, skipped=skipped),
-        score(against_own_head(events), key, roster, skipped=skipped),
+        f"A burst of n heads takes {1000 * fit.model.batch_s:.2f} + {1000 * fit.model.head_s:.3f} n ms, "
+        f"fitted to {fit.num_batches:,} bursts before the run; residual {100 * fit.relative_error:.0f} %."
     )
 
 
-def _facts(result: FleetResult, run_id: str, uri: str, steps: tuple[StepFact, ...]) -> RunFacts:
-    device, generator = load_device_model(result.model.local_dir), load_generator(result.model.local_dir)
-    front = [part for part in (generator.adr, generator.f_p) if part is not None]
-    notes = [f"{result.host_deaths} device hosts died and were replaced."] if result.host_deaths else []
-    if result.num_skipped:
-        notes.append(f"{result.num_skipped} live questions were left out because their video is broken.")
-    return RunFacts(
-        method={"cdc_mmpg": "CDC-MMPG", "stable_synth_net": "StableSynthNet"}.get(
-            result.bundle.method, result.bundle.method
-        ),
-        data_set=str(result.data),
-        seed=result.bundle.seed,
-        model_name=result.model.name,
-        model_version=result.model.version,
-        mlflow_run_id=run_id,
-        mlflow_url=uri,
-        encoder_preset=result.bundle.encoder.name,
-        weights_origin=result.bundle.weights_origin,
-        num_classes=result.bundle.num_classes,
-        device_params=sum(p.numel() for p in device.parameters()),
-        cloud_params=sum(p.numel() for p in generator.parameters()),
-        front_params=sum(p.numel() for part in front for p in part.parameters()),
-        head_bytes=generator.layout.num_bytes,
-        fleet_wall_s=result.wall_s,
-        num_hosts=result.num_hosts,
-        steps=steps,
-        commands=(" ".join(["hyperfleet", *sys.argv[1:]]),),
-        versions=(
-            ("Python", platform.python_version()),
-            *((name, importlib.metadata.version(name)) for name in VERSIONS_OF),
-        ),
-        notes=tuple(notes),
-        link_note=(
-            "Uplink and downlink are computed from the bytes sent and the network's rate, not slept; "
-            "queueing, generation and application are measured under the load of the fleet."
-        ),
+def lag_sentence(max_lag_s: float) -> str:
+    """Say that a run in real time did not keep up with its clock."""
+    return (
+        f"The process that plays the devices was up to {1000 * max_lag_s:.0f} ms behind its clock, so the "
+        "load was not what the scenario says and what was measured is not the generator alone; run the "
+        "service on another machine, or fewer devices."
+    )
+
+
+def prediction_sentence(check: PredictionCheck) -> str:
+    """Say what the queue model predicted for the same arrivals, and what was measured."""
+
+    def milliseconds(quantile: QuantileCheck) -> str:
+        return f"{1000 * quantile.predicted_s:.1f} predicted, {1000 * quantile.measured_s:.1f} ms measured"
+
+    return (
+        f"Queue model against this run, in the cloud: p50 {milliseconds(check.cloud_p50)}; "
+        f"p99 {milliseconds(check.cloud_p99)}; samples that fell back {check.predicted_fallbacks:,} "
+        f"predicted, {check.measured_fallbacks:,} measured."
     )

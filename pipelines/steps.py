@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psutil
 from rich.console import Console
 
-from hyperfleet.evaluation.facts import StepFact
+from hyperfleet.evaluation.tables import StepFact
 
 SAMPLE_INTERVAL_S = 0.25
 

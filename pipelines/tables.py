@@ -16,10 +16,17 @@ from actors.placement import num_available
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.scales import scale
 from hyperfleet.errors import ConfigError, DataError, HyperFleetError, ServiceError
-from hyperfleet.evaluation.paper_tables.page import build_tables, write_tables
 from hyperfleet.evaluation.rendering import to_rich
-from hyperfleet.experiments.cell import CellResult, CellSpec, finished, read_cells, run_cell, train_warm
-from hyperfleet.experiments.plan import FLEETQA, Preset, cells, preset, warm_key, warm_spec
+from hyperfleet.papers.experiments.cell import (
+    CellResult,
+    CellSpec,
+    finished,
+    read_cells,
+    run_cell,
+    train_warm,
+)
+from hyperfleet.papers.experiments.plan import FLEETQA, Preset, cells, preset, warm_key, warm_spec
+from hyperfleet.papers.tables.page import build_tables, write_tables
 from hyperfleet.tasks import TASKS
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run

@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from hyperfleet.client import PATIENT as PATIENT
     from hyperfleet.client import RetryPolicy as RetryPolicy
     from hyperfleet.emulation.run_log import RunLog as RunLog
-    from hyperfleet.emulation.scenario.arrivals import Burst as Burst
-    from hyperfleet.emulation.scenario.arrivals import Diurnal as Diurnal
-    from hyperfleet.emulation.scenario.arrivals import Poisson as Poisson
-    from hyperfleet.emulation.scenario.arrivals import Trace as Trace
-    from hyperfleet.emulation.scenario.cloud_model import CloudModel as CloudModel
-    from hyperfleet.emulation.scenario.drift import Drift as Drift
-    from hyperfleet.emulation.scenario.faults import Blackout as Blackout
-    from hyperfleet.emulation.scenario.faults import ClockSkew as ClockSkew
-    from hyperfleet.emulation.scenario.faults import CorruptReplies as CorruptReplies
-    from hyperfleet.emulation.scenario.faults import KillHost as KillHost
-    from hyperfleet.emulation.scenario.faults import KillReplica as KillReplica
-    from hyperfleet.emulation.scenario.faults import RefuseRequests as RefuseRequests
-    from hyperfleet.emulation.scenario.faults import SlowDevices as SlowDevices
-    from hyperfleet.emulation.scenario.named import SCENARIOS as SCENARIOS
-    from hyperfleet.emulation.scenario.named import scenario as scenario
-    from hyperfleet.emulation.scenario.policies import POLICIES as POLICIES
-    from hyperfleet.emulation.scenario.policies import EveryN as EveryN
-    from hyperfleet.emulation.scenario.policies import EverySample as EverySample
-    from hyperfleet.emulation.scenario.policies import Never as Never
-    from hyperfleet.emulation.scenario.policies import OncePerSession as OncePerSession
-    from hyperfleet.emulation.scenario.policies import OnDrift as OnDrift
-    from hyperfleet.emulation.scenario.profiles import CAMERA as CAMERA
-    from hyperfleet.emulation.scenario.profiles import OLD_PHONE as OLD_PHONE
-    from hyperfleet.emulation.scenario.profiles import PHONE as PHONE
-    from hyperfleet.emulation.scenario.profiles import DeviceProfile as DeviceProfile
-    from hyperfleet.emulation.scenario.scenario import Scenario as Scenario
+    from hyperfleet.scenario.arrivals import Burst as Burst
+    from hyperfleet.scenario.arrivals import Diurnal as Diurnal
+    from hyperfleet.scenario.arrivals import Poisson as Poisson
+    from hyperfleet.scenario.arrivals import Trace as Trace
+    from hyperfleet.scenario.cloud_model import CloudModel as CloudModel
+    from hyperfleet.scenario.definition import Scenario as Scenario
+    from hyperfleet.scenario.drift import Drift as Drift
+    from hyperfleet.scenario.faults import Blackout as Blackout
+    from hyperfleet.scenario.faults import ClockSkew as ClockSkew
+    from hyperfleet.scenario.faults import CorruptReplies as CorruptReplies
+    from hyperfleet.scenario.faults import KillHost as KillHost
+    from hyperfleet.scenario.faults import KillReplica as KillReplica
+    from hyperfleet.scenario.faults import RefuseRequests as RefuseRequests
+    from hyperfleet.scenario.faults import SlowDevices as SlowDevices
+    from hyperfleet.scenario.named import SCENARIOS as SCENARIOS
+    from hyperfleet.scenario.named import scenario as scenario
+    from hyperfleet.scenario.policies import POLICIES as POLICIES
+    from hyperfleet.scenario.policies import EveryN as EveryN
+    from hyperfleet.scenario.policies import EverySample as EverySample
+    from hyperfleet.scenario.policies import Never as Never
+    from hyperfleet.scenario.policies import OncePerSession as OncePerSession
+    from hyperfleet.scenario.policies import OnDrift as OnDrift
+    from hyperfleet.scenario.profiles import CAMERA as CAMERA
+    from hyperfleet.scenario.profiles import OLD_PHONE as OLD_PHONE
+    from hyperfleet.scenario.profiles import PHONE as PHONE
+    from hyperfleet.scenario.profiles import DeviceProfile as DeviceProfile
 
 # The same once more for the interpreter; a test holds the two against each other.
 _NAMES_OF = {

@@ -45,7 +45,7 @@ import serve_apps
 from hyperfleet.client import served_model
 from hyperfleet.emulation.run_log import differences
 from hyperfleet.tracking.registry import ALIAS, GENERATOR_NAME
-from pipelines.emulate_scenario import ScenarioResult
+from pipelines.emulate_fleet import FleetResult
 from pipelines.train_generator import TrainResult
 
 # Requests before, and at least after, a kill in the service.
@@ -107,7 +107,7 @@ def in_the_middle(world: World, name: str, rng: random.Random) -> Callable[[], b
     return lambda: len(list(answers.glob("part-*.parquet"))) >= num_parts
 
 
-def _same_log(world: World, result: ScenarioResult) -> Outcome:
+def _same_log(world: World, result: FleetResult) -> Outcome:
     assert world.calm is not None
     if not result.deaths:
         raise BrokenError("the pool saw no death")

@@ -19,11 +19,11 @@ from rich.console import Console
 
 from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
-from hyperfleet.emulation.scenario.arrivals import Poisson
-from hyperfleet.emulation.scenario.drift import Drift
-from hyperfleet.emulation.scenario.policies import EveryN
-from hyperfleet.emulation.scenario.scenario import Scenario
-from pipelines.emulate_scenario import ScenarioResult, ScenarioRunConfig, run_scenario
+from hyperfleet.scenario.arrivals import Poisson
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.drift import Drift
+from hyperfleet.scenario.policies import EveryN
+from pipelines.emulate_fleet import FleetConfig, FleetResult, run_fleet
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
 from pipelines.storage import VARIABLE
@@ -69,7 +69,7 @@ class World:
     mlflow: "MlflowServer"
     console: Console
     undisturbed: dict[str, TrainResult] = field(default_factory=dict)
-    calm: ScenarioResult | None = None
+    calm: FleetResult | None = None
 
     @property
     def uri(self) -> str:
@@ -90,10 +90,10 @@ class World:
             )
         )
 
-    def emulate(self, name: str) -> ScenarioResult:
+    def emulate(self, name: str) -> FleetResult:
         """Run the scenario on two hosts."""
-        return run_scenario(
-            ScenarioRunConfig(
+        return run_fleet(
+            FleetConfig(
                 scenario=SCENARIO,
                 hosts=2,
                 data=self.root / "data",

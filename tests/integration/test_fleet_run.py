@@ -1,193 +1,394 @@
-import asyncio
+"""Scenarios on real Ray: the log is the serial oracle's whoever computes, and nothing of it can be lost."""
+
+import dataclasses
+import io
+import json
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
-import aiohttp
 import numpy as np
 import pytest
-import torch
+from mlflow import MlflowClient
+from rich.console import Console
 
-import serve_apps
-from hyperfleet.bundle import (
-    BundleConfig,
-    build_model,
-    load_device_model,
-    load_generator,
-    read_config,
-    save_bundle,
-)
-from hyperfleet.client import InProcessClient
+from actors.answer_host import AnswerHost, AnswerSpec
+from actors.supervised_pool import SupervisedPool
+from hyperfleet.bundle import load_device_model, load_generator
+from hyperfleet.client import RetryPolicy
 from hyperfleet.cloud.generator import ParameterGenerator
-from hyperfleet.datasets import Corpus
-from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
+from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.device import DeviceGroup
-from hyperfleet.emulation.events import read_events
-from hyperfleet.emulation.exchange import Networks
-from hyperfleet.emulation.live_data import open_live_data
-from hyperfleet.emulation.population import portion
-from hyperfleet.emulation.serial import run_serial
-from hyperfleet.errors import CheckpointError, ConfigError, DataError, ModelNotRegisteredError, ServiceError
-from hyperfleet.link.network import PAPER_NETWORKS
-from hyperfleet.messages import FEATURE_BYTES, HeadLayout, ModelLabel
-from hyperfleet.nn import ENCODERS, HeadGeneratorConfig
+from hyperfleet.emulation import scenario_run
+from hyperfleet.emulation.feature_table import (
+    FeatureTable,
+    encode_all,
+    encoding_batches,
+    join_parts,
+    live_samples,
+)
+from hyperfleet.emulation.fleet_run import FleetRun, run_serial, virtual_windows
+from hyperfleet.emulation.inputs import work_of
+from hyperfleet.emulation.live_data import LiveData, open_live_data
+from hyperfleet.emulation.run_log import RunLog, differences
+from hyperfleet.emulation.timeline.engine import Work
+from hyperfleet.emulation.timeline.plan import Material, active_devices, draw_plan
+from hyperfleet.messages import ModelLabel
+from hyperfleet.nn import ENCODERS, DeviceModel
+from hyperfleet.scenario.arrivals import Poisson, Trace
+from hyperfleet.scenario.cloud_model import CloudModel
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.faults import (
+    ClockSkew,
+    CorruptReplies,
+    Fault,
+    KillHost,
+    KillReplica,
+    RefuseRequests,
+)
+from hyperfleet.scenario.policies import POLICIES, EveryN
+from pipelines import emulate_fleet
+from pipelines.compare_policies import PoliciesConfig, compare_policies
 from pipelines.emulate_fleet import FleetConfig, FleetResult, run_fleet
-from pipelines.render_data import render
+from pipelines.fleet_command import FleetCommand, fleet
+from pipelines.fleet_models import open_models
 from pipelines.runtime import connect, disconnect
+from tests.integration import test_fleet_run
+from tests.integration.test_fleet_run import Place
 
-SCALE = FleetQAConfig(num_seen_devices=4, num_held_out_devices=2, history_clips=2, live_clips=1)
+# Processes start one after the other where others use the cores as well.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+# The data set and the models of the load test.
+place = test_fleet_run.place
+
+SCENARIO = Scenario(
+    name="small",
+    registered_devices=200,
+    active_devices=30,
+    duration_s=60.0,
+    arrivals=Poisson(per_device_per_s=0.5),
+    networks=("lte_drive", "4g-5"),
+    policy=EveryN(n=2),
+    cloud=CloudModel(replicas=2),
+    retry=RetryPolicy(try_timeout_s=3.0, deadline_s=6.0),
+    faults=(
+        CorruptReplies(from_s=5.0, to_s=20.0, share=0.5),
+        RefuseRequests(from_s=25.0, to_s=30.0, status=503),
+        KillReplica(at_s=40.0),
+        ClockSkew(share=0.3),
+    ),
+)
+# Small enough that four hosts have something to do and that a run has several parts.
+ANSWERS_PER_WINDOW, PAIRS_PER_JOB = 150, 8
+
+
+def live_data(data: Path) -> LiveData:
+    return open_live_data(data, ENCODERS["tiny"](100).text_length)
+
+
+def device_models(root: Path) -> tuple[DeviceModel, DeviceModel]:
+    return load_device_model(root / "cdc_mmpg"), load_device_model(root / "fine_tuning")
+
+
+def device_group(root: Path, live: LiveData) -> DeviceGroup:
+    personal, static = device_models(root)
+    return DeviceGroup(personal=personal, static=static, store=live.store, seed=SCENARIO.seed)
 
 
 @dataclass
-class Place:
-    """A data set and untrained models for it."""
+class Runs:
+    """Runs of one scenario on one data set, and the oracle that they must equal."""
 
-    root: Path
+    place: Place
+    folder: Path
 
-    def config(self, **fields) -> FleetConfig:
-        given = {
-            "devices": SCALE.num_devices,
-            "hosts": 2,
-            "data": self.root / "data",
-            "model": str(self.root / "cdc_mmpg"),
-            "static_model": str(self.root / "fine_tuning"),
-            "output": self.root / "out",
-            "devices_per_chunk": 2,
-            "batch_size": 8,
+    @property
+    def given(self) -> dict[str, object]:
+        """What every command is told."""
+        return {
+            "data": self.place.root / "data",
+            "model": str(self.place.root / "cdc_mmpg"),
+            "static_model": str(self.place.root / "fine_tuning"),
+            "tracking_uri": f"sqlite:///{self.folder}/mlflow.db",
         }
-        return FleetConfig(**{**given, **fields})
 
+    def run(self, name: str, hosts: int = 1, **fields: object) -> FleetResult:
+        config = {"scenario": SCENARIO, "hosts": hosts, "output": self.folder / name, **self.given, **fields}
+        return run_fleet(FleetConfig(**config))  # type: ignore[arg-type]  # fields by name
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    root = tmp_path_factory.mktemp("fleet")
-    corpus = Corpus.open(render(SCALE, root / "data", workers=0, show_progress=False))
-    for method in ("cdc_mmpg", "fine_tuning"):
-        torch.manual_seed(len(method) + 1)
-        config = BundleConfig(
-            task="open-ended-qa",
-            method=method,
-            seed=0,
-            num_classes=corpus.vocabulary.num_classes,
-            encoder=ENCODERS["tiny"](corpus.tokenizer.vocab_size),
-            # Whole heads, not offsets to the static one: every sample gets another.
-            generator=HeadGeneratorConfig(static_base=False) if method == "cdc_mmpg" else None,
+    @cached_property
+    def live(self) -> LiveData:
+        return live_data(self.place.root / "data")
+
+    @cached_property
+    def table(self) -> FeatureTable:
+        return encode_all(device_group(self.place.root, self.live), live_samples(self.live))
+
+    @cached_property
+    def oracle(self) -> RunLog:
+        """All of it in this process: features, timeline, answers, log."""
+        generator = ParameterGenerator(load_generator(self.place.root / "cdc_mmpg"))
+        run, log = self.begin("oracle", self.table, self.live)
+        run_serial(run, generator, "fp32", self.table)
+        return log
+
+    def begin(self, name: str, table: FeatureTable, live: LiveData) -> tuple[FleetRun, RunLog]:
+        """Start a run whose answers are computed in this process."""
+        plan = draw_plan(SCENARIO, Material.of(table.device_id, live.seen))
+        log = RunLog.begin(self.folder / name, SCENARIO, {})
+        windows = virtual_windows(SCENARIO, plan, self.work, table, ANSWERS_PER_WINDOW)
+        return FleetRun(SCENARIO, plan, windows, table, log), log
+
+    @cached_property
+    def work(self) -> Work:
+        models = open_models(
+            str(self.place.root / "cdc_mmpg"),
+            str(self.place.root / "fine_tuning"),
+            self.place.root / "data",
+            None,
         )
-        model = build_model(config)
-        with torch.no_grad():
-            # At its start an encoder gives almost the same feature for everything, and one answer to all.
-            for weight in model.device.encoder.transformer.blocks.parameters():
-                weight.mul_(16 if weight.dim() == 2 else 1)
-        files = {"tokenizer_file": corpus.tokenizer_file, "answers_file": corpus.answers_file}
-        save_bundle(root / method, config, model, **files)
-    return Place(root)
+        found = models.personal
+        generator = ParameterGenerator(load_generator(found.local_dir))
+        label = ModelLabel(model=found.name, version=found.version, task=models.bundle.task)
+        return work_of(load_device_model(found.local_dir), generator, "fp32", label)
 
 
 @pytest.fixture(scope="module")
-def result(place) -> FleetResult:
-    connect(num_cpus=2)
-    yield run_fleet(place.config())
-    disconnect()
+def runs(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    folder = tmp_path_factory.mktemp("scenario")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulate_fleet, "FEATURES_DIR", folder / "features")
+        in_parts = partial(virtual_windows, answers_per_window=ANSWERS_PER_WINDOW)
+        patch.setattr(emulate_fleet, "virtual_windows", in_parts)
+        patch.setattr(scenario_run, "PAIRS_PER_JOB", PAIRS_PER_JOB)
+        connect(num_cpus=2)
+        yield Runs(place, folder)
+        disconnect()
 
 
-@pytest.mark.integration
-def test_a_fleet_asks_a_real_service_and_answers_as_the_serial_loop_does(place, result):
-    events = read_events(result.events)
-    live = open_live_data(place.root / "data", text_length=ENCODERS["tiny"](100).text_length)
-    group = DeviceGroup(
-        personal=load_device_model(place.root / "cdc_mmpg"),
-        static=load_device_model(place.root / "fine_tuning"),
-        store=live.store,
-        seed=0,
+def check_nothing_is_lost(result: FleetResult) -> None:
+    """Every sample of the plan has one answer in the log."""
+    answers, plan = result.log.answers().to_pylist(), result.plan
+    ids = plan.device_id[plan.device].tolist()
+    expected = sorted(zip(ids, plan.number.tolist(), plan.row.tolist(), strict=True))
+    assert sorted((each["device_id"], each["sample"], each["row"]) for each in answers) == expected
+
+
+def test_the_oracle_has_something_to_say(runs: Runs) -> None:
+    answers = runs.oracle.answers().to_pandas()
+    assert runs.oracle.num_parts() > 4
+    assert len(answers) > 600
+    assert {"fresh", "cached"} <= set(answers["head"].astype(str))
+    assert len(set(answers["fallback"].astype(str))) > 2
+    assert answers["answer"].nunique() > 2
+
+
+@pytest.mark.parametrize(
+    ("hosts", "faults"),
+    [
+        # Four processes start for as long as the rest of this file takes.
+        pytest.param(4, (), marks=pytest.mark.slow),
+        (2, (KillHost(at_s=15.0), KillHost(at_s=30.0))),
+    ],
+    ids=["4", "2, of which some die"],
+)
+def test_the_log_is_that_of_the_serial_loop(runs: Runs, hosts: int, faults: tuple[Fault, ...]) -> None:
+    # With one host: the command below.
+    chosen = dataclasses.replace(SCENARIO, faults=SCENARIO.faults + faults)
+    result = runs.run(f"{hosts} hosts", hosts, scenario=chosen)
+    assert differences(runs.oracle, result.log) == []
+    check_nothing_is_lost(result)
+    assert result.num_hosts == hosts
+    if faults:
+        assert result.deaths
+        # Whoever took a job over has done it.
+        assert all(death.recovery_s is not None for death in result.deaths)
+    else:
+        assert result.deaths == ()
+
+
+def test_features_are_computed_once_and_equal_those_of_one_process(runs: Runs, commands: "Commands") -> None:
+    (kept,) = (runs.folder / "features").iterdir()
+    table = FeatureTable.load(kept)
+    for name in ("device_id", "example_id", "base_answer", "static_answer"):
+        np.testing.assert_array_equal(getattr(table, name), getattr(runs.table, name), err_msg=name)
+    for name in ("anchor", "hidden"):
+        np.testing.assert_allclose(getattr(table, name), getattr(runs.table, name), atol=1e-5, err_msg=name)
+
+
+def test_no_answer_hangs_on_a_label(runs: Runs, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(runs.place.root / "data", data)
+    path = data / "test_qa.json"
+    questions = json.loads(path.read_text())
+    answers = [each["answer"] for each in questions]
+    shuffled = np.random.default_rng(0).permutation(answers).tolist()
+    assert sum(new != old for new, old in zip(shuffled, answers, strict=True)) > 10
+    path.write_text(
+        json.dumps([{**each, "answer": new} for each, new in zip(questions, shuffled, strict=True)])
     )
-    generator = ParameterGenerator(load_generator(place.root / "cdc_mmpg"))
-    expected = run_serial(
-        group,
-        live.stream,
-        InProcessClient(
-            generator.generate,
-            ModelLabel(model="hyperfleet-generator", version=result.model.version, task="open-ended-qa"),
-        ),
-        portion(range(SCALE.num_devices), 2),
-        networks=Networks(seed=0, names=tuple(PAPER_NETWORKS)),
-        batch_size=8,
-    ).events
-    exact = [
-        "device_id",
-        "example_id",
-        "network",
-        "model_version",
-        "anchor_frame",
-        "fallback",
-        "static_answer",
-    ]
-    assert events.select(exact).equals(expected.select(exact))
-    # Heads come from batches of other sizes there: equal but for the last bits, which a tie may hang on.
-    assert np.mean(events["answer"].to_numpy() == expected["answer"].to_numpy()) >= 0.97
-    assert len(set(events["answer"].to_pylist())) > 2
+    # Hosts without their processes: the same class, in this one.
+    spec = AnswerSpec(open_data=partial(live_data, data), seed=SCENARIO.seed)
+    live = live_data(data)
+    encoder = AnswerHost(spec, models=device_models(runs.place.root))
+    encoder.start()
+    samples = live_samples(live)
+    table = join_parts(samples, [encoder.encode(rows) for rows in encoding_batches(samples)])
+    shared = SharedGenerator.of(load_generator(runs.place.root / "cdc_mmpg"))
+    host = AnswerHost(spec, generator=shared, table=table)
+    host.start()
+    run, log = runs.begin("shuffled", table, live)
+    for pairs in run.pairs():
+        run.answered(pairs, *host.answer(pairs.row, pairs.head_row))
+    assert differences(runs.oracle, log) == []
 
 
-@pytest.mark.integration
-def test_the_result_counts_devices_requests_bytes_and_seconds(place, result):
-    events = read_events(result.events).to_pylist()
-    num_questions = SCALE.num_devices * SCALE.live_clips * SCALE.questions_per_clip
-    assert (result.num_devices, result.num_requests) == (SCALE.num_devices, len(events))
-    assert 0 < len(events) <= num_questions
-    assert (result.fallbacks, result.empty_devices, result.host_deaths, result.num_hosts) == ({}, (), 0, 2)
-    layout = HeadLayout(num_classes=result.bundle.num_classes)
-    for event in events:
-        assert event["uplink_bytes"] == FEATURE_BYTES
-        assert layout.num_bytes < event["downlink_bytes"] < layout.num_bytes + 500
-        assert min(event["queue_s"], event["generate_s"], event["apply_s"]) > 0
-        assert (event["model_version"], event["num_tries"]) == (result.model.version, 1)
-    assert min(result.wall_s, result.start_s, result.encode_s, result.host_cpu_s, result.requests_per_s) > 0
+@dataclass
+class Commands:
+    """What `hyperfleet fleet` did and printed."""
+
+    runs: Runs
+    output: Path
+
+    def fleet(self, **options: object) -> tuple[Path, str]:
+        printed = io.StringIO()
+        # Fields by name, whose types the checker cannot see.
+        command = FleetCommand(hosts=1, **{**self.runs.given, "output": self.output, **options})  # type: ignore[arg-type]
+        return fleet(command, Console(file=printed, width=200)), printed.getvalue()
 
 
-@pytest.mark.integration
-def test_a_service_that_runs_already_is_used_if_it_serves_the_devices_model(place, result, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(place.root / "cdc_mmpg", other)
-    config = replace(read_config(other), seed=1)
-    (other / "config.json").write_text(config.to_json())
-    url = serve_apps.start(serve_apps.GeneratorArgs(model=str(place.root / "cdc_mmpg")), port=0)
-    try:
-        given = {"generator_url": url + "/", "output": tmp_path}
-        with pytest.raises(CheckpointError, match=r"serves version local-\w+ of 'local', \d+ classes"):
-            run_fleet(place.config(model=str(other), **given))
-        few = run_fleet(place.config(devices=3, hosts=1, samples_per_device=2, networks=("5g-50",), **given))
-        assert asyncio.run(_status(f"{url}/healthz")) == 200  # it is not ours to stop
-    finally:
-        serve_apps.stop()
-    assert (few.num_devices, few.num_requests, few.num_hosts) == (3, 6, 1)
-    assert set(read_events(few.events)["network"].to_pylist()) == {"5g-50"}
+@pytest.fixture(scope="module")
+def commands(runs: Runs) -> Commands:
+    """The whole command, run once, with a trace of what arrived."""
+    SCENARIO.save(runs.folder / "small.json")
+    commands = Commands(runs, runs.folder / "command")
+    report, printed = commands.fleet(
+        scenario=str(runs.folder / "small.json"), record=runs.folder / "trace.parquet"
+    )
+    assert report == commands.output / "report.html"
+    assert "arrivals: " in printed
+    return commands
 
 
-async def _status(url: str) -> int:
-    async with aiohttp.ClientSession() as session, session.get(url) as reply:
-        return reply.status
+def test_the_command_leaves_log_report_and_metrics_over_time(commands: Commands) -> None:
+    log = RunLog.open(commands.output)
+    assert log.scenario == SCENARIO
+    assert differences(commands.runs.oracle, log) == []
+    report = (commands.output / "report.html").read_text()
+    assert "<svg" in report
+    assert SCENARIO.name in report
+    client = MlflowClient(f"sqlite:///{commands.runs.folder}/mlflow.db")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    run = client.search_runs(experiments, "tags.scenario = 'small'", order_by=["start_time ASC"])[0]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["clock"] == "virtual"
+    history = client.get_metric_history(run.info.run_id, "over_time/accuracy")
+    assert len(history) > 5
+    assert len({each.step for each in history}) == len(history)
+    assert all(0 <= each.value <= 1 for each in history)
+    assert run.data.metrics["scenario/samples"] == log.answers().num_rows
+    assert run.data.params["seed"] == "0"
 
 
-def test_what_cannot_work_is_told_before_any_process_starts(place, tmp_path):
-    with pytest.raises(ConfigError, match=r"asked for 7 devices and the data set has 6"):
-        run_fleet(place.config(devices=7))
-    with pytest.raises(DataError, match="hyperfleet data render"):
-        run_fleet(place.config(data=tmp_path / "none"))
-    with pytest.raises(ModelNotRegisteredError):
-        run_fleet(place.config(model=str(tmp_path / "none")))
-    with pytest.raises(CheckpointError, match="'fine_tuning', which has no generator"):
-        run_fleet(place.config(model=str(place.root / "fine_tuning")))
-    shutil.copytree(place.root / "fine_tuning", tmp_path / "other")
-    (tmp_path / "other" / "answers.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"was trained on another data set.*answers.json differs"):
-        run_fleet(place.config(static_model=str(tmp_path / "other")))
-    for field, value in {"devices": 0, "hosts": 0, "samples_per_device": 0, "networks": ("6g",)}.items():
-        with pytest.raises(ConfigError):
-            place.config(**{field: value})
+def test_a_recorded_trace_is_read_and_holds_what_arrived(commands: Commands) -> None:
+    trace = Trace(path=commands.runs.folder / "trace.parquet")
+    time_s, device = trace.draw(np.random.default_rng(0), SCENARIO.active_devices, SCENARIO.duration_s)
+    arrived = RunLog.open(commands.output).events().to_pandas()
+    arrived = arrived[arrived["kind"] == "sample"]
+    np.testing.assert_array_equal(time_s, arrived["time_s"])
+    np.testing.assert_array_equal(active_devices(SCENARIO)[device], arrived["device_id"])
 
 
-@pytest.mark.integration
-def test_a_url_where_nobody_listens_is_told(place, result):
-    with pytest.raises(
-        ServiceError, match=r"no parameter generator answers at http://127\.0\.0\.1:9/v1/model"
-    ):
-        run_fleet(place.config(generator_url="http://127.0.0.1:9"))
+def test_a_run_that_lost_its_last_parts_goes_on_to_the_same_log(commands: Commands) -> None:
+    cut = commands.runs.folder / "cut"
+    shutil.copytree(commands.output, cut)
+    log = RunLog.open(cut)
+    num_parts = log.num_parts()
+    for number, name in ((num_parts - 1, "events"), (num_parts - 1, "answers"), (num_parts - 2, "answers")):
+        (cut / name / f"part-{number:05d}.parquet").unlink()
+    assert log.num_parts() == num_parts - 2
+    kept = (cut / "answers" / "part-00000.parquet").stat().st_mtime_ns
+    commands.fleet(scenario=str(commands.runs.folder / "small.json"), output=cut, resume=True)
+    assert differences(RunLog.open(commands.output), RunLog.open(cut)) == []
+    assert (cut / "answers" / "part-00000.parquet").stat().st_mtime_ns == kept
+
+
+@pytest.mark.slow
+def test_a_replay_gives_the_same_log(commands: Commands) -> None:
+    again = commands.runs.folder / "again"
+    _, printed = commands.fleet(replay=commands.output, output=again)
+    assert f"replay of {commands.output}: the same log" in printed.replace("\n", "")
+    assert differences(RunLog.open(commands.output), RunLog.open(again)) == []
+    assert isinstance(RunLog.open(again).scenario.arrivals, Trace)
+
+
+def test_in_real_time_every_sample_is_answered_though_a_replica_dies(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[str] = []
+    kill = emulate_fleet.kill_replica
+    monkeypatch.setattr(emulate_fleet, "kill_replica", lambda: killed.append(kill()))
+    chosen = dataclasses.replace(
+        SCENARIO,
+        name="real",
+        duration_s=4.0,
+        active_devices=20,
+        arrivals=Poisson(per_device_per_s=0.5),
+        networks=("5g-100",),
+        policy=EveryN(n=1),
+        cloud=CloudModel(replicas=1),
+        retry=RetryPolicy(max_tries=30, try_timeout_s=10.0, deadline_s=30.0),
+        faults=(KillReplica(at_s=2.0, restart_s=1.0),),
+    )
+    result = runs.run("real", scenario=chosen, clock="real")
+    check_nothing_is_lost(result)
+    assert len(killed) == 1
+    assert killed[0].startswith("SERVE_REPLICA::")
+    assert result.real is not None
+    assert result.real.wall_s >= result.plan.time_s[-1]
+    answers = result.log.answers().to_pandas()
+    fresh = answers[answers["head"] == "fresh"]
+    assert len(fresh) > 0
+    assert len(result.real.generate_s) >= len(fresh)
+    # Measured, not computed: the service took its time, and said which part of it was generating.
+    assert (fresh["generate_s"] > 0).all()
+    events = result.log.events().to_pandas()
+    faults = events[events["kind"].astype(str).str.startswith("fault")]
+    assert faults["time_s"].tolist() == [2.0, 3.0]
+    # A head is the one that the personal model's generator makes of the sample: answers are the serial ones.
+    assert (fresh["head_row"] == fresh["row"]).all()
+
+
+def test_policies_are_compared_on_hosts_that_start_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With faults, lest the hosts of one run pass what happened in it to the next.
+    ways = [("every-n", "fp32"), ("every-n", "int8"), ("once-per-session", "fp32")]
+    alone = {
+        way: runs.run(
+            f"alone {way}", scenario=dataclasses.replace(SCENARIO, policy=POLICIES[way[0]](), codec=way[1])
+        )
+        for way in ways
+    }
+    started: list[str] = []
+    launch = SupervisedPool._launch
+    monkeypatch.setattr(SupervisedPool, "_launch", lambda pool: (started.append("host"), launch(pool))[1])
+    SCENARIO.save(runs.folder / "compared.json")
+    config = PoliciesConfig(
+        scenario=str(runs.folder / "compared.json"),
+        policies=("every-n", "once-per-session"),
+        codecs=("fp32", "int8"),
+        hosts=1,
+        output=runs.folder / "policies",
+        **runs.given,  # type: ignore[arg-type]  # fields by name
+    )
+    page = compare_policies(config, Console(file=io.StringIO(), width=200))
+    assert "once-per-session" in page.read_text()
+    assert started == ["host"]
+    for (policy, codec), result in alone.items():
+        log = RunLog.open(config.output / "runs" / f"{policy}-{codec}")
+        assert differences(result.log, log) == []
+    # Else a codec that is not passed on would go unseen.
+    first, second = (alone[way].log.answers()["score"].to_numpy() for way in ways[:2])
+    assert (first != second).any()

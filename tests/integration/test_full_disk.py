@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
+from tests.integration.test_scenario_run import SCENARIO
 
 from hyperfleet.errors import CheckpointError, DataError
-from pipelines import emulate_scenario
-from pipelines.emulate_scenario import ScenarioRunConfig, run_scenario
+from pipelines import emulate_fleet
+from pipelines.emulate_fleet import FleetConfig, run_fleet
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
 from pipelines.storage import VARIABLE
 from pipelines.train_generator import TrainResult, TrainRunConfig, train
 from tests.integration import test_fleet_run
 from tests.integration.test_fleet_run import Place
-from tests.integration.test_scenario_run import SCENARIO
 from tests.integration.test_train_survives import SCALE, SCHEDULE
 from tests.small_disk import fill, make_room, small_disk
 
@@ -94,7 +94,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def test_a_fleet_says_so_and_goes_on_when_there_is_room(
     world: World, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulate_scenario, "FEATURES_DIR", tmp_path / "features")
+    monkeypatch.setattr(emulate_fleet, "FEATURES_DIR", tmp_path / "features")
     run = {
         "scenario": SCENARIO,
         "hosts": 1,
@@ -107,11 +107,11 @@ def test_a_fleet_says_so_and_goes_on_when_there_is_room(
     fill(world.disk, leave=LEFT_BYTES)
     began_s = time.monotonic()
     with pytest.raises(DataError, match=NO_ROOM_FOR_DATA) as said:
-        run_scenario(ScenarioRunConfig(**run))
+        run_fleet(FleetConfig(**run))
     print(f"\n{time.monotonic() - began_s:.0f} s: {said.value}")
     assert time.monotonic() - began_s < PATIENCE_S
     make_room(world.disk)
-    result = run_scenario(ScenarioRunConfig(**run, resume=True))
+    result = run_fleet(FleetConfig(**run, resume=True))
     assert result.log.answers().num_rows == len(result.plan.time_s)
 
 

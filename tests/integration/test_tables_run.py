@@ -8,9 +8,9 @@ from rich.console import Console
 
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from hyperfleet.errors import CheckpointError
-from hyperfleet.evaluation.paper_tables.page import CELLS
-from hyperfleet.experiments import plan
-from hyperfleet.experiments.cell import read_cells, read_hits
+from hyperfleet.papers.experiments import plan
+from hyperfleet.papers.experiments.cell import read_cells, read_hits
+from hyperfleet.papers.tables.page import CELLS
 from pipelines import tables as command
 from pipelines.tables import CELLS_DIR, TablesConfig, tables
 

@@ -5,11 +5,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hyperfleet.cloud.generator import ParameterGenerator
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.errors import ConfigError
 from hyperfleet.messages import FEATURE_BYTES, FEATURE_DIM, HeadLayout, ModelLabel, encode_heads
 from hyperfleet.nn import DeviceModel
+from hyperfleet.scenario.definition import Scenario
 
 _MIB = 1 << 20
 

@@ -17,13 +17,13 @@ import numpy as np
 from hyperfleet.client import GeneratorClient
 from hyperfleet.client.retry import asked_to_wait_s
 from hyperfleet.emulation.feature_table import FeatureTable
-from hyperfleet.emulation.scenario.policies import OnDrift
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.engine import Timeline, Window, Work
 from hyperfleet.emulation.timeline.plan import Plan
 from hyperfleet.errors import HeadLayoutError, HyperFleetError, ServiceError
 from hyperfleet.messages import HeadRequest
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.policies import OnDrift
 
 _STATUS = re.compile(r"HTTP (\d{3})")
 # Longest sleep at a time: an interrupted run ends soon.

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline.rows import ANSWER_SCHEMA, EVENT_SCHEMA
 from hyperfleet.errors import DataError
+from hyperfleet.scenario.definition import Scenario
 
 SCENARIO_FILE = "scenario.json"
 EVENTS_DIR, ANSWERS_DIR = "events", "answers"

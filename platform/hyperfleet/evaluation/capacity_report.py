@@ -6,10 +6,10 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from hyperfleet.emulation.capacity import CapacityPlan
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.figures import PERSONALIZED, svg
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, row, to_html, to_markdown
+from hyperfleet.evaluation.svg import PERSONALIZED, svg
+from hyperfleet.planning.capacity import CapacityPlan
 
 PAGE, MARKDOWN, FIGURES = "plan.html", "plan.md", "plan.csv"
 

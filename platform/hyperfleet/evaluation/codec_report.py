@@ -7,10 +7,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.figures import INK, PERSONALIZED, STATIC, svg
+from hyperfleet.evaluation.codec_accuracy import NO_HEAD, CodecResult, reference
 from hyperfleet.evaluation.paired import mcnemar_p_value
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, row, to_html, to_markdown
-from hyperfleet.experiments.codec_accuracy import NO_HEAD, CodecResult, reference
+from hyperfleet.evaluation.svg import INK, PERSONALIZED, STATIC, svg
 from hyperfleet.head_codecs import CODECS
 from hyperfleet.link.network import PAPER_NETWORKS
 from hyperfleet.messages import HeadLayout

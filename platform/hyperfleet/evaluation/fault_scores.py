@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 from scipy import ndimage
 
 from hyperfleet.emulation.timeline import rows
-from hyperfleet.evaluation.scenario_measures import codes, is_name, numbers
+from hyperfleet.evaluation.measures import codes, is_name, numbers
 
 WINDOW = 100
 # The 99th percentile of a window: one sample of a hundred lies above it.

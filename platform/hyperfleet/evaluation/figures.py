@@ -1,183 +1,222 @@
-"""The plots of a report as inline SVG: no script, system fonts, and ink that follows the page's colours.
+"""The plots of a scenario run, as inline SVG in the style of `hyperfleet.evaluation.svg`."""
 
-Drawn with matplotlib's object-oriented API, so importing this chooses no backend for anybody else.
-"""
-
-import io
-import re
-from collections.abc import Callable
-from typing import Any
-
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from hyperfleet.evaluation import published, wording
-from hyperfleet.evaluation.facts import RunFacts
-from hyperfleet.evaluation.latency import PARTS, TOTAL
-from hyperfleet.evaluation.metrics import FleetScore
-from hyperfleet.link.network import PAPER_NETWORKS
+from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.fault_scores import FaultScore
+from hyperfleet.evaluation.fleet_score import FleetScore
+from hyperfleet.evaluation.measures import ALL_SAMPLES, PARTS, TOTAL
+from hyperfleet.evaluation.svg import HELD_OUT, INK, PERSONALIZED, SEEN, STATIC, svg
 
-# Okabe and Ito's palette, told apart with every common colour vision.
-STATIC = "#e69f00"
-PERSONALIZED = "#0072b2"
-SEEN = "#56b4e9"
-HELD_OUT = "#d55e00"
-PART_COLOURS = dict(zip(PARTS, ("#56b4e9", "#f0e442", "#0072b2", "#009e73", "#cc79a7"), strict=True))
+PART_COLOURS = dict(
+    zip(PARTS, ("#999999", "#56b4e9", "#f0e442", "#0072b2", "#009e73", "#cc79a7"), strict=True)
+)
+_STATIC_HEAD = "#009e73"
+_RECOVERING = "#f0e442"
 
-# Drawn as this colour, then replaced by `currentColor`: text and axes follow light and dark pages.
-INK = "#010203"
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "hyperfleet",
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
-_SIZE_INCHES = (5.2, 3.4)
+
+def fleet_plots(score: FleetScore) -> list[tuple[str, str]]:
+    """Return (SVG, caption) of every plot of a run."""
+    shaded = " Shaded: a fault." if score.faults else ""
+    plots = [
+        (
+            accuracy_over_time(score),
+            "Share of right answers among the samples that arrived in each stretch of the run." + shaded,
+        ),
+        (
+            accuracy_by_device(score),
+            "Emulated devices by the share of their samples that were answered right, and by what the static "
+            "model would have got.",
+        ),
+        (
+            latency_split(score),
+            "Where the time from sample to answer goes: mean of each part. Line: p50 of the whole; diamond: "
+            "p99.",
+        ),
+        (
+            latency_over_time(score),
+            "Latency of the samples that arrived in each stretch, log scale." + shaded,
+        ),
+        (
+            requests_over_time(score),
+            "Requests sent in each stretch, those made again included." + shaded,
+        ),
+        (
+            bytes_over_time(score),
+            "Bytes of messages by the time at which they were sent (up) or had arrived (down)." + shaded,
+        ),
+    ]
+    if score.faults:
+        plots.append(
+            (
+                fault_timeline(score),
+                "Each fault from its beginning to the end of its cause, and on until samples were served as "
+                "before it. A cross: no recovery was seen by the end of the run.",
+            )
+        )
+    return plots
+
+
+def accuracy_over_time(score: FleetScore) -> str:
+    """Draw the accuracy of the answers given, of the static model and of the static head over time."""
+    time = score.over_time
+
+    def draw(axes: Axes) -> None:
+        middle_s = (time.edges_s[1:] + time.edges_s[:-1]) / 2
+        for name, accuracy, colour, dash in (
+            ("answers given", time.accuracy, PERSONALIZED, "-"),
+            ("static model", time.static_model_accuracy, STATIC, "--"),
+            ("own static head", time.static_head_accuracy, _STATIC_HEAD, ":"),
+        ):
+            filled = np.isfinite(accuracy)
+            axes.plot(middle_s[filled], 100 * accuracy[filled], dash, color=colour, linewidth=1.6, label=name)
+        _shade(axes, score)
+        axes.set(xlabel="time (s)", ylabel="accuracy (%)", xlim=(0, float(time.edges_s[-1])), ylim=(0, 100))
+        axes.figure.legend(loc="outside upper center", ncols=3)
+
+    return svg("accuracy-over-time", "Accuracy over the time of the run", draw)
 
 
 def accuracy_by_device(score: FleetScore) -> str:
-    """Accuracy of each head over the devices, each curve sorted on its own."""
+    """Draw how accuracy is distributed over the emulated devices."""
     devices = score.devices
 
     def draw(axes: Axes) -> None:
-        share = (np.arange(len(devices.device_id)) + 0.5) / len(devices.device_id) * 100
-        for name, accuracy, colour, dash in (
-            ("static head", devices.static_accuracy, STATIC, "--"),
-            ("personalized head", devices.personalized_accuracy, PERSONALIZED, "-"),
+        edges = np.linspace(0, 100, 21).tolist()
+        for name, accuracy, colour, filled in (
+            ("answers given", devices.answers, PERSONALIZED, True),
+            ("static model", devices.static_model, STATIC, False),
         ):
-            axes.plot(share, 100 * np.sort(accuracy), dash, color=colour, linewidth=2, label=name)
-        axes.axvline(10, color=INK, linewidth=0.8, linestyle=":")
-        axes.annotate("10th percentile", (10, 0.02), xycoords=("data", "axes fraction"), xytext=(4, 0),
-                      textcoords="offset points")  # fmt: skip
-        axes.set(xlabel="devices, worst first (%)", ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 100))
-        axes.legend(loc="upper left")
+            # The last bin of a histogram includes its right edge, so that 100% has a place.
+            axes.hist(
+                100 * accuracy,
+                bins=edges,
+                histtype="stepfilled" if filled else "step",
+                color=colour,
+                alpha=0.55 if filled else 1.0,
+                linewidth=1.8,
+                label=name,
+            )
+        axes.set(xlabel="accuracy of a device (%)", ylabel="devices", xlim=(0, 100))
+        axes.figure.legend(loc="outside upper center", ncols=2)
 
-    return svg("accuracy", "Accuracy of static and personalized head over the devices, worst first", draw)
-
-
-def accuracy_difference(score: FleetScore) -> str:
-    """Histogram of personalized minus static accuracy a device, seen and held-out devices marked."""
-    devices = score.devices
-    gains = 100 * (devices.personalized_accuracy - devices.static_accuracy)
-
-    def draw(axes: Axes) -> None:
-        edges = _edges(gains, 100 / float(np.median(devices.num_samples)))
-        bottom = np.zeros(len(edges) - 1)
-        for name, mask, colour, hatch in (
-            ("seen devices", devices.seen, SEEN, ""),
-            ("held-out devices", ~devices.seen, HELD_OUT, "//"),
-        ):
-            if mask.any():
-                counts, _ = np.histogram(gains[mask], bins=edges)
-                axes.bar(edges[:-1], counts, np.diff(edges), bottom, align="edge", color=colour, hatch=hatch,
-                         edgecolor="white", linewidth=0.3, label=name)  # fmt: skip
-                bottom += counts
-        axes.axvline(0, color=INK, linewidth=1)
-        mean = float(gains.mean())
-        axes.axvline(mean, color=INK, linewidth=1.2, linestyle="--", label=f"mean {mean:+.1f}")
-        axes.set(xlabel="personalized minus static (points)", ylabel="devices")
-        axes.margins(y=0.28)
-        axes.legend(loc="upper left")
-
-    return svg("difference", "Histogram of the accuracy difference of each device", draw)
+    return svg("accuracy-by-device", "Histogram of the accuracy of each device", draw)
 
 
 def latency_split(score: FleetScore) -> str:
-    """Mean latency by part, stacked, one bar a network; p50 and p99 of the total marked."""
-    splits = score.latency[::-1]
+    """Draw the mean of each part of the latency, stacked, one bar a group of samples."""
+    groups = score.latency[::-1]
 
     def draw(axes: Axes) -> None:
-        rows = np.arange(len(splits))
-        left = np.zeros(len(splits))
+        places = np.arange(len(groups))
+        left = np.zeros(len(groups))
         for part in PARTS:
-            means_ms = np.array([1000 * split.parts[part].mean_s for split in splits])
-            axes.barh(rows, means_ms, left=left, height=0.62, color=PART_COLOURS[part], label=part)
+            means_ms = np.array([1000 * group.parts[part].mean_s for group in groups])
+            axes.barh(places, means_ms, left=left, height=0.62, color=PART_COLOURS[part], label=part)
             left += means_ms
-        for name, marker, quantile in (("p50 of total", "|", "p50_s"), ("p99 of total", "D", "p99_s")):
-            totals_ms = [1000 * getattr(split.parts[TOTAL], quantile) for split in splits]
-            axes.plot(totals_ms, rows, marker, color=INK, markersize=26 if marker == "|" else 4, label=name)
-        axes.set_yticks(rows, [wording.network(split.network) for split in splits])
+        for name, marker, quantile in (("p50", "|", "p50_s"), ("p99", "D", "p99_s")):
+            totals_ms = [1000 * getattr(group.parts[TOTAL], quantile) for group in groups]
+            axes.plot(totals_ms, places, marker, color=INK, markersize=16 if marker == "|" else 4, label=name)
+        axes.set_yticks(places, [group_label(group.name) for group in groups])
         axes.grid(visible=False, axis="y")
         axes.set(xlabel="mean latency (ms)", xlim=(0, None))
         axes.figure.legend(loc="outside upper center", ncols=4, markerscale=0.6)
 
-    return svg("latency", "Mean personalization latency by part and network", draw)
+    return svg("latency-split", "Mean latency by part, for all samples, by head and by network", draw)
 
 
-def network_delay(score: FleetScore, facts: RunFacts) -> str:
-    """Delay of the download a network: computed for three head sizes, printed, and measured in this run."""
-    dataset = published.MSRVTT_QA
-    layout_bytes = 4 * 97 * published.NUM_CLASSES[dataset]
-    networks = list(PAPER_NETWORKS.values())
-    printed = [
-        float(delay.printed_ms)
-        for delay in published.DELAYS
-        if delay.printed_ms and (delay.dataset, delay.direction) == (dataset, "down")
-    ]
-    emulated = {split.network: 1000 * split.parts["downlink"].p50_s for split in score.latency}
+def latency_over_time(score: FleetScore) -> str:
+    """Draw median and 99th percentile of the latency over time."""
+    time = score.over_time
 
     def draw(axes: Axes) -> None:
-        places = np.arange(len(networks))
-        ours = [published.delay_ms(network, "down", layout_bytes) for network in networks]
-        own = [published.delay_ms(network, "down", facts.head_bytes) for network in networks]
-        axes.bar(places - 0.2, ours, 0.38, color=SEEN, label=f"ours, C = {published.NUM_CLASSES[dataset]:,}")
-        axes.plot(places - 0.2, printed, "x", color=INK, markersize=8, label=f"printed for {dataset}")
-        axes.bar(places + 0.2, own, 0.38, color=PERSONALIZED, label=f"this run, C = {facts.num_classes:,}")
-        measured = [(place + 0.2, emulated[n.name]) for place, n in enumerate(networks) if n.name in emulated]
-        if measured:
-            axes.plot(*zip(*measured, strict=True), "o", color=INK, markersize=5, markerfacecolor="none",
-                      label="fleet, median downlink")  # fmt: skip
+        middle_s = (time.edges_s[1:] + time.edges_s[:-1]) / 2
+        for name, seconds, colour in (("p99", time.p99_s, HELD_OUT), ("p50", time.p50_s, PERSONALIZED)):
+            filled = np.isfinite(seconds)
+            axes.plot(middle_s[filled], 1000 * seconds[filled], color=colour, linewidth=1.6, label=name)
+        _shade(axes, score)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(places, [network.label.replace(" ", "\n") for network in networks])
-        axes.grid(visible=False, axis="x")
-        axes.set(ylabel="download delay (ms, log scale)")
+        axes.set(xlabel="time (s)", ylabel="latency (ms)", xlim=(0, float(time.edges_s[-1])))
         axes.figure.legend(loc="outside upper center", ncols=2)
 
-    return svg("delay", "Download delay by network, ours beside the papers' printed values", draw)
+    return svg("latency-over-time", "Latency over the time of the run, median and 99th percentile", draw)
 
 
-def _edges(gains: np.ndarray, step: float) -> np.ndarray:
-    """Bin edges of whole-point width, no finer than the `step` one sample makes; zero gets a bin."""
-    reach = float(np.abs(gains).max())
-    width = next((w for w in (1, 2, 5, 10) if w >= step * 0.99 and reach / w <= 20), 20)
-    num_each_side = int(np.ceil(max(reach, width) / width))
-    return (np.arange(-num_each_side, num_each_side + 2) - 0.5) * width
+def requests_over_time(score: FleetScore) -> str:
+    """Draw the requests a second over time."""
+    time = score.over_time
+
+    def draw(axes: Axes) -> None:
+        axes.stairs(time.requests_per_s, time.edges_s, color=PERSONALIZED, linewidth=1.4)
+        _shade(axes, score)
+        axes.set(
+            xlabel="time (s)", ylabel="requests a second", xlim=(0, float(time.edges_s[-1])), ylim=(0, None)
+        )
+
+    return svg("requests-over-time", "Requests a second over the time of the run", draw)
 
 
-def svg(name: str, label: str, draw: Callable[[Axes], None]) -> str:
-    """Draw one plot and return it as an SVG element; `name` keeps its ids apart from other plots'."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        # Without metadata the file names no date, no creator and no schema on the network.
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    return _inline(buffer.getvalue(), name, label)
+def bytes_over_time(score: FleetScore) -> str:
+    """Draw the bytes a second over time, down on top of up."""
+    time = score.over_time
+
+    def draw(axes: Axes) -> None:
+        up, down = (each / 2**20 for each in (time.uplink_bytes_per_s, time.downlink_bytes_per_s))
+        axes.stairs(up, time.edges_s, fill=True, color=STATIC, label="up")
+        axes.stairs(up + down, time.edges_s, baseline=up, fill=True, color=SEEN, label="down")
+        _shade(axes, score)
+        axes.set(xlabel="time (s)", ylabel="MiB a second", xlim=(0, float(time.edges_s[-1])), ylim=(0, None))
+        axes.figure.legend(loc="outside upper center", ncols=2)
+
+    return svg("bytes-over-time", "Bytes a second over the time of the run, up and down", draw)
 
 
-def _inline(text: str, name: str, label: str) -> str:
-    """Make a stand-alone SVG file part of a page: no prolog, ids of its own, ink of the page."""
-    body = text[text.index("<svg") :]
-    body = body[body.index(">") + 1 :]
-    width, height = (72 * inches for inches in _SIZE_INCHES)
-    body = re.sub(r'\bid="', f'id="{name}-', body)
-    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", body)
-    body = body.replace(INK, "currentColor")
-    return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width:g} {height:g}">{body}'
+def fault_timeline(score: FleetScore) -> str:
+    """Draw when each fault was there and when its effect was over."""
+    faults, last_s = score.faults[::-1], float(score.over_time.edges_s[-1])
+
+    def draw(axes: Axes) -> None:
+        for place, fault in enumerate(faults):
+            end_s = last_s if fault.end_s is None else fault.end_s
+            axes.barh(place, end_s - fault.begin_s, left=fault.begin_s, height=0.5, color=HELD_OUT)
+            after_s = fault.recovery_after_end_s
+            if fault.effect == "no recovery seen":
+                axes.plot([last_s], [place], "x", color=INK, markersize=8, clip_on=False)
+                after_s = last_s - end_s
+            if after_s:
+                axes.barh(place, after_s, left=end_s, height=0.5, color=_RECOVERING)
+        axes.set_yticks(range(len(faults)), [fault.kind for fault in faults])
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel="time (s)", xlim=(0, last_s), ylim=(-0.6, len(faults) - 0.4))
+        marks = [
+            Patch(color=HELD_OUT, label="fault"),
+            Patch(color=_RECOVERING, label="until served as before"),
+        ]
+        axes.figure.legend(handles=marks, loc="outside upper center", ncols=2)
+
+    return svg("faults", "Faults over the time of the run, each with its recovery", draw)
+
+
+def group_label(name: str) -> str:
+    """Name a group of samples as tables and plots call it."""
+    heads = {
+        "fresh": "Fresh head",
+        "cached": "Cached head",
+        "static": "Static head",
+        ALL_SAMPLES: "All samples",
+    }
+    return heads[name] if name in heads else wording.network(name)
+
+
+def _shade(axes: Axes, score: FleetScore) -> None:
+    """Mark the stretches in which a fault was there."""
+    last_s = float(score.over_time.edges_s[-1])
+    for begin_s, end_s in sorted({_span(fault, last_s) for fault in score.faults}):
+        axes.axvspan(begin_s, end_s, color=INK, alpha=0.1, linewidth=0)
+
+
+def _span(fault: FaultScore, last_s: float) -> tuple[float, float]:
+    return fault.begin_s, last_s if fault.end_s is None else fault.end_s

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.figures import INK, STATIC, svg
+from hyperfleet.evaluation.fleet_score import FleetScore, total_latency
 from hyperfleet.evaluation.paired import PairedDifference, compare_mean
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Cell, Table, row, to_html, to_markdown
-from hyperfleet.evaluation.scenario_score import ScenarioScore, total_latency
+from hyperfleet.evaluation.svg import INK, STATIC, svg
 from hyperfleet.seeding import numpy_generator
 
 PAGE, MARKDOWN, FIGURES = "policies.html", "policies.md", "policies.csv"
@@ -36,10 +36,10 @@ class PolicyRun:
     """One run: what it is called, e.g. "every-n, rank4", and what it brought."""
 
     name: str
-    score: ScenarioScore
+    score: FleetScore
 
 
-def compare_runs(reference: ScenarioScore, score: ScenarioScore, seed: int = 0) -> PairedDifference:
+def compare_runs(reference: FleetScore, score: FleetScore, seed: int = 0) -> PairedDifference:
     """Compare two runs on the same samples: mean over the data set's devices, `score` minus `reference`.
 
     Raises:
@@ -200,7 +200,7 @@ def _sentence(runs: Sequence[PolicyRun]) -> str:
 
 
 def _curve(
-    runs: Sequence[PolicyRun], cost: Callable[[ScenarioScore], float], *, name: str, label: str, axis: str
+    runs: Sequence[PolicyRun], cost: Callable[[FleetScore], float], *, name: str, label: str, axis: str
 ) -> str:
     costs = [cost(run.score) for run in runs]
     values = [100 * run.score.answers.sample for run in runs]

@@ -1,31 +1,35 @@
-"""The report of a run: one HTML file that needs nothing but a browser.
+"""The report of a scenario run: one HTML page that needs nothing but a browser."""
 
-Styles, plots and frames are inside the file; it has no script and asks no server for anything.
-"""
-
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from hyperfleet.errors import ConfigError
-from hyperfleet.evaluation import figures, wording
-from hyperfleet.evaluation.facts import RunFacts
-from hyperfleet.evaluation.latency import TOTAL
-from hyperfleet.evaluation.metrics import FleetScore
+from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.fault_scores import WINDOW
+from hyperfleet.evaluation.figures import fleet_plots
+from hyperfleet.evaluation.fleet_score import FleetScore, total_latency
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, to_html
-from hyperfleet.evaluation.tables import steps_table
+from hyperfleet.scenario.definition import Scenario
 
-MAX_FRAMES_A_FAMILY = 6
-_JPEG_QUALITY = 90
+NOTES = (
+    "Every sample is answered by what the device had: a fresh head made for it, the last one it got "
+    "(cached), or the personal model's own static head. The static model is another one, trained without any "
+    "head from the cloud (Fine-tuning); it answers the same samples.",
+    "A fallback is a sample for which the device asked for a head and got none in time; a cached or static "
+    "head that the request policy meant to use is none.",
+    "Emulated devices share the material of the data set's devices and show it again and again. Intervals "
+    "and p-values therefore take the data set's devices as the independent units, not the emulated ones: "
+    "more emulated devices make no difference more certain.",
+    "Times are those of the emulation: links and device chips are models with the figures of the scenario. "
+    "One run is one seed.",
+    f"Recovery is looked for in windows of {WINDOW} samples in the order of their arrival: a window is as "
+    "before when its p99 and its fallbacks are no worse than those of the worst window before the fault.",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeyNumber:
-    """A number that stands at the top of the page."""
+    """A number at the top of the page."""
 
     value: str
     label: str
@@ -34,116 +38,124 @@ class KeyNumber:
 def write_report(
     path: Path,
     score: FleetScore,
-    facts: RunFacts,
+    scenario: Scenario,
     tables: Sequence[Table],
-    example_frames: Mapping[str, Sequence[np.ndarray]],
+    *,
+    provenance: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write the report of a run and return where it is.
 
     Args:
         path: the file to write; its folder is made if need be.
-        score: what the fleet run brought.
-        facts: what the run was.
-        tables: the tables to show, those of `demo_tables` and any others.
-        example_frames: frames (height, width, 3) uint8 by camera family; at most
-            `MAX_FRAMES_A_FAMILY` of each are shown.
-
-    Raises:
-        ConfigError: a frame of another shape or type.
+        score: what the run brought.
+        scenario: what was run.
+        tables: those of `fleet_tables`.
+        provenance: names and values that say where the run came from: model, data, commands, versions.
     """
     page = ENVIRONMENT.get_template("report.html.j2").render(
-        facts=facts,
-        score=score,
-        outcome=wording.outcome(score.overall.device_mean),
-        headline=wording.headline(score),
-        sentences=[text for text in (wording.held_out_sentence(score), wording.cost_sentence(score)) if text],
-        key_numbers=_key_numbers(score, facts),
+        title=f"scenario {scenario.name}, seed {scenario.seed}",
+        kind=f"scenario {scenario.name}",
+        outcome=wording.outcome(score.against_static_model),
+        headline=headline(score),
+        sentences=[
+            text for text in (scenario.description, cost_sentence(score), fault_sentence(score)) if text
+        ],
+        key_numbers=_key_numbers(score),
         tables=[to_html(table) for table in tables],
-        steps=to_html(steps_table(facts)) if facts.steps else "",
-        plots=_plots(score, facts),
-        frames={
-            family: [_data_uri(frame) for frame in frames[:MAX_FRAMES_A_FAMILY]]
-            for family, frames in example_frames.items()
-            if len(frames)
-        },
-        provenance=_provenance(score, facts),
+        plots=fleet_plots(score),
+        notes=NOTES,
+        provenance=[*_setting(scenario), *provenance],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _plots(score: FleetScore, facts: RunFacts) -> list[tuple[str, str]]:
-    plots = [
-        (
-            figures.accuracy_by_device(score),
-            "Accuracy over the devices, worst first; each curve is sorted on its own.",
-        ),
-        (
-            figures.accuracy_difference(score),
-            "Personalized minus static accuracy of each device; right of zero the former is better.",
-        ),
-        (
-            figures.network_delay(score, facts),
-            "Time to download one head. Crosses: StableSynthNet Table 5 as printed; bars: size over rate.",
-        ),
-    ]
-    if score.latency:
-        plots.insert(
-            2,
-            (
-                figures.latency_split(score),
-                "Where the time of a personalization goes: mean of each part. Line: p50 of the total; "
-                "diamond: p99.",
-            ),
-        )
-    return plots
-
-
-def _key_numbers(score: FleetScore, facts: RunFacts) -> list[KeyNumber]:
-    group = score.overall
-    static, personalized = group.static.device_mean, group.personalized.device_mean
-    numbers = [
-        KeyNumber(value=wording.percent(static), label="static head, mean over devices"),
-        KeyNumber(value=wording.percent(personalized), label="personalized head, mean over devices"),
-        KeyNumber(value=wording.points(group.device_mean.difference), label="points between them"),
-    ]
-    if score.held_out is not None:
-        gain = wording.points(score.held_out.device_mean.difference)
-        numbers.append(KeyNumber(value=gain, label="points on held-out devices"))
-    if score.latency:
-        p50_s = score.latency[0].parts[TOTAL].p50_s
-        took = f"{wording.milliseconds(p50_s)} ms"
-        numbers.append(KeyNumber(value=took, label="to a personalized head, median"))
-    size = f"{wording.kib(facts.feature_bytes)} / {wording.kib(facts.head_bytes)}"
-    numbers.append(KeyNumber(value=size, label="KiB up / down a head"))
-    return numbers
-
-
-def _provenance(score: FleetScore, facts: RunFacts) -> list[tuple[str, str]]:
-    return [
-        ("Method", facts.method),
-        ("Data", facts.data_set),
-        ("Seed", str(facts.seed)),
-        ("Model", f"{facts.model_name}, version {facts.model_version}"),
-        ("Versions that answered", ", ".join(score.model_versions)),
-        ("Encoder", f"{facts.encoder_preset}; weights: {facts.weights_origin}"),
-        ("Fleet", f"{wording.devices(score.overall.num_devices)} on {facts.num_hosts} hosts, "
-                  f"{wording.duration(facts.fleet_wall_s)}"),
-        ("Skipped devices", f"{len(score.skipped):,}"),
-        ("MLflow run", facts.mlflow_run_id),
-        ("MLflow store", facts.mlflow_url),
-        *((f"{name} version", version) for name, version in facts.versions),
-    ]  # fmt: skip
-
-
-def _data_uri(frame: np.ndarray) -> str:
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ConfigError(
-            f"an example frame must be uint8 (height, width, 3), got {frame.dtype} {frame.shape}; "
-            "pass decoded frames, before normalisation"
-        )
-    _, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+def headline(score: FleetScore) -> str:
+    """One sentence with the true result against the static model, whichever it favours."""
+    test = score.against_static_model
+    opening = {
+        "win": "The fleet answered better than the static model",
+        "lose": "The fleet answered worse than the static model",
+        "tie": "No significant difference between the fleet's answers and the static model",
+    }[wording.outcome(test)]
+    if test.interval is None:
+        opening = "Too few devices in the data set for a test of the fleet against the static model"
+    numbers = (
+        f"{wording.percent(score.answers.sample)} against {wording.percent(score.static_model.sample)} of "
+        f"{score.num_samples:,} samples right"
     )
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+    if test.interval is not None:
+        numbers += (
+            f" ({wording.points(test.difference)} points in the mean of the data set's devices, 95% interval "
+            f"{wording.interval_points(test.interval)})"
+        )
+    return f"{opening}: {numbers}."
+
+
+def cost_sentence(score: FleetScore) -> str:
+    """Say what a sample cost in time, bytes and joules, and what answered it."""
+    p50_s, p99_s = total_latency(score)
+    spent = score.spending
+    heads = ", ".join(
+        f"{wording.percent(score.share(name))} by a {name} head" for name in score.heads if score.heads[name]
+    )
+    return (
+        f"Samples were answered {heads}, {wording.milliseconds(p50_s)} ms after they arrived at the median "
+        f"and {wording.milliseconds(p99_s)} ms at the 99th percentile, for "
+        f"{wording.kib(spent.bytes_per_sample)} KiB and {wording.significant(spent.joules_per_sample)} J a "
+        "sample."
+    )
+
+
+def fault_sentence(score: FleetScore) -> str:
+    """Say what became of the fleet in the faults; empty where there was none."""
+    if not score.faults and not score.num_fallbacks:
+        return ""
+    if score.num_fallbacks:
+        said = (
+            f"{score.num_fallbacks:,} samples asked for a head and got none in time; the device's last or "
+            "static head answered them."
+        )
+    else:
+        said = "No sample that asked for a head went without."
+    if score.faults:
+        gone = sum(fault.effect in ("recovered", "none seen") for fault in score.faults)
+        said += f" Of {len(score.faults):,} faults {gone:,} had no effect that lasted to the end of the run."
+    return said
+
+
+def _key_numbers(score: FleetScore) -> list[KeyNumber]:
+    p50_s, p99_s = total_latency(score)
+    up, down = score.spending.uplink_bytes_per_sample, score.spending.downlink_bytes_per_sample
+    latency = f"{wording.milliseconds(p50_s)} / {wording.milliseconds(p99_s)}"
+    return [
+        KeyNumber(value=wording.percent(score.answers.sample), label="of the answers given right"),
+        KeyNumber(value=wording.percent(score.static_model.sample), label="static model on the same samples"),
+        KeyNumber(value=wording.percent(score.share("fresh")), label="of the samples got a fresh head"),
+        KeyNumber(value=latency, label="ms from sample to answer, p50 / p99"),
+        KeyNumber(value=f"{wording.kib(up)} / {wording.kib(down)}", label="KiB up / down a sample"),
+        KeyNumber(value=wording.significant(score.spending.joules_per_sample), label="joules a sample"),
+    ]
+
+
+def _setting(scenario: Scenario) -> list[tuple[str, str]]:
+    cloud = scenario.cloud
+    return [
+        ("Scenario", f"{scenario.name}, seed {scenario.seed}"),
+        ("Devices", f"{scenario.active_devices:,} of {scenario.registered_devices:,}"),
+        ("Duration", wording.duration(scenario.duration_s)),
+        ("Profiles", ", ".join(profile.name for profile in scenario.profiles)),
+        ("Arrivals", scenario.arrivals.kind),
+        ("Drift", scenario.drift.kind),
+        ("Networks", ", ".join(wording.network(name) for name in dict.fromkeys(scenario.networks))),
+        ("Request policy", scenario.policy.kind),
+        ("Head codec", scenario.codec),
+        ("Faults", ", ".join(fault.kind for fault in scenario.faults) or "none"),
+        (
+            "Generator in virtual time",
+            f"{cloud.replicas} replicas, batches of up to {cloud.max_batch}, "
+            f"{wording.milliseconds(cloud.batch_s)} ms a batch and {wording.milliseconds(cloud.head_s)} ms "
+            "a head",
+        ),
+    ]

@@ -1,186 +1,284 @@
-"""The tables of a run: accuracy, cost beside the papers' printed cells, and latency.
+"""The tables of a scenario run: accuracy, heads, cost, latency, requests, faults, hosts."""
 
-Each builder takes a score and the facts of a run and returns a finished `rendering.Table`.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from hyperfleet.evaluation import published, wording
-from hyperfleet.evaluation.facts import RunFacts
-from hyperfleet.evaluation.latency import ALL_NETWORKS, PARTS, TOTAL, LatencySplit
-from hyperfleet.evaluation.metrics import FleetScore, GroupScore
+from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.fault_scores import FaultScore
+from hyperfleet.evaluation.figures import group_label
+from hyperfleet.evaluation.fleet_score import FleetScore, HeadAccuracy
+from hyperfleet.evaluation.measures import PARTS, TOTAL, LatencyGroup
 from hyperfleet.evaluation.paired import PairedDifference
 from hyperfleet.evaluation.rendering import Cell, Table, row
-from hyperfleet.link.network import PAPER_NETWORKS
-from hyperfleet.messages import HeadLayout
 
 
-def demo_tables(score: FleetScore, facts: RunFacts) -> tuple[Table, Table, Table]:
-    """Build the three tables of a demo run: accuracy, cost, latency."""
-    return accuracy_table(score), cost_table(facts), latency_table(score, facts)
+@runtime_checkable
+class HostDeath(Protocol):
+    """A process that computed for devices and died; a pool of them keeps such a record."""
+
+    @property
+    def at_s(self) -> float:
+        """When that was noticed, in seconds of wall time since the pool had started."""
+        ...
+
+    @property
+    def num_jobs_redone(self) -> int:
+        """Jobs that others did again."""
+        ...
+
+    @property
+    def recovery_s(self) -> float | None:
+        """Seconds until the first of these jobs was done; None if none was."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepFact:
+    """Wall time in seconds and, where measured, peak memory in bytes of one step of a larger run."""
+
+    name: str
+    wall_s: float
+    peak_memory_bytes: int | None = None
+
+
+def fleet_tables(
+    score: FleetScore, host_deaths: Sequence[HostDeath] = (), steps: Sequence[StepFact] = ()
+) -> tuple[Table, ...]:
+    """Build all tables of a run; those of faults, host deaths and steps only if there were any."""
+    tables = [accuracy_table(score), heads_table(score), cost_table(score), latency_table(score)]
+    tables.append(requests_table(score))
+    if score.faults:
+        tables.append(fault_table(score))
+    if host_deaths:
+        tables.append(host_table(host_deaths))
+    if steps:
+        tables.append(steps_table(steps))
+    return tuple(tables)
 
 
 def accuracy_table(score: FleetScore) -> Table:
-    """Static against personalized head on the same live samples, with interval and p-value."""
-    group = score.overall
-    rows = [
-        _accuracy_row("All devices, mean", "device_mean", group, strong=True),
-        _accuracy_row("All devices, 10th percentile", "device_p10", group),
-    ]
-    for name, part in (("Seen devices", score.seen), ("Held-out devices", score.held_out)):
-        if part is not None:
-            rows.append(_accuracy_row(f"{name}, mean", "device_mean", part))
-            rows.append(_accuracy_row(f"{name}, 10th percentile", "device_p10", part))
-    rows.append(_accuracy_row("All samples", "sample", group))
-    rows.append(_accuracy_row("Samples in vocabulary (All-in-One's count)", "in_vocabulary", group))
-    num_unknown = group.num_samples - group.num_in_vocabulary
-    footnotes = [
-        "Interval: 95% percentile bootstrap over devices. p: Wilcoxon signed-rank over devices in rows of "
-        "means; exact McNemar in rows of samples, which takes the samples of a device as independent; none "
-        "for percentiles.",
-        f"{num_unknown:,} of {group.num_samples:,} samples have an answer outside the vocabulary; they count "
-        "as wrong except in the last row, which leaves them out.",
-    ]
-    if score.num_fallbacks:
-        footnotes.append(
-            f"{score.num_fallbacks:,} samples without a personalized head were answered by the static head "
-            "of the same model; they count as personalized."
+    """Answers given against static model and static head on the same samples."""
+
+    def line(name: str, accuracy: HeadAccuracy, test: PairedDifference | None) -> tuple[Cell, ...]:
+        return row(
+            name,
+            wording.percent(accuracy.sample),
+            wording.percent(accuracy.device_mean),
+            wording.percent(accuracy.device_p10),
+            wording.points(test.difference if test else None),
+            wording.interval_points(test.interval if test else None),
+            wording.p_value(test.p_value if test else None),
+            strong=test is None,
         )
+
     return Table(
         name="accuracy",
-        title="Accuracy on the devices' live samples",
-        columns=("", "n", "Static", "Personalized", "Difference (points)", "95% interval", "p"),
-        rows=tuple(rows),
-        footnotes=tuple(footnotes),
+        title="Accuracy of the answers given",
+        columns=(
+            "",
+            "Samples",
+            "Devices, mean",
+            "Devices, 10th percentile",
+            "Answers minus it (points)",
+            "95% interval",
+            "p",
+        ),
+        rows=(
+            line("Answers given", score.answers, None),
+            line("Static model (Fine-tuning)", score.static_model, score.against_static_model),
+            line("Personal model's static head", score.static_head, score.against_static_head),
+        ),
+        footnotes=(
+            f"{score.num_samples:,} samples of {wording.devices(len(score.devices.device_id))}. Answers "
+            "outside the vocabulary count as wrong.",
+            f"Differences: mean over the {len(score.sources.device_id):,} devices of the data set that were "
+            "shown; interval: bootstrap over them; p: Wilcoxon signed-rank over them.",
+        ),
     )
 
 
-def cost_table(facts: RunFacts) -> Table:
-    """Parameters, payload and transfer time of this implementation beside the papers' printed values."""
-    datasets = tuple(published.NUM_CLASSES)
-    classes = [*published.NUM_CLASSES.values(), facts.num_classes]
-    own_generator = facts.cloud_params - facts.front_params
-    sizes = [HeadLayout(num_classes=c).num_bytes for c in classes[:-1]] + [facts.head_bytes]
-
-    def cited(name: str, field: str, texts: list[str]) -> list[Cell]:
-        cells = [getattr(published.method(published.CDC_MMPG, data, name), field) for data in datasets]
-        return [Cell(text=t, printed=p) for t, p in zip(texts, [*cells, ""], strict=True)]
-
-    generators = [published.generator_params(c) for c in classes[:-1]]
-    device = [f"{published.device_params(c):,}" for c in classes[:-1]] + [f"{facts.device_params:,}"]
-    hyper = [f"{count:,}" for count in generators] + [f"{own_generator:,}"]
-    whole = [f"{count + facts.front_params:,}" for count in generators] + [f"{facts.cloud_params:,}"]
-    up = [Cell(text=wording.kib(facts.feature_bytes), printed=published.UPLOAD_KIB) for _ in datasets]
-    down = [
-        Cell(text=wording.kib(n), printed=published.DOWNLOAD_KIB[data])
-        for n, data in zip(sizes, datasets, strict=False)
+def heads_table(score: FleetScore) -> Table:
+    """What answered the samples, and why some got no head."""
+    lines = [
+        row(group_label(name), f"{count:,}", wording.percent(score.share(name)))
+        for name, count in score.heads.items()
     ]
-    rows = [
-        row("Classes C", *(f"{c:,}" for c in classes)),
-        row("D-Param: on the device", *cited("Ours", "device_params", device)),
-        row("C-Param: generating layer alone (F-hyper)", *cited("F-hyper", "cloud_params", hyper)),
-        row(f"C-Param: {facts.method}", *cited("Ours", "cloud_params", whole), strong=True),
-        row("Upload, KiB", *up, wording.kib(facts.feature_bytes)),
-        row("Download, KiB", *down, wording.kib(facts.head_bytes)),
-        *_delay_rows("Upload", "up", [facts.feature_bytes] * len(classes)),
-        *_delay_rows("Download", "down", sizes),
+    reasons = [
+        row(f"fell back: {reason}", f"{count:,}", wording.percent(count / score.num_samples))
+        for reason, count in score.fallbacks.items()
     ]
+    return Table(
+        name="heads",
+        title="What answered the samples",
+        columns=("", "Samples", "Share"),
+        rows=(*lines, *reasons),
+        footnotes=("Samples that fell back are among those of cached and static heads.",) if reasons else (),
+    )
+
+
+def cost_table(score: FleetScore) -> Table:
+    """Bytes and joules, in all and a sample."""
+    spent = score.spending
+    fresh = spent.joules_per_fresh_head
     return Table(
         name="cost",
-        title="Cost of a personalized head (in parentheses: as the papers print it)",
-        columns=("", *datasets, f"This run ({facts.encoder_preset})"),
-        rows=tuple(rows),
+        title="What the answers cost",
+        columns=("", "In all", "A sample"),
+        rows=(
+            row(
+                "Sent",
+                f"{wording.significant(spent.uplink_bytes / 2**20)} MiB",
+                f"{wording.kib(spent.uplink_bytes_per_sample)} KiB",
+            ),
+            row(
+                "Received",
+                f"{wording.significant(spent.downlink_bytes / 2**20)} MiB",
+                f"{wording.kib(spent.downlink_bytes_per_sample)} KiB",
+            ),
+            row(
+                "Energy of the devices",
+                f"{wording.significant(spent.joules)} J",
+                f"{wording.significant(spent.joules_per_sample)} J",
+            ),
+            row(
+                "Energy, sample with a fresh head",
+                wording.NOTHING,
+                wording.NOTHING if fresh is None else f"{wording.significant(fresh)} J",
+            ),
+        ),
         footnotes=(
-            "Columns of the papers' data sets: All-in-One-Ti and this run's generator, at their number of "
-            "classes. Printed: parameters in CDC-MMPG Tables 1 and 2, sizes and delays in StableSynthNet "
-            "Table 5.",
-            "What fills the printed C-Param of the full method cannot be told from the paper; ours is the "
-            "network that this run used.",
-            published.TGIF_NOTE,
-            published.DOWNLOAD_ONLY_NOTE,
-            published.SIZE_NOTE,
-            published.CDC_DELAY_TABLE_NOTE,
+            "Bytes and joules of tries that failed are included. Energy is that of radio and computing, "
+            "above an idle device.",
         ),
     )
 
 
-def latency_table(score: FleetScore, facts: RunFacts) -> Table:
-    """Measured end-to-end personalization latency, p50 / p99, by part and network."""
+def latency_table(score: FleetScore) -> Table:
+    """Median, 90th and 99th percentile of the latency and its parts."""
+
+    def line(group: LatencyGroup) -> tuple[Cell, ...]:
+        cells = [
+            " / ".join(wording.milliseconds(seconds) for seconds in (each.p50_s, each.p90_s, each.p99_s))
+            for each in (group.parts[part] for part in (*PARTS, TOTAL))
+        ]
+        return row(group_label(group.name), f"{group.num_samples:,}", *cells)
+
     return Table(
         name="latency",
-        title="Personalization latency in ms, p50 / p99",
-        columns=("Network", "Heads", *(part.capitalize() for part in PARTS), "Total"),
-        rows=tuple(_latency_row(split) for split in score.latency),
+        title="Latency from sample to answer in ms, p50 / p90 / p99",
+        columns=("", "Samples", *(part.capitalize() for part in PARTS), "Total"),
+        rows=tuple(line(group) for group in score.latency),
         footnotes=(
-            facts.link_note,
-            "Quantiles of the parts do not add up to the total's. Requests without a head are left out.",
+            "Queue: waiting for the generator, failed tries and the pauses between them. Quantiles of the "
+            "parts do not add up to the total's.",
         ),
     )
 
 
-def steps_table(facts: RunFacts) -> Table:
+def requests_table(score: FleetScore) -> Table:
+    """What became of the requests."""
+    counts = score.requests
+    lines = (
+        ("Requests sent", counts.sent),
+        ("Heads delivered", counts.delivered),
+        ("Refused (429, 503)", counts.refused),
+        ("Timed out", counts.timed_out),
+        ("Replies corrupt", counts.corrupt),
+        ("Connections that broke", counts.lost),
+        ("Tried again", counts.retried),
+        ("Samples given up", counts.gave_up),
+        ("Devices with empty battery", counts.battery_empty),
+        ("Samples never answered", counts.never_answered),
+    )
+    return Table(
+        name="requests",
+        title="What became of the requests",
+        columns=("", "Number"),
+        rows=tuple(row(name, f"{number:,}") for name, number in lines),
+        footnotes=("A sample is never answered only where the battery of its device was empty.",),
+    )
+
+
+def fault_table(score: FleetScore) -> Table:
+    """What each fault did and how long it took to get over it."""
+    return Table(
+        name="faults",
+        title="Faults and recovery",
+        columns=(
+            "Fault",
+            "From, s",
+            "To, s",
+            "Samples",
+            "Fell back",
+            "p99 before, ms",
+            "p99, ms",
+            "Recovery, s",
+            "after its end, s",
+        ),
+        rows=tuple(_fault_row(fault) for fault in score.faults),
+        footnotes=(
+            "Samples: those under way at some time of the fault. Recovery: from the beginning of the fault "
+            "until samples were served as before it.",
+        ),
+    )
+
+
+def host_table(deaths: Sequence[HostDeath]) -> Table:
+    """Hosts that died, and when their work was under way again."""
+    return Table(
+        name="hosts",
+        title="Hosts that died",
+        columns=("At, s of wall time", "Jobs done again", "Recovery, s"),
+        rows=tuple(
+            row(f"{death.at_s:.1f}", f"{death.num_jobs_redone:,}", _seconds(death.recovery_s))
+            for death in deaths
+        ),
+        footnotes=(
+            "Recovery: from the death being noticed until the first of its jobs was done by another host. "
+            "Hosts compute answers; the event log does not depend on them.",
+        ),
+    )
+
+
+def steps_table(steps: Sequence[StepFact]) -> Table:
     """Wall time and peak memory of each step."""
-    rows = [
-        row(
-            step.name,
-            wording.duration(step.wall_s),
-            wording.NOTHING if step.peak_memory_bytes is None else wording.mib(step.peak_memory_bytes),
-            step.note,
+
+    def line(name: str, wall_s: float, peaks: Sequence[int | None], *, strong: bool) -> tuple[Cell, ...]:
+        known = [peak for peak in peaks if peak is not None]
+        return row(
+            name,
+            wording.duration(wall_s),
+            wording.mib(max(known)) if known else wording.NOTHING,
+            strong=strong,
         )
-        for step in facts.steps
-    ]
-    total_s = sum(step.wall_s for step in facts.steps)
-    peaks = [step.peak_memory_bytes for step in facts.steps if step.peak_memory_bytes is not None]
-    peak = wording.mib(max(peaks)) if peaks else wording.NOTHING
-    rows.append(row("All steps", wording.duration(total_s), peak, "", strong=True))
+
+    total_s = sum(step.wall_s for step in steps)
     return Table(
         name="steps",
         title="Wall time and peak memory by step",
-        columns=("Step", "Wall time", "Peak memory, MiB", ""),
-        rows=tuple(rows),
+        columns=("Step", "Wall time", "Peak memory, MiB"),
+        rows=(
+            *(line(step.name, step.wall_s, [step.peak_memory_bytes], strong=False) for step in steps),
+            line("All steps", total_s, [step.peak_memory_bytes for step in steps], strong=True),
+        ),
     )
 
 
-def _accuracy_row(name: str, measure: str, group: GroupScore, *, strong: bool = False) -> tuple[Cell, ...]:
-    number = {"sample": group.num_samples, "in_vocabulary": group.num_in_vocabulary}
-    test: PairedDifference | None = getattr(group, measure)
+def _fault_row(fault: FaultScore) -> tuple[Cell, ...]:
+    recovery = _seconds(fault.recovery_s)
     return row(
-        name,
-        f"{number.get(measure, group.num_devices):,}",
-        wording.percent(getattr(group.static, measure)),
-        wording.percent(getattr(group.personalized, measure)),
-        wording.points(test.difference if test else None),
-        wording.interval_points(test.interval if test else None),
-        wording.p_value(test.p_value if test else None),
-        strong=strong,
+        fault.kind,
+        f"{fault.begin_s:.1f}",
+        "end of run" if fault.end_s is None else f"{fault.end_s:.1f}",
+        f"{fault.num_samples:,}",
+        f"{fault.num_fallbacks:,}",
+        wording.NOTHING if fault.p99_before_s is None else wording.milliseconds(fault.p99_before_s),
+        wording.NOTHING if fault.p99_s is None else wording.milliseconds(fault.p99_s),
+        recovery if fault.effect == "recovered" else fault.effect,
+        _seconds(fault.recovery_after_end_s) if fault.effect == "recovered" else wording.NOTHING,
     )
 
 
-def _delay_rows(name: str, direction: str, sizes: list[int]) -> list[tuple[Cell, ...]]:
-    """One row a network: the delay of each size, beside what StableSynthNet prints for the papers' sets."""
-    rows = []
-    for network in PAPER_NETWORKS.values():
-        wanted = (published.STABLE_SYNTH_NET, direction, network)
-        printed = [
-            delay.printed_ms or ""
-            for delay in published.DELAYS
-            if (delay.paper, delay.direction, delay.network) == wanted
-        ]
-        cells = [
-            Cell(text=_delay(published.delay_ms(network, direction, size)), printed=text)
-            for size, text in zip(sizes, [*printed, ""], strict=True)
-        ]
-        rows.append(row(f"{name} at {network.label}, ms", *cells))
-    return rows
-
-
-def _delay(delay_ms: float) -> str:
-    """One digit more than the papers print, so that their rounding can be followed."""
-    return f"{delay_ms:.4f}" if delay_ms < 1 else f"{delay_ms:.3f}"
-
-
-def _latency_row(split: LatencySplit) -> tuple[Cell, ...]:
-    cells = []
-    for part in (*PARTS, TOTAL):
-        quantiles = split.parts[part]
-        cells.append(f"{wording.milliseconds(quantiles.p50_s)} / {wording.milliseconds(quantiles.p99_s)}")
-    overall = split.network == ALL_NETWORKS
-    return row(wording.network(split.network), f"{split.num_requests:,}", *cells, strong=overall)
+def _seconds(seconds: float | None) -> str:
+    return wording.NOTHING if seconds is None else wording.significant(seconds)

@@ -1,14 +1,9 @@
-"""How numbers become text: digits, units, and the sentence that says what a run brought."""
+"""Numbers as text: digits, units, and the outcome of a comparison."""
 
-from collections import Counter
-
-from hyperfleet.evaluation.latency import ALL_NETWORKS, TOTAL
-from hyperfleet.evaluation.metrics import FleetScore, GroupScore
 from hyperfleet.evaluation.paired import Interval, PairedDifference
 from hyperfleet.link.network import PAPER_NETWORKS
 
 NOTHING = "-"
-_MAX_REASONS = 3
 
 
 def percent(fraction: float | None) -> str:
@@ -80,9 +75,7 @@ def devices(number: int) -> str:
 
 
 def network(name: str) -> str:
-    """Label of a network as the papers write it; a name of another table stays as it is."""
-    if name == ALL_NETWORKS:
-        return "All networks"
+    """Return the label that the papers give a network; any other name stays as it is."""
     return PAPER_NETWORKS[name].label if name in PAPER_NETWORKS else name
 
 
@@ -91,76 +84,3 @@ def outcome(difference: PairedDifference) -> str:
     if not difference.is_significant:
         return "tie"
     return "win" if difference.difference > 0 else "lose"
-
-
-def headline(score: FleetScore) -> str:
-    """One sentence with the true result over all devices, whichever head it favours."""
-    group = score.overall
-    opening = {
-        "win": "Personalized heads answered better than the static head",
-        "lose": "Personalized heads answered worse than the static head",
-        "tie": "No significant difference between personalized heads and the static head",
-    }[outcome(group.device_mean)]
-    if group.device_mean.interval is None:
-        opening = "Too few devices for a test of personalized heads against the static head"
-    return f"{opening}: {_comparison(group)}."
-
-
-def held_out_sentence(score: FleetScore) -> str:
-    """What happened on devices that training never saw; empty where the run had none."""
-    if score.held_out is None:
-        return ""
-    verdict = {
-        "win": "the gain holds there",
-        "lose": "personalized heads did worse there",
-        "tie": "the difference is not significant there",
-    }[outcome(score.held_out.device_mean)]
-    if outcome(score.held_out.device_mean) == "win" and outcome(score.overall.device_mean) != "win":
-        verdict = "personalized heads did better there"
-    return f"Devices that training never saw: {_comparison(score.held_out)}; {verdict}."
-
-
-def cost_sentence(score: FleetScore) -> str:
-    """What a personalized head cost in time, and how often none arrived."""
-    sentences = []
-    if score.latency:
-        total = score.latency[0].parts[TOTAL]
-        sentences.append(
-            f"A personalized head took {milliseconds(total.p50_s)} ms end to end at the median, "
-            f"{milliseconds(total.p99_s)} ms at the 99th percentile."
-        )
-    if score.num_fallbacks:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in score.fallbacks.items())
-        sentences.append(
-            f"For {score.num_fallbacks:,} of {score.overall.num_samples:,} samples no head arrived and the "
-            f"device's own static head answered ({reasons})."
-        )
-    else:
-        sentences.append("Every request got its head.")
-    if score.skipped:
-        sentences.append(skipped_sentence(score))
-    return " ".join(sentences)
-
-
-def skipped_sentence(score: FleetScore) -> str:
-    """How many devices have no sample in the score, with the commonest reasons."""
-    reasons = Counter(score.skipped.values()).most_common(_MAX_REASONS)
-    listed = ", ".join(f"{reason}: {count:,}" for reason, count in reasons)
-    return f"Skipped: {devices(len(score.skipped))}" + (f" ({listed})." if listed else ".")
-
-
-def _comparison(group: GroupScore) -> str:
-    test = group.device_mean
-    personalized, static = percent(group.personalized.device_mean), percent(group.static.device_mean)
-    numbers = (
-        f"{personalized} against {static} mean accuracy over {devices(group.num_devices)} "
-        f"({points(test.difference)} points"
-    )
-    if test.interval is not None:
-        numbers += f", 95% interval {interval_points(test.interval)}, p {_relation(test.p_value)}"
-    return numbers + ")"
-
-
-def _relation(value: float | None) -> str:
-    text = p_value(value)
-    return text if text.startswith("<") else f"= {text}"

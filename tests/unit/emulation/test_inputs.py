@@ -6,11 +6,11 @@ import pytest
 
 from hyperfleet.client import InProcessClient
 from hyperfleet.emulation.inputs import check_memory, work_of
-from hyperfleet.emulation.scenario.profiles import PHONE, DeviceProfile
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.errors import ConfigError
 from hyperfleet.messages import HeadLayout, HeadRequest, ModelLabel
 from hyperfleet.nn import DeviceModel, EncoderConfig
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.profiles import PHONE, DeviceProfile
 from tests.unit.emulation.test_answering import FORMS, generator_of
 
 NUM_CLASSES = 20

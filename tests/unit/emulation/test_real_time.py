@@ -11,18 +11,18 @@ import pytest
 from hyperfleet.client import AsyncHttpClient, GeneratorClient, ReceivedHead, RetryPolicy
 from hyperfleet.client.retry import Circuit, ask_again, ask_until_answered
 from hyperfleet.emulation.feature_table import FeatureTable
+from hyperfleet.emulation.fleet_run import virtual_windows
 from hyperfleet.emulation.real_time import RealTimeRun, run_in_real_time
-from hyperfleet.emulation.scenario.arrival_files import write_trace
-from hyperfleet.emulation.scenario.arrivals import Poisson, Trace
-from hyperfleet.emulation.scenario.faults import KillReplica
-from hyperfleet.emulation.scenario.policies import EveryN
-from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.scenario_run import virtual_windows
 from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Work
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import HeadLayoutError, ServiceError
 from hyperfleet.messages import HeadRequest
+from hyperfleet.scenario.arrival_files import write_trace
+from hyperfleet.scenario.arrivals import Poisson, Trace
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.faults import KillReplica
+from hyperfleet.scenario.policies import EveryN
 from tests.unit.device.fleet_world import LABEL, LAYOUT, Traffic, generate, generator_server, reply_of
 
 NUM_ROWS = 60

@@ -3,10 +3,10 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pytest
-
 from hyperfleet.evaluation.facts import RunFacts, StepFact
 from hyperfleet.evaluation.latency import PARTS
-from hyperfleet.evaluation.metrics import AnswerKey, FleetScore, Roster, score
+
+from hyperfleet.evaluation.answer_key import AnswerKey, FleetScore, Roster, score
 from hyperfleet.messages import FEATURE_BYTES, HeadLayout
 
 NUM_CLASSES = 54

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from hyperfleet.emulation.timeline import rows
 from hyperfleet.errors import ConfigError
-from hyperfleet.evaluation.metrics import AnswerKey
+from hyperfleet.evaluation.answer_key import AnswerKey
+from hyperfleet.evaluation.fleet_score import score_fleet
 from hyperfleet.evaluation.policy_report import (
     FIGURES,
     MARKDOWN,
@@ -18,7 +19,6 @@ from hyperfleet.evaluation.policy_report import (
     policy_table,
     write_policy_report,
 )
-from hyperfleet.evaluation.scenario_score import score_scenario
 from tests.unit.evaluation.made_up_run import answers, events
 
 NUM_SOURCES, EACH = 16, 5
@@ -41,9 +41,7 @@ def run(
     )
     key = AnswerKey(example_id=np.arange(n), label=np.ones(n, int))
     log = events((0.0, rows.SENT, {"num_bytes": num_bytes}))
-    return PolicyRun(
-        name=name, score=score_scenario(log, table, key, np.repeat(np.arange(num_sources), EACH))
-    )
+    return PolicyRun(name=name, score=score_fleet(log, table, key, np.repeat(np.arange(num_sources), EACH)))
 
 
 RUNS = (

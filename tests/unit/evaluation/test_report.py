@@ -1,114 +1,163 @@
-import dataclasses
 import re
-import subprocess
-import sys
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from hyperfleet.errors import ConfigError, DataError
-from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.facts import RunFacts
-from hyperfleet.evaluation.metrics import score
-from hyperfleet.evaluation.report import write_report
-from hyperfleet.evaluation.tables import demo_tables
+from hyperfleet.emulation.timeline import rows
+from hyperfleet.evaluation.answer_key import AnswerKey
+from hyperfleet.evaluation.fleet_score import FleetScore, score_fleet
+from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.report import (
+    cost_sentence,
+    fault_sentence,
+    headline,
+    write_report,
+)
+from hyperfleet.evaluation.tables import fleet_tables
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.faults import Blackout
+from tests.unit.evaluation.made_up_run import answers, events
 
-FRAMES = {"phone": [np.full((12, 16, 3), 90, np.uint8)] * 9, "unused <family>": []}
+NUM_DEVICES, PER_DEVICE = 12, 40
+
+
+@dataclass(frozen=True)
+class Death:
+    at_s: float
+    num_jobs_redone: int
+    recovery_s: float | None
+
+
+def made_up_score(*, personal: float = 0.8, with_fault: bool = True, fell_back: bool = True) -> FleetScore:
+    """Twelve devices, a sample each half second; the static model gets 40% right."""
+    rng = np.random.default_rng(1)
+    n = NUM_DEVICES * PER_DEVICE
+    sampled_s = np.arange(n) / 2
+    slow = (sampled_s >= 80) & (sampled_s < 95) & with_fault
+    fallback = np.where(slow & fell_back, "timed out", "")
+    table = answers(
+        device_id=np.tile(np.arange(NUM_DEVICES), PER_DEVICE),
+        sample=np.repeat(np.arange(PER_DEVICE), NUM_DEVICES),
+        answer=(rng.random(n) < personal).astype(int),
+        static_answer=(rng.random(n) < 0.4).astype(int),
+        base_answer=(rng.random(n) < 0.3).astype(int),
+        network=np.where(np.arange(n) % 2 == 0, "4g-5", "5g-100"),
+        head=np.where(slow, rows.CACHED, rows.FRESH),
+        fallback=fallback,
+        sampled_s=sampled_s,
+        answered_s=sampled_s + np.where(slow, 8.0, 0.1),
+    )
+    given = [(float(at_s), rows.SENT, {"num_bytes": 768}) for at_s in sampled_s]
+    given += [(float(at_s) + 0.1, rows.DELIVERED, {"num_bytes": 20_000}) for at_s in sampled_s]
+    if with_fault:
+        given += [
+            (80.0, rows.FAULT_BEGINS, {"detail": "blackout"}),
+            (90.0, rows.FAULT_ENDS, {"detail": "blackout"}),
+        ]
+    key = AnswerKey(example_id=np.arange(n), label=np.ones(n, int))
+    return score_fleet(events(*given), table, key, np.arange(n) % NUM_DEVICES)
+
+
+@pytest.fixture
+def scenario():
+    return Scenario(
+        name="made up",
+        description="Twelve <devices> and a blackout.",
+        duration_s=240.0,
+        networks=("4g-5", "5g-100"),
+        faults=(Blackout(from_s=80.0, to_s=90.0),),
+    )
 
 
 @pytest.mark.parametrize(
-    ("static", "personalized", "outcome", "opening"),
+    ("personal", "outcome", "opening"),
     [
-        (0.5, 0.75, "win", "Personalized heads answered better than the static head: "),
-        (0.75, 0.5, "lose", "Personalized heads answered worse than the static head: "),
-        (0.6, 0.6, "tie", "No significant difference between personalized heads and the static head: "),
+        (0.8, "win", "The fleet answered better than the static model: "),
+        (0.1, "lose", "The fleet answered worse than the static model: "),
+        (0.4, "tie", "No significant difference between the fleet&#39;s answers and the static model: "),
     ],
 )
-def test_the_page_says_what_came_out_and_needs_no_network(
-    tmp_path, scored, facts, static, personalized, outcome, opening
-):
-    result = scored(static, personalized)
-    path = write_report(tmp_path / "new" / "report.html", result, facts, demo_tables(result, facts), FRAMES)
-
+def test_the_page_says_what_came_out_and_needs_no_network(tmp_path, scenario, personal, outcome, opening):
+    score = made_up_score(personal=personal)
+    deaths = (Death(at_s=3.0, num_jobs_redone=2, recovery_s=0.5), Death(4.0, 1, None))
+    path = write_report(
+        tmp_path / "new" / "scenario.html",
+        score,
+        scenario,
+        provenance=[("Model", "toy <1>")],
+        host_deaths=deaths,
+    )
     page = path.read_text(encoding="utf-8")
-    assert opening in page
     assert f'<div class="outcome {outcome}">' in page
-    assert "Made-up events" in page
-    assert page.count("<svg") == 4
-    assert page.count("data:image/jpeg;base64,") == 6
-    assert page.count("<table") == 4
+    assert opening in page
+    assert "Twelve &lt;devices&gt;" in page
+    assert "toy &lt;1&gt;" in page
+    assert page.count("<svg") == 7
+    assert page.count("<table") == 7
     assert not re.search(r"https?://|<script|<link|@import", page)
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
-    targets = set(re.findall(r'(?:href="|url\()#([^")]+)', page))
-    assert targets <= set(ids)
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
 
 
-def test_text_from_outside_is_escaped_and_a_tracking_page_is_a_link(tmp_path, scored, facts):
-    result = scored(0.5, 0.6)
-    facts = dataclasses.replace(
-        facts, mlflow_url="http://localhost:5000/#/runs/1", notes=("<b>bold</b>",), synthetic=False, steps=()
-    )
-    page = write_report(tmp_path / "report.html", result, facts, (), {}).read_text(encoding="utf-8")
-    assert "&lt;b&gt;bold&lt;/b&gt;" in page
-    assert '<a href="http://localhost:5000/#/runs/1"' in page
-    assert "Made-up events" not in page
+def test_a_run_without_faults_has_no_table_and_no_plot_of_them(tmp_path, scenario):
+    score = made_up_score(with_fault=False)
+    path = write_report(tmp_path / "scenario.html", score, replace(scenario, faults=()))
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<svg") == 6
+    assert "Shaded: a fault" not in page
+    assert "table-faults" not in page
+    assert fault_sentence(score) == ""
+    assert [table.name for table in fleet_tables(score)] == [
+        "accuracy",
+        "heads",
+        "cost",
+        "latency",
+        "requests",
+    ]
 
 
-def test_the_headline_names_what_a_test_cannot_decide(fleet):
-    lone = score(*fleet(np.random.default_rng(0), num_devices=1, per_device=5, static=0.2, personalized=0.9))
-    assert wording.headline(lone).startswith("Too few devices for a test")
-    assert "over 1 device " in wording.headline(lone)
+def cells(score, name, deaths=()):
+    (table,) = (table for table in fleet_tables(score, deaths) if table.name == name)
+    to_rich(table)
+    return {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
 
 
-def test_fallbacks_and_skipped_devices_are_said(fleet):
-    rng = np.random.default_rng(0)
-    heads = {"static": 0.5, "personalized": 0.5}
-    events, key, roster = fleet(rng, num_devices=20, per_device=20, fallback_share=0.1, **heads)
-    num_fallbacks = sum(text != "" for text in events["fallback"].to_pylist())
-    got = wording.cost_sentence(score(events, key, roster, skipped={10_000: "stream is empty"}))
-    assert f"For {num_fallbacks} of 400 samples no head arrived" in got
-    assert "Skipped: 1 device (stream is empty: 1)." in got
+def test_the_tables_hold_the_score():
+    score = made_up_score()
+    heads = cells(score, "heads")
+    assert heads["Fresh head"] == ["450", "93.8%"]
+    assert heads["Cached head"] == ["30", "6.2%"]
+    assert heads["fell back: timed out"] == ["30", "6.2%"]
+    cost = cells(score, "cost")
+    assert cost["Sent"][1] == "0.75 KiB"
+    assert cost["Received"][1] == "19.53 KiB"
+    assert cost["Energy of the devices"] == ["480 J", "1.00 J"]
+    accuracy = cells(score, "accuracy")
+    assert accuracy["Answers given"][0] == f"{100 * score.answers.sample:.1f}%"
+    assert accuracy["Answers given"][3:] == ["-", "-", "-"]
+    assert accuracy["Static model (Fine-tuning)"][5] == "< 0.001"
+    latency = cells(score, "latency")
+    assert latency["Fresh head"][0] == "450"
+    assert latency["Cached head"][-1] == "8,000 / 8,000 / 8,000"
+    assert "4G (5MB/s)" in latency
+    assert cells(score, "requests")["Requests sent"] == ["480"]
 
 
-def test_facts_survive_a_file_and_refuse_what_cannot_be(tmp_path, facts):
-    facts.save(tmp_path / "facts.json")
-    assert RunFacts.load(tmp_path / "facts.json") == facts
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(DataError, match="holds no facts of a run"):
-        RunFacts.load(tmp_path / "other.json")
-    with pytest.raises(DataError, match="run the fleet again"):
-        RunFacts.load(tmp_path / "missing.json")
+def test_the_fault_table_tells_the_recovery():
+    # Samples come every 0.5 s and are slow from 80 s to 95 s; the window from 94.5 s on holds one slow
+    # sample, which is a fallback more than there were before.
+    line = cells(made_up_score(), "faults")["blackout"]
+    assert line == ["80.0", "90.0", "20", "20", "100", "8,000", "15.0", "5.00"]
+    hosts = cells(made_up_score(), "hosts", (Death(at_s=3.0, num_jobs_redone=2, recovery_s=None),))
+    assert hosts == {"3.0": ["2", "-"]}
 
 
-def test_a_frame_that_is_no_picture_is_refused(tmp_path, scored, facts):
-    with pytest.raises(ConfigError, match=r"uint8 \(height, width, 3\), got float64"):
-        write_report(tmp_path / "report.html", scored(0.5, 0.5), facts, (), {"phone": [np.zeros((4, 4, 3))]})
-
-
-def test_importing_the_report_leaves_matplotlib_alone():
-    code = (
-        "import sys, hyperfleet.evaluation.report; "
-        "assert 'matplotlib' in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        (wording.percent(0.6125), "61.3%"),
-        (wording.points(-0.0004), "0.0"),
-        (wording.points(0.069), "+6.9"),
-        (wording.p_value(0.0004), "< 0.001"),
-        (wording.milliseconds(0.1234), "123"),
-        (wording.milliseconds(0.09996), "100"),
-        (wording.milliseconds(0.0000073), "0.007"),
-        (wording.milliseconds(0.0), "0"),
-        (wording.duration(171.3), "2 min 51 s"),
-        (wording.millions(28_100_221), "28.1M"),
-        (wording.millions(37_249), "37.2K"),
-    ],
-)
-def test_numbers_read_well(text, wanted):
-    assert text == wanted
+def test_sentences_give_the_numbers():
+    score = made_up_score()
+    assert "of 480 samples right (" in headline(score)
+    assert "93.8% by a fresh head, 6.2% by a cached head, 100 ms" in cost_sentence(score)
+    assert "for 20.28 KiB and 1.00 J a sample" in cost_sentence(score)
+    assert fault_sentence(score).startswith("30 samples asked for a head and got none in time")
+    assert "went without" in fault_sentence(made_up_score(fell_back=False))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from hyperfleet.errors import ConfigError
-from hyperfleet.experiments.cost import macs_of
 from hyperfleet.nn import (
     HeadGenerator,
     HeadGeneratorConfig,
@@ -12,6 +11,7 @@ from hyperfleet.nn import (
     SequenceReaderConfig,
     head_layout,
 )
+from hyperfleet.papers.experiments.cost import macs_of
 
 GRU = 2 * 3 * 192 * 192 + 2 * 3 * 192
 MLP = 2 * (192 * 192 + 192)

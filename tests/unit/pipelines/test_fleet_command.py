@@ -8,17 +8,16 @@ import pytest
 from rich.console import Console
 
 from hyperfleet.emulation.run_log import RunLog
-from hyperfleet.emulation.scenario.arrival_files import ArrivalFile
-from hyperfleet.emulation.scenario.arrivals import Trace
-from hyperfleet.emulation.scenario.named import SCENARIOS, flash_crowd
-from hyperfleet.emulation.scenario.policies import POLICIES, Never
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import ConfigError, DataError, UnknownNameError
+from hyperfleet.scenario.arrival_files import ArrivalFile
+from hyperfleet.scenario.arrivals import Trace
+from hyperfleet.scenario.named import SCENARIOS, flash_crowd
+from hyperfleet.scenario.policies import POLICIES, Never
 from pipelines import fleet_command
 from pipelines.emulate_fleet import FleetConfig
-from pipelines.emulate_scenario import ScenarioRunConfig
 from pipelines.fleet_command import FleetCommand, chosen_scenario, fleet
-from tests.unit.emulation.test_scenario_run import SCENARIO, SEEN, TABLE, run
+from tests.unit.emulation.test_fleet_run import SCENARIO, SEEN, TABLE, run
 
 
 def material() -> Material:
@@ -29,13 +28,13 @@ def material() -> Material:
 class Ran:
     """What a command would have run."""
 
-    configs: list[ScenarioRunConfig | FleetConfig]
+    configs: list[FleetConfig | FleetConfig]
     printed: io.StringIO
 
     @property
-    def config(self) -> ScenarioRunConfig:
+    def config(self) -> FleetConfig:
         (config,) = self.configs
-        assert isinstance(config, ScenarioRunConfig)
+        assert isinstance(config, FleetConfig)
         return config
 
     @property
@@ -57,21 +56,16 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
     """Commands run in an empty folder, and what costs time is left out."""
     ran = Ran([], io.StringIO())
 
-    def run_scenario(config: ScenarioRunConfig, console: Console) -> SimpleNamespace:
+    def run_fleet(config: FleetConfig, console: Console) -> SimpleNamespace:
         ran.configs.append(config)
         return SimpleNamespace(plan=draw_plan(config.scenario, material()), log=None)
 
-    def run_fleet(config: FleetConfig, console: Console) -> None:
-        ran.configs.append(config)
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fleet_command, "run_scenario", run_scenario)
     monkeypatch.setattr(fleet_command, "run_fleet", run_fleet)
     monkeypatch.setattr(fleet_command, "differences", lambda first, second: [])
     monkeypatch.setattr(
-        fleet_command, "show_scenario", lambda run, **_: SimpleNamespace(report=Path("report.html"))
+        fleet_command, "show_fleet", lambda run, **_: SimpleNamespace(report=Path("report.html"))
     )
-    monkeypatch.setattr(fleet_command, "show_fleet", lambda result, **_: Path("report.html"))
     return ran
 
 
@@ -112,7 +106,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
 )
 def test_a_run_that_cannot_be_is_refused(fields: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        ScenarioRunConfig(scenario=SCENARIO, **fields)  # type: ignore[arg-type]
+        FleetConfig(scenario=SCENARIO, **fields)  # type: ignore[arg-type]
 
 
 def test_what_is_not_there_is_told(ran: Ran, tmp_path: Path) -> None:
@@ -133,7 +127,7 @@ def test_what_is_not_there_is_told(ran: Ran, tmp_path: Path) -> None:
 def test_a_named_scenario_is_run_as_it_is(ran: Ran, name: str) -> None:
     ran.run(scenario=name)
     config = ran.config
-    assert config == ScenarioRunConfig(scenario=SCENARIOS[name](), output=Path("outputs/scenarios") / name)
+    assert config == FleetConfig(scenario=SCENARIOS[name](), output=Path("outputs/scenarios") / name)
 
 
 def test_options_change_fields_of_the_scenario_and_nothing_else(tmp_path: Path) -> None:
@@ -222,7 +216,7 @@ def test_a_recorded_trace_is_what_arrived(ran: Ran, tmp_path: Path, ending: str)
 
 
 def test_the_log_of_a_replay_is_not_the_log_that_is_replayed(ran: Ran, log: RunLog) -> None:
-    # Refused by `run_scenario`; here: nothing of the log is touched before it is.
+    # Refused by `run_fleet`; here: nothing of the log is touched before it is.
     before = {path: path.read_bytes() for path in log.folder.rglob("*") if path.is_file()}
     ran.run(replay=log.folder, output=log.folder)
     assert {path: path.read_bytes() for path in log.folder.rglob("*") if path.is_file()} == before

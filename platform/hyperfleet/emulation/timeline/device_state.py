@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from hyperfleet.emulation.scenario.drift_test import has_drifted
-from hyperfleet.emulation.scenario.policies import OnDrift, RequestPolicy
 from hyperfleet.emulation.timeline.records import AnsweredSample
 from hyperfleet.link.device_link import DeviceLink, Pauses, Transfer
 from hyperfleet.link.energy import DeviceRadio
+from hyperfleet.scenario.policies import OnDrift, RequestPolicy
+from hyperfleet.scenario.two_sample import has_drifted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Compute:
 class DeviceState:
     """A device that had a sample; one that had none yet has no state at all.
 
-    It is what a policy sees, see `hyperfleet.emulation.scenario.policies.HeadAge`.
+    It is what a policy sees, see `hyperfleet.scenario.policies.HeadAge`.
 
     Args:
         link: its link.

@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from hyperfleet.emulation.scenario.faults import (
+from hyperfleet.emulation.timeline import rows
+from hyperfleet.emulation.timeline.draws import uniform
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.faults import (
     Blackout,
     ClockSkew,
     CorruptReplies,
@@ -11,9 +14,6 @@ from hyperfleet.emulation.scenario.faults import (
     RefuseRequests,
     SlowDevices,
 )
-from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.timeline import rows
-from hyperfleet.emulation.timeline.draws import uniform
 
 if TYPE_CHECKING:
     from hyperfleet.emulation.timeline.engine import Timeline

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from hyperfleet.emulation.scenario.policies import EverySample
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline import rows
+from hyperfleet.emulation.timeline.active_devices import Fleet
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.disturbances import Disturbances
 from hyperfleet.emulation.timeline.draws import uniform
-from hyperfleet.emulation.timeline.fleet import Fleet
 from hyperfleet.emulation.timeline.garbage import no_cycle_search
 from hyperfleet.emulation.timeline.plan import Plan
 from hyperfleet.emulation.timeline.queue_model import Cloud, Handler, QueueModel
@@ -27,6 +25,8 @@ from hyperfleet.emulation.timeline.records import EventRow as EventRow
 from hyperfleet.emulation.timeline.records import Window as Window
 from hyperfleet.emulation.timeline.records import Work as Work
 from hyperfleet.emulation.timeline.timeouts import HeapEntry, Timeouts
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.policies import EverySample
 
 _RETRY_PAUSES = 1
 # Problem details with the headers that say when to come again.

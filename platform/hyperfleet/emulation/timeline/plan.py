@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from hyperfleet.emulation.scenario.profiles import DeviceProfile
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.errors import ConfigError, EmptyStreamError
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.profiles import DeviceProfile
 from hyperfleet.seeding import numpy_generator
 
 # Samples that are turned from arrays into Python numbers at a time.

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from hyperfleet.emulation.scenario.cloud_model import CloudModel
 from hyperfleet.emulation.timeline.device_state import Request
+from hyperfleet.scenario.cloud_model import CloudModel
 
 Handler = Callable[[float, Any, int], None]
 Schedule = Callable[[float, Handler, Any, int], None]

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from hyperfleet.emulation.scenario.policies import EverySample, RequestPolicy
 from hyperfleet.emulation.timeline.device_state import Compute, DeviceState
 from hyperfleet.link.conditions import link_conditions
 from hyperfleet.link.device_link import DeviceLink
 from hyperfleet.link.energy import RADIOS, DeviceRadio
+from hyperfleet.scenario.policies import EverySample, RequestPolicy
 
 
 def device(

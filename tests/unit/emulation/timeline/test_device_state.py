@@ -1,6 +1,6 @@
 import numpy as np
 
-from hyperfleet.emulation.scenario.policies import EverySample, OnDrift
+from hyperfleet.scenario.policies import EverySample, OnDrift
 from tests.unit.emulation.timeline.made_up_device import device
 
 

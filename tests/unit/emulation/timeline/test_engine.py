@@ -8,9 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperfleet.client import RetryPolicy
-from hyperfleet.emulation.scenario.arrivals import Poisson
-from hyperfleet.emulation.scenario.cloud_model import CloudModel
-from hyperfleet.emulation.scenario.faults import (
+from hyperfleet.emulation.timeline import rows
+from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Timeline, Window, Work
+from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
+from hyperfleet.link.network import transfer_s
+from hyperfleet.scenario.arrivals import Poisson
+from hyperfleet.scenario.cloud_model import CloudModel
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.faults import (
     Blackout,
     ClockSkew,
     CorruptReplies,
@@ -20,13 +25,8 @@ from hyperfleet.emulation.scenario.faults import (
     RefuseRequests,
     SlowDevices,
 )
-from hyperfleet.emulation.scenario.policies import EveryN, EverySample, Never, OncePerSession, RequestPolicy
-from hyperfleet.emulation.scenario.profiles import DeviceProfile
-from hyperfleet.emulation.scenario.scenario import Scenario
-from hyperfleet.emulation.timeline import rows
-from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Timeline, Window, Work
-from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
-from hyperfleet.link.network import transfer_s
+from hyperfleet.scenario.policies import EveryN, EverySample, Never, OncePerSession, RequestPolicy
+from hyperfleet.scenario.profiles import DeviceProfile
 
 MATERIAL = Material.of(np.repeat(np.arange(40), 5), {device: device < 30 for device in range(40)})
 WORK = Work(encode_gmacs=0.2, apply_gmacs=0.002, uplink_bytes=768, downlink_bytes=100_000)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hyperfleet.emulation.scenario.arrival_files import write_trace
-from hyperfleet.emulation.scenario.arrivals import Burst, Poisson, Trace
-from hyperfleet.emulation.scenario.drift import Drift
-from hyperfleet.emulation.scenario.profiles import DeviceProfile
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline.plan import Material, Plan, active_devices, draw_plan
 from hyperfleet.errors import ConfigError, EmptyStreamError
+from hyperfleet.scenario.arrival_files import write_trace
+from hyperfleet.scenario.arrivals import Burst, Poisson, Trace
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.drift import Drift
+from hyperfleet.scenario.profiles import DeviceProfile
 
 # Devices with 1 to 4 rows each, numbered with gaps; every third was held out.
 DEVICE_ID = 10 * np.arange(1, 25)

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperfleet.emulation.run_log import RunLog
-from hyperfleet.emulation.scenario.scenario import Scenario
 from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.records import AnsweredSample
 from hyperfleet.emulation.timeline.rows import (
@@ -21,6 +20,7 @@ from hyperfleet.emulation.timeline.rows import (
     answers_table,
     events_table,
 )
+from hyperfleet.scenario.definition import Scenario
 
 FINITE = st.floats(0, 1e6, allow_subnormal=False)
 EVENT_ROWS = st.lists(

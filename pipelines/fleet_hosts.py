@@ -1,0 +1,168 @@
+"""What runs on one data set and one pair of models share: models, data, features, and hosts that answer."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from rich.console import Console
+
+from actors.answer_host import AnswerSpec, RemoteAnswerHost
+from actors.node_folder import open_live_folder
+from actors.placement import num_places, placed
+from actors.supervised_pool import Job, SupervisedPool
+from hyperfleet.bundle import load_device_model, load_generator
+from hyperfleet.cloud.shared_generator import SharedGenerator
+from hyperfleet.device.group import check_comparable
+from hyperfleet.emulation.feature_table import (
+    FeatureTable,
+    encoding_batches,
+    features_digest,
+    join_parts,
+    kept_features,
+    live_samples,
+)
+from hyperfleet.emulation.live_data import open_live_data
+from hyperfleet.errors import ConfigError
+from pipelines.fleet_models import FleetModels, open_models
+from pipelines.progress import progress_bar
+from pipelines.runtime import connect
+from pipelines.storage import for_all_nodes
+
+
+class FleetHosts:
+    """Opens everything once for all runs in its `with`; hosts start when the first run has work for them.
+
+    Args:
+        data: folder of the data set.
+        model: models:/name@alias, models:/name/3 or a bundle folder.
+        static_model: the model that answers beside it.
+        tracking_uri: where they are registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
+        seed: of the scenarios; draws the anchor frames.
+        hosts: processes that encode and answer; None for one a CPU.
+
+    Attributes:
+        models: where the models are.
+        personal: device part of the personalized model.
+        shared: its generator.
+        live: the data set's live part.
+        digest: of the features.
+
+    Raises:
+        HyperFleetError: data or models cannot be used; raised before any host starts.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Path,
+        model: str,
+        static_model: str,
+        tracking_uri: str | None,
+        seed: int,
+        hosts: int | None,
+    ) -> None:
+        self.data, self.seed = data, seed
+        self.models = open_models(model, static_model, data, tracking_uri)
+        self.personal, self._static = (
+            load_device_model(each.local_dir) for each in (self.models.personal, self.models.static)
+        )
+        check_comparable(self.personal, self._static)
+        self.shared = _generator(self.models)
+        text_length = self.models.bundle.encoder.text_length
+        self.live = open_live_data(data, text_length)
+        self.digest = features_digest(
+            personal=self.models.personal.local_dir,
+            static=self.models.static.local_dir,
+            data=data,
+            seed=seed,
+        )
+        self._open_data = partial(open_live_folder, for_all_nodes(data), text_length)
+        self._hosts = hosts
+        self._table: FeatureTable | None = None
+        self._pool: SupervisedPool | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @cached_property
+    def num_hosts(self) -> int:
+        """Processes that encode and answer; connects to Ray."""
+        connect()
+        return self._hosts or num_places("device_host")
+
+    def features(self, folder: Path, console: Console | None) -> FeatureTable:
+        """Return what the devices compute of each live sample, kept below `folder`.
+
+        Raises:
+            DataError: the table that is kept is damaged.
+            ServiceError: hosts die again and again.
+        """
+        if self._table is None:
+            self._table = kept_features(folder, self.digest, lambda: self._encode(console))
+        return self._table
+
+    @contextmanager
+    def answering(self) -> Iterator[SupervisedPool]:
+        """Lend a run the hosts that answer; one that fails loses them, since they may still be at its jobs.
+
+        Raises:
+            ServiceError: hosts die while they start, or the cluster has no room for one.
+        """
+        if self._pool is None:
+            assert self._table is not None  # what they answer from
+            generator, features = ray.put(self.shared), ray.put(self._table)
+            make = partial(_host, self._spec, generator=generator, table=features)
+            self._pool = self._stack.enter_context(SupervisedPool(make, self.num_hosts))
+        try:
+            yield self._pool
+        except BaseException:
+            self._stack.close()
+            self._pool = None
+            raise
+
+    @property
+    def _spec(self) -> AnswerSpec:
+        return AnswerSpec(open_data=self._open_data, seed=self.seed)
+
+    def _encode(self, console: Console | None) -> FeatureTable:
+        """Let hosts encode every live sample, each clip decoded once."""
+        refs = ray.put((self.personal, self._static))
+        samples = live_samples(self.live)
+        batches = encoding_batches(samples)
+        parts: list[Any] = []
+        with (
+            SupervisedPool(partial(_host, self._spec, models=refs), self.num_hosts) as pool,
+            progress_bar(console) as progress,
+        ):
+            bar = progress.add_task("encoding", total=len(samples), note="samples, once for all runs")
+
+            def take(_: Job, part: Any) -> None:
+                parts.append(part)
+                progress.advance(bar, len(part.rows))
+
+            pool.run((Job(key=i, method="encode", args=(rows,)) for i, rows in enumerate(batches)), take)
+        return join_parts(samples, parts, digest=self.digest)
+
+
+def _host(spec: AnswerSpec, **what: Any) -> Any:
+    return RemoteAnswerHost.options(resources=placed("device_host")).remote(spec, **what)
+
+
+def _generator(models: FleetModels) -> SharedGenerator:
+    module = load_generator(models.personal.local_dir)
+    if not module.uploads_one_feature:
+        raise ConfigError(
+            f"{models.personal.uri} ({models.bundle.method}) reads several frames of a clip; a scenario "
+            "sends one feature a request: name a model of another method"
+        )
+    return SharedGenerator.of(module)

@@ -1,0 +1,241 @@
+"""How many generator replicas and how much bandwidth a fleet needs: the timeline itself, run for the answer.
+
+The generator is the scenario's `CloudModel`, fitted to a measured run (`hyperfleet.planning.cloud_fit`);
+devices, links, retries, faults and request policy are the scenario's as well.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from hyperfleet.emulation.timeline import rows
+from hyperfleet.emulation.timeline.engine import AnsweredSample, Timeline, Work
+from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
+from hyperfleet.errors import ConfigError, EmptyStreamError
+from hyperfleet.planning.bandwidth import Bandwidth, Traffic
+from hyperfleet.planning.cloud_fit import Latencies
+from hyperfleet.scenario.definition import Scenario
+
+ASSUMPTION = (
+    "Replicas that are all alike serve one queue, first come first served; one that is free takes up to "
+    "max_batch of the heads that wait, waits for no more to come, and is busy for batch_s + n * head_s "
+    "seconds. Nothing else takes time in the cloud, the cloud's own connection is not limited, and a replica "
+    "more takes nothing from the others. Arrivals, links and devices are those of the scenario, drawn once."
+)
+# Answers taken from the timeline at a time.
+_WINDOW = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriedReplicas:
+    """A number of replicas that was tried, and the 99th percentile of the latency it gave.
+
+    None: the run was stopped when a hundredth of the samples had missed the target. A sample that did not get
+    the head it asked for counts as one that takes for ever.
+    """
+
+    replicas: int
+    p99_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CapacityPlan:
+    """What a fleet needs.
+
+    Attributes:
+        num_devices: active devices.
+        target_p99_s: wanted for the latency of samples, from arrival to answer.
+        replicas: fewest with which the target is met.
+        p50_s: median latency with these.
+        p99_s: 99th percentile with these; samples that fell back count as infinitely late.
+        least_p99_s: 99th percentile if a free replica were always there.
+        heads_per_s: heads asked for, mean of the run.
+        max_heads_per_s: heads that the replicas make in full batches.
+        bandwidth: of all links together.
+        tried: numbers of replicas that were run, in the order of trying.
+        assumption: what the numbers rest on.
+    """
+
+    num_devices: int
+    target_p99_s: float
+    replicas: int
+    p50_s: float
+    p99_s: float
+    least_p99_s: float
+    heads_per_s: float
+    max_heads_per_s: float
+    bandwidth: Bandwidth
+    tried: tuple[TriedReplicas, ...]
+    assumption: str = ASSUMPTION
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Run:
+    """A run of the timeline; `bandwidth` and `end_s` are of its end, where it was not stopped before."""
+
+    latencies: Latencies
+    bandwidth: Bandwidth
+    num_sent: int
+    was_stopped: bool
+
+    @property
+    def p99_s(self) -> float:
+        return self.quantile_s(99.0)
+
+    def quantile_s(self, percent: float) -> float:
+        """Return a percentile; samples that fell back stand at its upper end, infinitely late."""
+        return float(np.percentile(self.latencies.total_s, percent, method="higher"))
+
+
+def plan_capacity(
+    scenario: Scenario,
+    material: Material,
+    work: Work,
+    *,
+    num_devices: int,
+    target_p99_s: float,
+    anchor: Float32[np.ndarray, "row 192"] | None = None,
+) -> CapacityPlan:
+    """Find the fewest replicas with which 99 of 100 samples are answered within a target.
+
+    More replicas are taken to make no sample later, so that the number can be bisected.
+
+    Args:
+        scenario: what the fleet does; `scenario.cloud` is a replica as measured.
+        material: what the data set's devices filmed.
+        work: what a sample costs.
+        num_devices: active devices to plan for; the scenario's registered ones are raised to it if need be.
+        target_p99_s: from the arrival of a sample to its answer, in seconds.
+        anchor: features of all rows, for policies that look at them.
+
+    Raises:
+        ConfigError: the target is no time, or cannot be met with any number of replicas.
+        EmptyStreamError: no sample arrives in the scenario.
+    """
+    if not 0 < target_p99_s < math.inf:
+        raise ConfigError(f"target_p99_s must be finite and > 0 seconds, got {target_p99_s}")
+    registered = max(num_devices, scenario.registered_devices)
+    scenario = replace(scenario, active_devices=num_devices, registered_devices=registered)
+    plan = _plan_with_samples(scenario, material)
+
+    def run(replicas: int, limit_s: float = math.inf) -> _Run:
+        changed = replace(scenario, cloud=replace(scenario.cloud, replicas=replicas))
+        return _run(changed, plan, work, anchor, limit_s)
+
+    # With a replica for each sample none ever waits: what is left is not for replicas to mend.
+    most = len(plan.time_s)
+    free = run(most)
+    if free.p99_s > target_p99_s:
+        raise ConfigError(
+            f"target_p99_s is {target_p99_s} s, and devices, links and faults alone take {free.p99_s:.3g} s "
+            "at the 99th percentile (inf: more than a hundredth of the samples get no head); raise the "
+            "target or change the scenario"
+        )
+    heads_per_s = free.num_sent / scenario.duration_s
+    guess = math.ceil(heads_per_s * scenario.cloud.replicas / scenario.cloud.max_heads_per_s)
+    replicas, best, tried = _fewest(run, min(max(guess, 1), most), most, free, target_p99_s)
+    return CapacityPlan(
+        num_devices=num_devices,
+        target_p99_s=target_p99_s,
+        replicas=replicas,
+        p50_s=best.quantile_s(50.0),
+        p99_s=best.p99_s,
+        least_p99_s=free.p99_s,
+        heads_per_s=heads_per_s,
+        max_heads_per_s=replace(scenario.cloud, replicas=replicas).max_heads_per_s,
+        bandwidth=best.bandwidth,
+        tried=tried,
+    )
+
+
+def _plan_with_samples(scenario: Scenario, material: Material) -> Plan:
+    plan = draw_plan(scenario, material)
+    if len(plan.time_s) == 0:
+        raise EmptyStreamError(
+            f"no sample arrives at {scenario.active_devices} devices within {scenario.duration_s} s, "
+            "expected at least one; let the scenario run longer"
+        )
+    return plan
+
+
+def predict(
+    scenario: Scenario, plan: Plan, work: Work, *, anchor: Float32[np.ndarray, "row 192"] | None = None
+) -> Latencies:
+    """Run a scenario in virtual time, with its queue model, and return the latencies."""
+    run = _run(scenario, plan, work, anchor, math.inf, fallbacks_count=False)
+    return run.latencies
+
+
+def _fewest(
+    run: Callable[[int, float], _Run], guess: int, most: int, free: _Run, target_p99_s: float
+) -> tuple[int, _Run, tuple[TriedReplicas, ...]]:
+    """Return the fewest replicas that meet the target, their run, and what was tried on the way."""
+    tried = [TriedReplicas(replicas=most, p99_s=free.p99_s)]
+    too_few, enough, best = 0, most, free
+    replicas = guess
+    while enough - too_few > 1:
+        if not too_few < replicas < enough:
+            replicas = (too_few + enough) // 2
+        result = run(replicas, target_p99_s)
+        p99_s = None if result.was_stopped else result.p99_s
+        tried.append(TriedReplicas(replicas=replicas, p99_s=p99_s))
+        if p99_s is not None and p99_s <= target_p99_s:
+            enough, best = replicas, result
+            replicas = (too_few + enough) // 2
+        else:
+            too_few = replicas
+            # Upwards in doublings until the target is met once: `most` is far away.
+            replicas = 2 * replicas if enough == most else (too_few + enough) // 2
+    return enough, best, tuple(tried)
+
+
+def _run(
+    scenario: Scenario,
+    plan: Plan,
+    work: Work,
+    anchor: Float32[np.ndarray, "row 192"] | None,
+    limit_s: float,
+    *,
+    fallbacks_count: bool = True,
+) -> _Run:
+    """Run the timeline; stop it when a hundredth of the samples took longer than `limit_s`.
+
+    With `fallbacks_count` samples that fell back are infinitely late.
+    """
+    timeline = Timeline(scenario, plan, work, anchor=anchor)
+    traffic = Traffic()
+    total_s, cloud_s = [], []
+    num_late, num_fallbacks, was_stopped = 0, 0, False
+    for window in timeline.windows(_WINDOW):
+        traffic.add(window.events)
+        answers = window.answers
+        fell_back = np.array([bool(each.fallback) for each in answers], dtype=bool)
+        seconds = np.array([each.answered_s - each.sampled_s for each in answers])
+        if fallbacks_count:
+            seconds[fell_back] = math.inf
+        total_s.append(seconds)
+        cloud_s.append(_cloud_s(answers))
+        num_fallbacks += int(fell_back.sum())
+        num_late += int((seconds > limit_s).sum())
+        if num_late > 0.01 * len(plan.time_s):
+            was_stopped = True
+            break
+    return _Run(
+        latencies=Latencies(
+            total_s=np.concatenate([*total_s, np.empty(0)]),
+            cloud_s=np.concatenate([*cloud_s, np.empty(0)]),
+            num_fallbacks=num_fallbacks,
+        ),
+        bandwidth=traffic.bandwidth(timeline.now_s),
+        num_sent=traffic.num_sent,
+        was_stopped=was_stopped,
+    )
+
+
+def _cloud_s(answers: Sequence[AnsweredSample]) -> Float64[np.ndarray, " fresh"]:
+    return np.array(
+        [each.queue_s + each.generate_s for each in answers if each.head == rows.FRESH], dtype=float
+    )

@@ -1,0 +1,227 @@
+"""When samples arrive at the devices of a run: arrival processes, and traces of arrivals in files.
+
+Every process draws all arrivals of a run at once, as two arrays: `time_s`, ascending from the begin of the
+run, and `device`, which counts the active devices from 0. Arrivals of the same time stand by device.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from hyperfleet.errors import ConfigError, DataError
+from hyperfleet.scenario.arrival_files import ArrivalFile
+
+# 1.6 GB of arrivals. More than that is a rate given in the wrong unit rather than a run that will end.
+MAX_ARRIVALS = 100_000_000
+
+Times = Float64[np.ndarray, " arrival"]
+Devices = Int64[np.ndarray, " arrival"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Poisson:
+    """Each device gets samples at a constant rate, independently of the others and of the past.
+
+    Attributes:
+        per_device_per_s: samples a second and device.
+
+    Raises:
+        ConfigError: a rate that is negative or not finite.
+    """
+
+    per_device_per_s: float
+    kind: Literal["poisson"] = "poisson"
+
+    def __post_init__(self) -> None:
+        _check_rate("Poisson", self.per_device_per_s)
+
+    def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
+        """Draw the arrivals of `duration_s` seconds at `num_devices` devices: times, and devices.
+
+        Raises:
+            ConfigError: no device, no duration, or more than `MAX_ARRIVALS` to be expected.
+        """
+        _check_run(num_devices, duration_s)
+        time_s = _uniform_times(rng, self.per_device_per_s * num_devices, 0.0, duration_s)
+        return _in_order(time_s, rng.integers(num_devices, size=len(time_s)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diurnal:
+    """A rate that swings like a day: rate(t) = mean * (1 + amplitude * cos(2 pi (t - peak) / period)).
+
+    Attributes:
+        per_device_per_s: samples a second and device in the mean of a period.
+        period_s: length of a day.
+        amplitude: 0 is a constant rate; 1 lets it fall to nothing half a period after the peak.
+        peak_at_s: when the rate is highest, for the first time or at any other.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    per_device_per_s: float
+    period_s: float = 86_400.0
+    amplitude: float = 0.8
+    peak_at_s: float = 43_200.0
+    kind: Literal["diurnal"] = "diurnal"
+
+    def __post_init__(self) -> None:
+        _check_rate("Diurnal", self.per_device_per_s)
+        if not 0 < self.period_s < float("inf"):
+            raise ConfigError(f"Diurnal.period_s must be finite and > 0 seconds, got {self.period_s}")
+        if not 0 <= self.amplitude <= 1:
+            raise ConfigError(
+                f"Diurnal.amplitude must lie between 0 and 1, got {self.amplitude}; "
+                "the rate would be negative at night"
+            )
+        if not np.isfinite(self.peak_at_s):
+            raise ConfigError(f"Diurnal.peak_at_s must be a finite time in seconds, got {self.peak_at_s}")
+
+    def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
+        """Draw the arrivals of `duration_s` seconds at `num_devices` devices: times, and devices.
+
+        Raises:
+            ConfigError: no device, no duration, or more than `MAX_ARRIVALS` to be expected.
+        """
+        _check_run(num_devices, duration_s)
+        highest_per_s = self.per_device_per_s * num_devices * (1 + self.amplitude)
+        time_s = _uniform_times(rng, highest_per_s, 0.0, duration_s)
+        # Thinning: of arrivals at the highest rate each is kept with the share that its own time has of it.
+        swing = np.cos((time_s - self.peak_at_s) * (2 * np.pi / self.period_s))
+        kept = rng.random(len(time_s)) * (1 + self.amplitude) < 1 + self.amplitude * swing
+        time_s = time_s[kept]
+        return _in_order(time_s, rng.integers(num_devices, size=len(time_s)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Burst:
+    """A flash crowd: for `burst_s` seconds a share of the devices asks `factor` times as often.
+
+    Attributes:
+        per_device_per_s: samples a second and device, outside the burst and of devices that keep calm.
+        at_s: when the burst begins.
+        burst_s: how long it lasts.
+        factor: 1 is no burst.
+        share: part of the devices, drawn at random, but at least one device.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    per_device_per_s: float
+    at_s: float
+    burst_s: float
+    factor: float
+    share: float = 1.0
+    kind: Literal["burst"] = "burst"
+
+    def __post_init__(self) -> None:
+        _check_rate("Burst", self.per_device_per_s)
+        if not 0 <= self.at_s < float("inf"):
+            raise ConfigError(f"Burst.at_s must be finite and >= 0 seconds, got {self.at_s}")
+        if not 0 < self.burst_s < float("inf"):
+            raise ConfigError(f"Burst.burst_s must be finite and > 0 seconds, got {self.burst_s}")
+        if not 1 <= self.factor < float("inf"):
+            raise ConfigError(
+                f"Burst.factor must be finite and >= 1, got {self.factor}; a lull is a Diurnal or a Trace"
+            )
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"Burst.share must lie above 0 and up to 1, got {self.share}")
+
+    def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
+        """Draw the arrivals of `duration_s` seconds at `num_devices` devices: times, and devices.
+
+        Raises:
+            ConfigError: no device, no duration, or more than `MAX_ARRIVALS` to be expected.
+        """
+        _check_run(num_devices, duration_s)
+        crowd = rng.permutation(num_devices)[: max(1, round(self.share * num_devices))]
+        # The sum of two Poisson processes is one: what all do anyway, and what the crowd does on top of it.
+        calm_s = _uniform_times(rng, self.per_device_per_s * num_devices, 0.0, duration_s)
+        calm = rng.integers(num_devices, size=len(calm_s))
+        more_per_s = self.per_device_per_s * (self.factor - 1) * len(crowd)
+        extra_s = _uniform_times(rng, more_per_s, self.at_s, min(self.at_s + self.burst_s, duration_s))
+        extra = crowd[rng.integers(len(crowd), size=len(extra_s))]
+        return _in_order(np.concatenate([calm_s, extra_s]), np.concatenate([calm, extra]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """Arrivals that were recorded, or made elsewhere: a Parquet or CSV file with columns time_s and device.
+
+    The file is read when the trace is made, so that a broken one stops a run before it begins, and again
+    when the arrivals are drawn.
+
+    Attributes:
+        path: ends in .parquet or .csv; `write_trace` writes either.
+
+    Raises:
+        ConfigError: neither of the two endings.
+        DataError: the file is missing or broken; the message names the line or row.
+    """
+
+    path: Path
+    kind: Literal["trace"] = "trace"
+
+    def __post_init__(self) -> None:
+        ArrivalFile.read(self.path)
+
+    def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
+        """Return the arrivals of the first `duration_s` seconds: times, and devices; nothing is drawn.
+
+        Raises:
+            ConfigError: no device, or no duration.
+            DataError: the file broke meanwhile, or names a device beyond `num_devices`.
+        """
+        _check_run(num_devices, duration_s)
+        file = ArrivalFile.read(self.path)
+        end = int(np.searchsorted(file.time_s, duration_s))
+        beyond = np.flatnonzero(file.device[:end] >= num_devices)
+        if len(beyond):
+            first = int(beyond[0])
+            raise DataError(
+                f"{file.place(first)}: device {file.device[first]} of a run with {num_devices} active "
+                f"devices, expected 0 to {num_devices - 1}; "
+                "raise Scenario.active_devices or renumber the trace"
+            )
+        return _in_order(file.time_s[:end], file.device[:end])
+
+
+Arrivals = Poisson | Diurnal | Burst | Trace
+
+
+def _check_rate(owner: str, per_device_per_s: float) -> None:
+    if not 0 <= per_device_per_s < float("inf"):
+        raise ConfigError(
+            f"{owner}.per_device_per_s must be finite and >= 0 samples a second, got {per_device_per_s}"
+        )
+
+
+def _check_run(num_devices: int, duration_s: float) -> None:
+    if num_devices < 1:
+        raise ConfigError(f"num_devices must be >= 1 to draw arrivals, got {num_devices}")
+    if not 0 < duration_s < float("inf"):
+        raise ConfigError(f"duration_s must be finite and > 0 seconds to draw arrivals, got {duration_s}")
+
+
+def _uniform_times(rng: np.random.Generator, rate_per_s: float, from_s: float, to_s: float) -> Times:
+    """Arrivals of a Poisson process between two times, ascending: their number, then where each falls."""
+    expected = rate_per_s * max(0.0, to_s - from_s)
+    if expected > MAX_ARRIVALS:
+        raise ConfigError(
+            f"{expected:.3g} arrivals are to be expected, at most {MAX_ARRIVALS:,} fit; "
+            "lower per_device_per_s, the number of active devices or the duration"
+        )
+    return np.sort(from_s + rng.random(rng.poisson(expected)) * (to_s - from_s))
+
+
+def _in_order(time_s: Times, device: Devices) -> tuple[Times, Devices]:
+    # Sorting by two keys takes most of the time of a draw, and drawn times are hardly ever equal.
+    if (time_s[1:] <= time_s[:-1]).any():
+        order = np.lexsort((device, time_s))
+        time_s, device = time_s[order], device[order]
+    return time_s, device

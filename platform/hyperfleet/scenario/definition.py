@@ -1,0 +1,149 @@
+"""A scenario: everything that decides what happens in a run, as one frozen object."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import pydantic
+import xxhash
+
+from hyperfleet.client import RetryPolicy
+from hyperfleet.errors import ConfigError, DataError
+from hyperfleet.head_codecs import DEFAULT_CODEC
+from hyperfleet.head_codecs import codec as head_codec
+from hyperfleet.link.conditions import link_conditions
+from hyperfleet.scenario.arrivals import Arrivals, Poisson, Trace
+from hyperfleet.scenario.cloud_model import CloudModel
+from hyperfleet.scenario.drift import Drift
+from hyperfleet.scenario.faults import Blackout, Fault
+from hyperfleet.scenario.policies import EverySample, RequestPolicy
+from hyperfleet.scenario.profiles import PHONE, DeviceProfile
+
+# In JSON, `kind` says which of several classes a value is.
+_BY_KIND: Any = pydantic.Field(discriminator="kind")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scenario:
+    """Who asks for heads, over which networks, when, and what goes wrong meanwhile.
+
+    Attributes:
+        name: stands in reports.
+        description: one sentence.
+        seed: root of every draw.
+        duration_s: samples arrive for so long; what was asked by then is still answered.
+        registered_devices: devices that exist. More than the data set has share its material: device d
+            films what device d modulo their number filmed.
+        active_devices: devices of these that take part, drawn at random.
+        profiles: kinds of devices, drawn by their shares.
+        arrivals: when samples arrive.
+        drift: how what devices film changes.
+        networks: names of `hyperfleet.link`, each drawn alike for a device; twice given, twice as often.
+        policy: when a device asks for a new head.
+        codec: how heads travel.
+        retry: when a device asks again and when it gives up.
+        cloud: the generator in virtual time.
+        faults: what goes wrong, and when.
+
+    Raises:
+        ConfigError: a scenario that cannot run; the message names the field.
+    """
+
+    # A misspelt field is no field to be left out in silence.
+    __pydantic_config__: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    duration_s: float = 600.0
+    registered_devices: int = 1000
+    active_devices: int = 1000
+    profiles: tuple[DeviceProfile, ...] = (PHONE,)
+    arrivals: Annotated[Arrivals, _BY_KIND] = field(default_factory=lambda: Poisson(per_device_per_s=0.01))
+    drift: Drift = field(default_factory=Drift)
+    networks: tuple[str, ...] = ("4g-5", "4g-15", "5g-50", "5g-100")
+    policy: Annotated[RequestPolicy, _BY_KIND] = field(default_factory=EverySample)
+    codec: str = DEFAULT_CODEC
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    cloud: CloudModel = field(default_factory=CloudModel)
+    faults: tuple[Annotated[Fault, _BY_KIND], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"Scenario.seed must be >= 0, got {self.seed}")
+        if not 0 < self.duration_s < float("inf"):
+            raise ConfigError(f"Scenario.duration_s must be finite and > 0 seconds, got {self.duration_s}")
+        if not 1 <= self.active_devices <= self.registered_devices:
+            raise ConfigError(
+                f"Scenario.active_devices must lie between 1 and registered_devices "
+                f"({self.registered_devices}), got {self.active_devices}"
+            )
+        if not self.profiles:
+            raise ConfigError("Scenario.profiles is empty, expected at least one DeviceProfile")
+        names = [profile.name for profile in self.profiles]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"Scenario.profiles must have different names, got {', '.join(names)}")
+        if not self.networks:
+            raise ConfigError("Scenario.networks is empty, expected names of networks, e.g. '4g-5'")
+        for name in self.networks:
+            link_conditions(name)
+        head_codec(self.codec)
+        for fault in self.faults:
+            if isinstance(fault, Blackout) and fault.network not in (None, *self.networks):
+                raise ConfigError(
+                    f"Blackout.network must be one of the scenario's networks ({', '.join(self.networks)}) "
+                    f"or None for all, got {fault.network!r}"
+                )
+
+    def to_json(self) -> str:
+        """Return the scenario as JSON, which `from_json` reads."""
+        return _ADAPTER.dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Scenario":
+        """Read a scenario.
+
+        Raises:
+            ConfigError: it is none, or cannot run; the message names the fields.
+        """
+        try:
+            return _ADAPTER.validate_json(text)
+        except pydantic.ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(str(part) for part in each['loc']) or 'Scenario'}: {each['msg']}"
+                for each in error.errors()[:5]
+            )
+            raise ConfigError(f"no scenario that can run: {wrong}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "Scenario":
+        """Read a scenario from a JSON file.
+
+        Raises:
+            DataError: the file cannot be read.
+            ConfigError: it holds no scenario.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} cannot be read as a scenario: {error}; expected a JSON file") from error
+        return cls.from_json(text)
+
+    def save(self, path: Path) -> Path:
+        """Write the scenario as JSON and return the path."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_json() + "\n", encoding="utf-8")
+        return path
+
+    @property
+    def digest_fields(self) -> dict[str, object]:
+        """Everything but name and description: two scenarios alike in these give the same log."""
+        fields: dict[str, object] = json.loads(self.to_json())
+        if isinstance(self.arrivals, Trace):
+            # What the file says decides, wherever it lies.
+            fields["arrivals"] = xxhash.xxh3_128_hexdigest(self.arrivals.path.read_bytes())
+        return {name: value for name, value in fields.items() if name not in ("name", "description")}
+
+
+_ADAPTER = pydantic.TypeAdapter(Scenario)
