@@ -161,11 +161,17 @@ class SupervisedPool:
             for host in self._hosts:
                 host.in_flight.clear()
 
-    def ask_all(self, method: str) -> list[Any]:
-        """Return what `method` of each host returns; one that cannot tell, any more or yet, is left out."""
+    def ask_all(self, method: str, group: str | None = None) -> list[Any]:
+        """Return what `method` of each host returns, without the hosts that are starting or dead.
+
+        Args:
+            method: what is called.
+            group: Ray concurrency group in which it runs beside the host's jobs; None waits for these.
+        """
         answers = []
         started = [host for host in self._hosts if host.starting is None]
-        for ref in [getattr(host.actor, method).remote() for host in started]:
+        options = {"concurrency_group": group} if group is not None else {}
+        for ref in [getattr(host.actor, method).options(**options).remote() for host in started]:
             with contextlib.suppress(*_DEATHS):
                 answers.append(_get(ref))
         return answers

@@ -1,12 +1,8 @@
 """Run a scenario: in virtual time as fast as the machine allows, or in real time against the service."""
 
-import asyncio
-import os
-import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,40 +13,29 @@ from rich.console import Console
 
 from actors.meters import FleetMeter
 from actors.supervised_pool import HostDeath, Job
-from hyperfleet.client import AsyncHttpClient
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.datasets import Corpus
 from hyperfleet.emulation.ahead import ahead
-from hyperfleet.emulation.feature_table import (
-    FeatureTable,
-)
 from hyperfleet.emulation.fleet_run import ANSWERS_PER_WINDOW, FleetRun, Pairs, virtual_windows
 from hyperfleet.emulation.inputs import check_memory, work_of
-from hyperfleet.emulation.real_time import RealTimeRun, run_in_real_time
+from hyperfleet.emulation.real_time import RealTimeRun
 from hyperfleet.emulation.run_log import RunLog
 from hyperfleet.emulation.timeline.engine import Window, Work
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import ConfigError
-from hyperfleet.head_codecs import BaseHead
 from hyperfleet.messages import ModelLabel
 from hyperfleet.nn import DeviceModel
-from hyperfleet.planning.bursts import measure_bursts
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import KillReplica
 from hyperfleet.tracking.registry import NEWEST
 from pipelines.fleet_hosts import FleetHosts
-from pipelines.fleet_models import NEWEST_STATIC, TOKEN_VARIABLE, FleetModels, check_service
-from pipelines.generator_for_run import generator_for_run
+from pipelines.fleet_models import NEWEST_STATIC, FleetModels
+from pipelines.play_fleet import check_reach, play
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
-from serve_apps.faults import kill_replica
 
 FEATURES_DIR = Path("outputs/features")
 Clock = Literal["virtual", "real"]
-# A device has one connection; a thousand at once are what this process and the service can hold.
-MAX_CONNECTIONS = 1000
-# Emulated devices share one client but not their luck: none stops asking because others wait.
-NO_CIRCUIT = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,21 +136,33 @@ def run_fleet(
     work = _work(scenario, hosts.personal, hosts.shared.open(), models)
     log = _open_log(config, {"features": hosts.digest, "model": models.personal.uri, "clock": config.clock})
     connect()
+    if config.clock == "real":
+        check_reach(config.generator_url)
     started = time.perf_counter()
     table = hosts.features(FEATURES_DIR, console)
     features_s = time.perf_counter() - started
     plan = draw_plan(scenario, Material.of(table.device_id, hosts.live.seen))
     started = time.perf_counter()
-    real = None
-    # Ahead, since who reads them also looks after the hosts.
-    windows: Iterable[Window] = ahead(virtual_windows(scenario, plan, work, table))
+    real, deaths = None, ()
     if config.clock == "real":
-        real = _in_real_time(config, models, hosts.personal, plan, work, table, console)
-        windows = real.windows
-    run = FleetRun(scenario, plan, windows, table, log)
-    deaths = _answer(run, hosts, scenario.codec, _Score(config.data, models, plan), console)
+        real, deaths = play(
+            scenario,
+            hosts,
+            plan,
+            work,
+            generator_url=config.generator_url,
+            tracking_uri=config.tracking_uri,
+            output=config.output,
+            console=console,
+        )
+        windows: Iterable[Window] = real.windows(ANSWERS_PER_WINDOW)
+    else:
+        # Ahead, since who reads them also looks after the hosts.
+        windows = ahead(virtual_windows(scenario, plan, work, table))
+    run = FleetRun(scenario, plan, windows, table, log, real.fresh if real is not None else None)
+    deaths += _answer(run, hosts, scenario.codec, _Score(config.data, models, plan), console)
     if real is not None:
-        real.check()  # only now: what it brought until then is in the log
+        real.check()  # only now: what was measured until then is in the log
     return FleetResult(
         log=log,
         models=models,
@@ -220,7 +217,7 @@ class _Score:
         live = Corpus.open(data).split("test", models.bundle.encoder.text_length)
         order = np.argsort(live.example_id)
         self._example_id, self._label = live.example_id[order], live.label[order]
-        self.num_samples = len(plan.time_s)
+        self.num_samples = plan.num_samples
         self.num_answered = self.num_right = self.num_requests = self.num_fallbacks = 0
 
     def add(self, answers: pa.Table) -> None:
@@ -245,8 +242,8 @@ def _answer(
 ) -> tuple[HostDeath, ...]:
     meter = FleetMeter(ray.get_runtime_context().get_job_id())
     started = time.perf_counter()
-    with hosts.answering() as pool, progress_bar(console) as progress:
-        # Of earlier runs on the same hosts.
+    with hosts.pool() as pool, progress_bar(console) as progress:
+        # Of earlier work on the same hosts.
         num_before = len(pool.deaths)
         bar = progress.add_task("samples", total=score.num_samples, note=score.note(1.0))
 
@@ -268,68 +265,9 @@ def _answer(
         run.on_written = written
         # Which one dies is drawn by the time at which it is to happen.
         pairs = run.pairs(lambda at_s: pool.kill_one(int(at_s) % hosts.num_hosts))
-        jobs = (Job(key=each, method="answer", args=(each.row, each.head_row, codec)) for each in pairs)
+        jobs = (
+            Job(key=each, method="answer", args=(each.row, each.head_row, codec, hosts.table_ref))
+            for each in pairs
+        )
         pool.run(jobs, take)
         return tuple(pool.deaths[num_before:])
-
-
-def _in_real_time(
-    config: FleetConfig,
-    models: FleetModels,
-    personal: DeviceModel,
-    plan: Plan,
-    work: Work,
-    table: FeatureTable,
-    console: Console | None,
-) -> RealTimeRun:
-    scenario = config.scenario
-    base = BaseHead(layout=personal.layout, flat=personal.flat_head().detach())
-    interrupted = threading.Event()
-    with generator_for_run(
-        models.personal.uri, config.tracking_uri, config.generator_url, replicas=scenario.cloud.replicas
-    ) as url:
-        served = check_service(url, models)
-        served.check_codec(scenario.codec, base)
-        client = AsyncHttpClient(
-            url=url,
-            layout=base.layout,
-            task=served.task,
-            model=served.name,
-            codec=scenario.codec,
-            base=base,
-            token=os.environ.get(TOKEN_VARIABLE),
-            max_connections=MAX_CONNECTIONS,
-            # The scenario's own policy decides about more tries.
-            retry=replace(scenario.retry, max_tries=1, max_hangs=NO_CIRCUIT),
-        )
-        with progress_bar(console) as progress:
-            bar = progress.add_task("real time", total=len(plan.time_s), note="samples")
-
-            async def run() -> RealTimeRun:
-                async with client:
-                    # Before the load: what the queue model that is held against it is fitted to.
-                    (await measure_bursts(client, table)).save(config.output)
-                    return await run_in_real_time(
-                        scenario,
-                        plan,
-                        work,
-                        table,
-                        client,
-                        answers_per_window=ANSWERS_PER_WINDOW,
-                        kill_replica=kill_replica,
-                        interrupted=interrupted,
-                        on_progress=lambda now_s, done: progress.update(
-                            bar, completed=done, note=f"samples, {now_s:.0f} s"
-                        ),
-                    )
-
-            # In a thread of its own: a notebook's kernel has an event loop already.
-            with ThreadPoolExecutor(1) as executor:
-                future = executor.submit(asyncio.run, run())
-                try:
-                    return future.result()
-                except KeyboardInterrupt as interrupt:
-                    interrupted.set()
-                    measured = future.result()
-                    measured.ended_by = interrupt
-                    return measured

@@ -1,4 +1,4 @@
-"""What runs on one data set and one pair of models share: models, data, features, and hosts that answer."""
+"""Resources shared by all runs on one data set and model pair: models, data, features, device hosts."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +10,7 @@ from typing import Any, Self
 import ray
 from rich.console import Console
 
-from actors.answer_host import AnswerSpec, RemoteAnswerHost
+from actors.device_host import HostSpec, RemoteDeviceHost
 from actors.node_folder import open_live_folder
 from actors.placement import num_places, placed
 from actors.supervised_pool import Job, SupervisedPool
@@ -34,7 +34,7 @@ from pipelines.storage import for_all_nodes
 
 
 class FleetHosts:
-    """Opens everything once for all runs in its `with`; hosts start when the first run has work for them.
+    """Opens everything once for all runs in its `with`; hosts start when there is work for them.
 
     Args:
         data: folder of the data set.
@@ -83,6 +83,7 @@ class FleetHosts:
         self._open_data = partial(open_live_folder, for_all_nodes(data), text_length)
         self._hosts = hosts
         self._table: FeatureTable | None = None
+        self._table_ref: Any = None
         self._pool: SupervisedPool | None = None
         self._stack = ExitStack()
 
@@ -100,6 +101,28 @@ class FleetHosts:
         connect()
         return self._hosts or num_places("device_host")
 
+    @contextmanager
+    def pool(self) -> Iterator[SupervisedPool]:
+        """Lend a run the hosts; one that fails loses them, since they may still be at its jobs.
+
+        Raises:
+            ServiceError: hosts die while they start, or the cluster has no room for one.
+        """
+        if self._pool is None:
+            make = partial(
+                RemoteDeviceHost.options(resources=placed("device_host")).remote,
+                HostSpec(open_data=self._open_data, seed=self.seed),
+                models=ray.put((self.personal, self._static)),
+                generator=ray.put(self.shared),
+            )
+            self._pool = self._stack.enter_context(SupervisedPool(make, self.num_hosts))
+        try:
+            yield self._pool
+        except BaseException:
+            self._stack.close()
+            self._pool = None
+            raise
+
     def features(self, folder: Path, console: Console | None) -> FeatureTable:
         """Return what the devices compute of each live sample, kept below `folder`.
 
@@ -109,41 +132,20 @@ class FleetHosts:
         """
         if self._table is None:
             self._table = kept_features(folder, self.digest, lambda: self._encode(console))
+            self._table_ref = ray.put(self._table)
         return self._table
 
-    @contextmanager
-    def answering(self) -> Iterator[SupervisedPool]:
-        """Lend a run the hosts that answer; one that fails loses them, since they may still be at its jobs.
-
-        Raises:
-            ServiceError: hosts die while they start, or the cluster has no room for one.
-        """
-        if self._pool is None:
-            assert self._table is not None  # what they answer from
-            generator, features = ray.put(self.shared), ray.put(self._table)
-            make = partial(_host, self._spec, generator=generator, table=features)
-            self._pool = self._stack.enter_context(SupervisedPool(make, self.num_hosts))
-        try:
-            yield self._pool
-        except BaseException:
-            self._stack.close()
-            self._pool = None
-            raise
-
     @property
-    def _spec(self) -> AnswerSpec:
-        return AnswerSpec(open_data=self._open_data, seed=self.seed)
+    def table_ref(self) -> Any:
+        """The features in Ray's object store, once `features` has returned them."""
+        return self._table_ref
 
     def _encode(self, console: Console | None) -> FeatureTable:
-        """Let hosts encode every live sample, each clip decoded once."""
-        refs = ray.put((self.personal, self._static))
+        """Let the hosts encode every live sample, each clip decoded once."""
         samples = live_samples(self.live)
         batches = encoding_batches(samples)
         parts: list[Any] = []
-        with (
-            SupervisedPool(partial(_host, self._spec, models=refs), self.num_hosts) as pool,
-            progress_bar(console) as progress,
-        ):
+        with self.pool() as pool, progress_bar(console) as progress:
             bar = progress.add_task("encoding", total=len(samples), note="samples, once for all runs")
 
             def take(_: Job, part: Any) -> None:
@@ -152,10 +154,6 @@ class FleetHosts:
 
             pool.run((Job(key=i, method="encode", args=(rows,)) for i, rows in enumerate(batches)), take)
         return join_parts(samples, parts, digest=self.digest)
-
-
-def _host(spec: AnswerSpec, **what: Any) -> Any:
-    return RemoteAnswerHost.options(resources=placed("device_host")).remote(spec, **what)
 
 
 def _generator(models: FleetModels) -> SharedGenerator:

@@ -1,4 +1,4 @@
-"""A run of a scenario: stretches of its timeline, answered by whoever computes, written in order.
+"""A fleet run: stretches of a scenario's timeline, answered by whoever computes, written in order.
 
 `run_serial` does all of it in this process, without Ray: it is the reference for every other way.
 """
@@ -14,6 +14,7 @@ from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.emulation.answer_book import AnswerBook
 from hyperfleet.emulation.answering import answer_pairs
 from hyperfleet.emulation.feature_table import FeatureTable
+from hyperfleet.emulation.real_time import FreshAnswers
 from hyperfleet.emulation.run_log import RunLog
 from hyperfleet.emulation.timeline.disturbances import Disturbances
 from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Timeline, Window, Work
@@ -56,6 +57,7 @@ class FleetRun:
         windows: stretches of its timeline, in virtual time or as they were measured.
         table: what the devices computed of the data set's samples.
         log: where it is written; stretches that are in it already are not computed again.
+        fresh: answers that are known already, from a run in real time.
 
     Attributes:
         on_written: called with the answers of each stretch that is written.
@@ -68,11 +70,15 @@ class FleetRun:
         windows: Iterable[Window],
         table: FeatureTable,
         log: RunLog,
+        fresh: FreshAnswers | None = None,
     ) -> None:
         self._windows = windows
         self._log = log
         self.on_written: Callable[[pa.Table], None] | None = None
         self._book = AnswerBook(table)
+        if fresh is not None:
+            self._book.ask(fresh.row, fresh.row)
+            self._book.learn(fresh.row, fresh.row, fresh.answer, fresh.score)
         self._tables = LogTables(scenario, plan, table)
         self._open: deque[_Open] = deque()
 

@@ -1,7 +1,9 @@
-"""When samples arrive at the devices of a run: arrival processes, and traces of arrivals in files.
+"""Arrival processes: when samples arrive at the devices of a run.
 
-Every process draws all arrivals of a run at once, as two arrays: `time_s`, ascending from the begin of the
-run, and `device`, which counts the active devices from 0. Arrivals of the same time stand by device.
+In an open loop samples arrive whatever the devices do. Such a process draws all arrivals of a run at once,
+as two arrays: `time_s`, ascending from the start of the run, and `device`, the position among the active
+devices. Arrivals of the same time are ordered by device. In a closed loop a device takes its next sample when
+it has answered the one before, so that only the first arrival of each device can be drawn.
 """
 
 from dataclasses import dataclass
@@ -191,7 +193,45 @@ class Trace:
         return _in_order(file.time_s[:end], file.device[:end])
 
 
-Arrivals = Poisson | Diurnal | Burst | Trace
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClosedLoop:
+    """Each device takes its next sample as soon as it has answered the one before: a load test.
+
+    Attributes:
+        samples_per_device: samples that each device answers; None for its stream, once.
+        ramp_s: the devices start at random times within so many seconds.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    samples_per_device: int | None = None
+    ramp_s: float = 5.0
+    kind: Literal["closed-loop"] = "closed-loop"
+
+    def __post_init__(self) -> None:
+        if self.samples_per_device is not None and self.samples_per_device < 1:
+            raise ConfigError(
+                "ClosedLoop.samples_per_device must be >= 1, or None for the whole stream, "
+                f"got {self.samples_per_device}"
+            )
+        if not 0 <= self.ramp_s < float("inf"):
+            raise ConfigError(f"ClosedLoop.ramp_s must be finite and >= 0 seconds, got {self.ramp_s}")
+
+    def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
+        """Draw when each device takes its first sample: times, and devices, each device at most once.
+
+        Raises:
+            ConfigError: no device, or no duration.
+        """
+        _check_run(num_devices, duration_s)
+        time_s = rng.random(num_devices) * self.ramp_s
+        device = np.flatnonzero(time_s < duration_s)
+        order = np.lexsort((device, time_s[device]))
+        return time_s[device][order], device[order]
+
+
+Arrivals = Poisson | Diurnal | Burst | Trace | ClosedLoop
 
 
 def _check_rate(owner: str, per_device_per_s: float) -> None:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from hyperfleet.client import RetryPolicy
 from hyperfleet.errors import unknown_name
-from hyperfleet.scenario.arrivals import Burst, Diurnal, Poisson
+from hyperfleet.scenario.arrivals import Burst, ClosedLoop, Diurnal, Poisson
 from hyperfleet.scenario.cloud_model import CloudModel
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.drift import Drift
@@ -24,11 +24,14 @@ from hyperfleet.scenario.profiles import CAMERA, OLD_PHONE, PHONE
 
 
 def full_load() -> Scenario:
-    """Every device asks for a head for each question of its stream, the next when one is answered."""
+    """Every device answers its stream once, each sample with a head of its own, as fast as it gets them."""
     return Scenario(
         name="full_load",
-        description="Closed loop: a device takes its next question when the one before is answered.",
+        description="Closed loop: a device takes its next sample when it has answered the one before.",
         duration_s=86_400.0,
+        arrivals=ClosedLoop(),
+        # A load test waits for the service rather than give up.
+        retry=RetryPolicy(max_tries=1000, try_timeout_s=60.0, deadline_s=3600.0),
     )
 
 

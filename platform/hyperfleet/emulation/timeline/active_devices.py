@@ -14,7 +14,7 @@ from hyperfleet.link.energy import RADIOS, DeviceRadio
 from hyperfleet.scenario.definition import Scenario
 
 
-class Fleet:
+class ActiveDevices:
     """Active devices by position.
 
     Args:

@@ -1,22 +1,19 @@
-"""The faults of a scenario, as questions that the timeline asks on its way."""
+"""The faults of a scenario, as questions that the timeline asks as it runs."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.draws import uniform
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import (
     Blackout,
     ClockSkew,
     CorruptReplies,
+    Fault,
     KillHost,
     KillReplica,
     RefuseRequests,
     SlowDevices,
 )
-
-if TYPE_CHECKING:
-    from hyperfleet.emulation.timeline.engine import Timeline
 
 # Streams of draws; those below 16 are the timeline's own.
 _FIRST_STREAM = 16
@@ -47,20 +44,15 @@ class Disturbances:
             for name in scenario.networks
         ]
 
-    def schedule(self, timeline: "Timeline") -> None:
-        """Write the beginning and the end of each fault into the timeline's log when its time comes."""
+    def spans(self) -> Iterator[tuple[Fault, float, float | None]]:
+        """Yield each fault that the log shows or that kills, when it begins, and when it ends if it does."""
         for _, fault in self._faults:
-            if isinstance(fault, ClockSkew):
-                continue
-            begin_s = fault.at_s if isinstance(fault, KillHost | KillReplica) else fault.from_s
-            timeline.schedule(begin_s, lambda now_s, what, _: _begin(timeline, now_s, what), fault)
-            if not isinstance(fault, KillHost):
-                end_s = fault.at_s + fault.restart_s if isinstance(fault, KillReplica) else fault.to_s
-                timeline.schedule(
-                    end_s,
-                    lambda now_s, what, _: timeline.log(now_s, rows.FAULT_ENDS, -1, detail=what.kind),
-                    fault,
-                )
+            if isinstance(fault, KillHost):
+                yield fault, fault.at_s, None
+            elif isinstance(fault, KillReplica):
+                yield fault, fault.at_s, fault.at_s + fault.restart_s
+            elif not isinstance(fault, ClockSkew):
+                yield fault, fault.from_s, fault.to_s
 
     def slowdown(self, device: int, now_s: float) -> float:
         """Return how many times as long as usual a device computes."""
@@ -99,16 +91,3 @@ class Disturbances:
 
     def _hits(self, stream: int, device: int, number: int, attempt: int, share: float) -> bool:
         return uniform(self._seed, stream, device, number * 64 + attempt) < share
-
-
-def _begin(timeline: "Timeline", now_s: float, fault: object) -> None:
-    assert isinstance(
-        fault, KillHost | KillReplica | Blackout | SlowDevices | CorruptReplies | RefuseRequests
-    )
-    # What happens to the hosts is no event of the devices: the log must not tell of it.
-    if isinstance(fault, KillHost):
-        timeline.kill_host(now_s)
-        return
-    timeline.log(now_s, rows.FAULT_BEGINS, -1, detail=fault.kind)
-    if isinstance(fault, KillReplica):
-        timeline.kill_replica(now_s, fault.restart_s)

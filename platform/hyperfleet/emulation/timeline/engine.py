@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from hyperfleet.emulation.timeline import rows
-from hyperfleet.emulation.timeline.active_devices import Fleet
+from hyperfleet.emulation.timeline.active_devices import ActiveDevices
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.disturbances import Disturbances
 from hyperfleet.emulation.timeline.draws import uniform
 from hyperfleet.emulation.timeline.garbage import no_cycle_search
-from hyperfleet.emulation.timeline.plan import Plan
+from hyperfleet.emulation.timeline.plan import Plan, Streams
 from hyperfleet.emulation.timeline.queue_model import Cloud, Handler, QueueModel
 from hyperfleet.emulation.timeline.records import AnsweredSample as AnsweredSample
 from hyperfleet.emulation.timeline.records import EventRow as EventRow
@@ -26,6 +26,7 @@ from hyperfleet.emulation.timeline.records import Window as Window
 from hyperfleet.emulation.timeline.records import Work as Work
 from hyperfleet.emulation.timeline.timeouts import HeapEntry, Timeouts
 from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.faults import Fault, KillHost, KillReplica
 from hyperfleet.scenario.policies import EverySample
 
 _RETRY_PAUSES = 1
@@ -42,6 +43,8 @@ class Timeline:
         work: what a sample costs.
         anchor: features of all rows, for policies that look at them; None where none does.
         cloud: makes the cloud from this timeline; None takes the queue model of the scenario.
+        logs_faults: whether it logs faults and kills hosts and replicas; of several timelines that share the
+            devices of a run only one does.
     """
 
     def __init__(
@@ -52,14 +55,16 @@ class Timeline:
         *,
         anchor: Float32[np.ndarray, "row 192"] | None = None,
         cloud: "Callable[[Timeline], Cloud] | None" = None,
+        logs_faults: bool = True,
     ) -> None:
         self.scenario = scenario
         self.work = work
-        self._plan = plan
+        self._device_id = plan.device_id.tolist()
+        self._streams = plan.streams
         self._policy = scenario.policy
         self._one_at_a_time = not isinstance(scenario.policy, EverySample)
         self._disturbances = Disturbances(scenario)
-        self._fleet = Fleet(scenario, plan, work, self._disturbances.pauses, anchor)
+        self._devices = ActiveDevices(scenario, plan, work, self._disturbances.pauses, anchor)
         self._heap: list[HeapEntry] = []
         self._order = itertools.count()
         self._timeouts = Timeouts(self._heap, self._order, self._timeout)
@@ -69,14 +74,17 @@ class Timeline:
         self._num_open = 0
         self._samples = plan.samples()
         self._next_sample = next(self._samples, None)
-        self._samples_read = 0
         self.now_s = 0.0
         self._cloud: Cloud = (
             cloud(self)
             if cloud is not None
             else QueueModel(scenario.cloud, self.schedule, self.generated, self.lost)
         )
-        self._disturbances.schedule(self)
+        if logs_faults:
+            for fault, begin_s, end_s in self._disturbances.spans():
+                self.schedule(begin_s, self._fault_begins, fault)
+                if end_s is not None:
+                    self.schedule(end_s, self._fault_ends, fault)
 
     # Running
 
@@ -96,7 +104,7 @@ class Timeline:
 
     @property
     def is_over(self) -> bool:
-        """Whether every sample has arrived and been answered."""
+        """Whether every sample has arrived and is answered."""
         return self._next_sample is None and self._num_open == 0
 
     @property
@@ -128,7 +136,6 @@ class Timeline:
                 self.now_s = sample[0]
                 self._sample(*sample)
                 self._next_sample = next(self._samples, None)
-                self._samples_read += 1
             else:
                 return
 
@@ -137,9 +144,7 @@ class Timeline:
         window = Window(
             events=self._events,
             answers=self._answers,
-            until_s=self.now_s,
             host_kills=tuple(self._host_kills),
-            samples_left=len(self._plan.time_s) - self._samples_read,
         )
         self._events, self._answers, self._host_kills = [], [], []
         return window
@@ -151,7 +156,7 @@ class Timeline:
     # A sample, from its arrival to its answer
 
     def _sample(self, now_s: float, index: int, number: int, row: int) -> None:
-        device = self._fleet[index]
+        device = self._devices[index]
         if device.is_off:
             self.log(now_s, rows.SAMPLE, index, number, detail="battery empty")
             return
@@ -311,7 +316,7 @@ class Timeline:
         draw = uniform(
             self.scenario.seed,
             _RETRY_PAUSES,
-            int(self._plan.device_id[request.device]),
+            self._device_id[request.device],
             request.number * 64 + tries,
         )
         pause_s = max(retry_after_s, draw * retry.longest_pause_s(tries))
@@ -369,6 +374,14 @@ class Timeline:
             detail=rows.HEADS[sample.head],
         )
         self._answers.append(sample)
+        if self._streams is not None:
+            self._take_next(now_s, self._streams, sample.device, sample.number + 1)
+
+    def _take_next(self, now_s: float, streams: Streams, index: int, number: int) -> None:
+        """Let a device in a closed loop take its next sample, if it has one and the run goes on."""
+        if number < streams.num_samples[index] and now_s < self.scenario.duration_s:
+            row = int(streams.first_row[index] + number % streams.num_rows[index])
+            self._sample(now_s, index, number, row)
 
     # What several of them need
 
@@ -387,13 +400,17 @@ class Timeline:
         """Add a row to the event log; `index` is the device's position, -1 for what concerns all."""
         self._events.append((now_s, kind, index, number, attempt, num_bytes, duration_s, joules, detail))
 
-    def kill_host(self, now_s: float) -> None:
-        """Ask those who run the hosts to kill one."""
-        self._host_kills.append(now_s)
+    def _fault_begins(self, now_s: float, fault: Fault, _: int) -> None:
+        if isinstance(fault, KillHost):
+            # Hosts only compute: their deaths concern no device, so the log does not show them.
+            self._host_kills.append(now_s)
+            return
+        self.log(now_s, rows.FAULT_BEGINS, -1, detail=fault.kind)
+        if isinstance(fault, KillReplica):
+            self._cloud.kill_replica(now_s, fault.restart_s)
 
-    def kill_replica(self, now_s: float, restart_s: float) -> None:
-        """Kill a replica of the cloud."""
-        self._cloud.kill_replica(now_s, restart_s)
+    def _fault_ends(self, now_s: float, fault: Fault, _: int) -> None:
+        self.log(now_s, rows.FAULT_ENDS, -1, detail=fault.kind)
 
     def _down(self, now_s: float, request: Request, num_bytes: int) -> tuple[float, int, float]:
         finish_s, sent_bytes, joules = request.state.down(now_s, num_bytes)

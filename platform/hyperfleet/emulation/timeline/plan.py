@@ -1,12 +1,13 @@
-"""Everything that can be drawn before a run begins, for all devices and samples at once."""
+"""The plan of a run: everything that can be drawn before it begins, for all devices and samples at once."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
 from hyperfleet.errors import ConfigError, EmptyStreamError
+from hyperfleet.scenario.arrivals import ClosedLoop
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.profiles import DeviceProfile
 from hyperfleet.seeding import numpy_generator
@@ -69,8 +70,25 @@ class Material:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Streams:
+    """The samples of devices in a closed loop, one value per device; they begin again when they are over.
+
+    Attributes:
+        first_row: row of the feature table of a device's first sample.
+        num_rows: rows of its stream.
+        num_samples: samples that it answers.
+    """
+
+    first_row: Int[np.ndarray, " device"]
+    num_rows: Int[np.ndarray, " device"]
+    num_samples: Int[np.ndarray, " device"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Plan:
     """Devices (by position, 0 to active_devices - 1) and their samples in order of time.
+
+    In a closed loop only the first sample of each device is planned; `streams` holds those that follow.
 
     Attributes:
         device_id: registered id of each active device, ascending.
@@ -80,6 +98,7 @@ class Plan:
         device: position of its device.
         number: count of the sample in its device's stream, from 0.
         row: its row of the feature table.
+        streams: what follows in a closed loop; None in an open one.
     """
 
     device_id: Int[np.ndarray, " device"]
@@ -89,6 +108,20 @@ class Plan:
     device: Int[np.ndarray, " sample"]
     number: Int[np.ndarray, " sample"]
     row: Int[np.ndarray, " sample"]
+    streams: Streams | None = None
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the whole run; in a closed loop fewer arrive if its duration is over first."""
+        if self.streams is None:
+            return len(self.time_s)
+        return int(self.streams.num_samples[self.device].sum())
+
+    def share(self, index: int, num_shares: int) -> "Plan":
+        """Return the part of the plan for every `num_shares`-th device, counted from `index`."""
+        own = self.device % num_shares == index
+        arrays = {name: getattr(self, name)[own] for name in ("time_s", "device", "number", "row")}
+        return replace(self, **arrays)
 
     def samples(self) -> Iterator[tuple[float, int, int, int]]:
         """Yield time, device, number and row of each sample, as Python numbers."""
@@ -140,6 +173,15 @@ def draw_plan(scenario: Scenario, material: Material) -> Plan:
     number = _count_within(device)
     # A stream that is over begins again: what a device films repeats, the run goes on.
     row = material.first_row[source] + number % material.num_rows[source]
+    streams = None
+    if isinstance(scenario.arrivals, ClosedLoop):
+        num_rows = material.num_rows[own]
+        wanted = scenario.arrivals.samples_per_device
+        streams = Streams(
+            first_row=material.first_row[own],
+            num_rows=num_rows,
+            num_samples=num_rows if wanted is None else np.full(num_devices, wanted),
+        )
     return Plan(
         device_id=device_id,
         profile=profile,
@@ -148,6 +190,7 @@ def draw_plan(scenario: Scenario, material: Material) -> Plan:
         device=device,
         number=number,
         row=row,
+        streams=streams,
     )
 
 

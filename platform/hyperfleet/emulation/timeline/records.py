@@ -1,4 +1,4 @@
-"""What goes into a timeline and what comes out of it."""
+"""Inputs and outputs of a timeline."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ EventRow = tuple[float, int, int, int, int, int, float, float, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What a sample costs a device.
+    """The cost of a sample on a device.
 
     Attributes:
         encode_gmacs: billions of multiply-accumulates from frames to features.
@@ -55,13 +55,9 @@ class Window:
     Attributes:
         events: rows of the event log, see `rows.EVENT_COLUMNS`.
         answers: samples answered, in order.
-        until_s: when the stretch ends.
         host_kills: times at which a host is to be killed.
-        samples_left: samples that are still to come.
     """
 
     events: list[EventRow]
     answers: list[AnsweredSample]
-    until_s: float
     host_kills: tuple[float, ...]
-    samples_left: int
