@@ -1,4 +1,4 @@
-"""Where files stand and how large they grow."""
+"""Rules for the places, names and sizes of source files."""
 
 import ast
 import subprocess
@@ -66,3 +66,21 @@ def test_functions_stay_readable() -> None:
 
 def test_sources_are_ascii() -> None:
     assert [str(path.relative_to(ROOT)) for path in _python_files() if not path.read_text().isascii()] == []
+
+
+def _imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def test_nothing_is_imported_from_a_test_module() -> None:
+    imports = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _python_files()
+        for name in _imported_modules(path)
+        if any(part.startswith("test_") or part == "conftest" for part in name.split("."))
+    ]
+    assert imports == [], "tests share what is in tests/worlds"

@@ -16,12 +16,9 @@ import pytest
 from packaging.requirements import Requirement
 from ray.cluster_utils import Cluster
 
-from tests.integration import test_fleet_run
-from tests.integration.test_fleet_run import Place
+from tests.worlds.rendered_fleet import Place
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
-
-place = test_fleet_run.place
 
 # Another address of this machine, so that a message can name the one node and not the other.
 ADDRESS = "127.0.0.2"
@@ -138,8 +135,8 @@ def cluster_line(doctor: Said) -> str:
 
 
 def test_each_command_names_the_node_and_what_it_lacks(world: World, place: Place) -> None:
-    data = str(place.root / "data")
-    models = ("--model", str(place.root / "cdc_mmpg"), "--static-model", str(place.root / "fine_tuning"))
+    data = str(place.data)
+    models = ("--model", str(place.model), "--static-model", str(place.static_model))
     train = world.hyperfleet("train", "--data", data)
     fleet = world.hyperfleet("fleet", "--scenario", "flaky_uplink", "--data", data, *models)
     doctor = world.hyperfleet("doctor")

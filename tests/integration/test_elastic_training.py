@@ -18,7 +18,7 @@ from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
 from pipelines.storage import VARIABLE
 from pipelines.train_generator import TrainRunConfig, train
-from tests.integration.test_train_survives import SCALE, SCHEDULE, workers
+from tests.worlds.short_training import SCALE, SCHEDULE, workers
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -21,7 +21,7 @@ from hyperfleet.client import RetryPolicy
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator
 from hyperfleet.device import DeviceGroup
-from hyperfleet.emulation import scenario_run
+from hyperfleet.emulation import fleet_run
 from hyperfleet.emulation.feature_table import (
     FeatureTable,
     encode_all,
@@ -39,14 +39,10 @@ from hyperfleet.messages import ModelLabel
 from hyperfleet.nn import ENCODERS, DeviceModel
 from hyperfleet.scenario.arrivals import Poisson, Trace
 from hyperfleet.scenario.cloud_model import CloudModel
-from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import (
-    ClockSkew,
-    CorruptReplies,
     Fault,
     KillHost,
     KillReplica,
-    RefuseRequests,
 )
 from hyperfleet.scenario.policies import POLICIES, EveryN
 from pipelines import emulate_fleet
@@ -55,32 +51,11 @@ from pipelines.emulate_fleet import FleetConfig, FleetResult, run_fleet
 from pipelines.fleet_command import FleetCommand, fleet
 from pipelines.fleet_models import open_models
 from pipelines.runtime import connect, disconnect
-from tests.integration import test_fleet_run
-from tests.integration.test_fleet_run import Place
+from tests.worlds.rendered_fleet import SCENARIO, Place
 
 # Processes start one after the other where others use the cores as well.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-# The data set and the models of the load test.
-place = test_fleet_run.place
-
-SCENARIO = Scenario(
-    name="small",
-    registered_devices=200,
-    active_devices=30,
-    duration_s=60.0,
-    arrivals=Poisson(per_device_per_s=0.5),
-    networks=("lte_drive", "4g-5"),
-    policy=EveryN(n=2),
-    cloud=CloudModel(replicas=2),
-    retry=RetryPolicy(try_timeout_s=3.0, deadline_s=6.0),
-    faults=(
-        CorruptReplies(from_s=5.0, to_s=20.0, share=0.5),
-        RefuseRequests(from_s=25.0, to_s=30.0, status=503),
-        KillReplica(at_s=40.0),
-        ClockSkew(share=0.3),
-    ),
-)
 # Small enough that four hosts have something to do and that a run has several parts.
 ANSWERS_PER_WINDOW, PAIRS_PER_JOB = 150, 8
 
@@ -109,9 +84,9 @@ class Runs:
     def given(self) -> dict[str, object]:
         """What every command is told."""
         return {
-            "data": self.place.root / "data",
-            "model": str(self.place.root / "cdc_mmpg"),
-            "static_model": str(self.place.root / "fine_tuning"),
+            "data": self.place.data,
+            "model": str(self.place.model),
+            "static_model": str(self.place.static_model),
             "tracking_uri": f"sqlite:///{self.folder}/mlflow.db",
         }
 
@@ -121,7 +96,7 @@ class Runs:
 
     @cached_property
     def live(self) -> LiveData:
-        return live_data(self.place.root / "data")
+        return live_data(self.place.data)
 
     @cached_property
     def table(self) -> FeatureTable:
@@ -130,7 +105,7 @@ class Runs:
     @cached_property
     def oracle(self) -> RunLog:
         """All of it in this process: features, timeline, answers, log."""
-        generator = ParameterGenerator(load_generator(self.place.root / "cdc_mmpg"))
+        generator = ParameterGenerator(load_generator(self.place.model))
         run, log = self.begin("oracle", self.table, self.live)
         run_serial(run, generator, "fp32", self.table)
         return log
@@ -145,9 +120,9 @@ class Runs:
     @cached_property
     def work(self) -> Work:
         models = open_models(
-            str(self.place.root / "cdc_mmpg"),
-            str(self.place.root / "fine_tuning"),
-            self.place.root / "data",
+            str(self.place.model),
+            str(self.place.static_model),
+            self.place.data,
             None,
         )
         found = models.personal
@@ -163,7 +138,7 @@ def runs(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
         patch.setattr(emulate_fleet, "FEATURES_DIR", folder / "features")
         in_parts = partial(virtual_windows, answers_per_window=ANSWERS_PER_WINDOW)
         patch.setattr(emulate_fleet, "virtual_windows", in_parts)
-        patch.setattr(scenario_run, "PAIRS_PER_JOB", PAIRS_PER_JOB)
+        patch.setattr(fleet_run, "PAIRS_PER_JOB", PAIRS_PER_JOB)
         connect(num_cpus=2)
         yield Runs(place, folder)
         disconnect()
@@ -221,7 +196,7 @@ def test_features_are_computed_once_and_equal_those_of_one_process(runs: Runs, c
 
 def test_no_answer_hangs_on_a_label(runs: Runs, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    shutil.copytree(runs.place.root / "data", data)
+    shutil.copytree(runs.place.data, data)
     path = data / "test_qa.json"
     questions = json.loads(path.read_text())
     answers = [each["answer"] for each in questions]
@@ -237,7 +212,7 @@ def test_no_answer_hangs_on_a_label(runs: Runs, tmp_path: Path) -> None:
     encoder.start()
     samples = live_samples(live)
     table = join_parts(samples, [encoder.encode(rows) for rows in encoding_batches(samples)])
-    shared = SharedGenerator.of(load_generator(runs.place.root / "cdc_mmpg"))
+    shared = SharedGenerator.of(load_generator(runs.place.model))
     host = AnswerHost(spec, generator=shared, table=table)
     host.start()
     run, log = runs.begin("shuffled", table, live)

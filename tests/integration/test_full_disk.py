@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
-from tests.integration.test_scenario_run import SCENARIO
 
 from hyperfleet.errors import CheckpointError, DataError
 from pipelines import emulate_fleet
@@ -22,14 +21,11 @@ from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
 from pipelines.storage import VARIABLE
 from pipelines.train_generator import TrainResult, TrainRunConfig, train
-from tests.integration import test_fleet_run
-from tests.integration.test_fleet_run import Place
-from tests.integration.test_train_survives import SCALE, SCHEDULE
-from tests.small_disk import fill, make_room, small_disk
+from tests.worlds.rendered_fleet import SCENARIO, Place
+from tests.worlds.short_training import SCALE, SCHEDULE
+from tests.worlds.small_disk import fill, make_room, small_disk
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
-
-place = test_fleet_run.place
 
 DISK_BYTES = 64 << 20
 # Too little for anything of ours. Without a byte Python would take another temporary folder.
@@ -98,9 +94,9 @@ def test_a_fleet_says_so_and_goes_on_when_there_is_room(
     run = {
         "scenario": SCENARIO,
         "hosts": 1,
-        "data": place.root / "data",
-        "model": str(place.root / "cdc_mmpg"),
-        "static_model": str(place.root / "fine_tuning"),
+        "data": place.data,
+        "model": str(place.model),
+        "static_model": str(place.static_model),
         "tracking_uri": world.uri,
         "output": tmp_path / "log",
     }

@@ -28,7 +28,7 @@ from hyperfleet.errors import ConfigError, DataError, ServiceError, UnknownNameE
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 from pipelines.runtime import connect, disconnect
-from tests.unit.device.fleet_world import NUM_CLASSES, World, tiny_models
+from tests.worlds.devices_in_memory import NUM_CLASSES, World, tiny_models
 
 pytestmark = pytest.mark.integration
 

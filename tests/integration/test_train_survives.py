@@ -10,20 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
-from hyperfleet.cloud.training import TrainConfig
-from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 from pipelines.render_data import render
 from pipelines.runtime import connect, disconnect
 from pipelines.train_generator import TrainResult, TrainRunConfig, train
+from tests.worlds.short_training import SCALE, SCHEDULE, workers
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-SCALE = FleetQAConfig(num_seen_devices=12, num_held_out_devices=1, history_clips=3, live_clips=1)
-SCHEDULE = TrainConfig(method="fine_tuning", warm_epochs=2, epochs=4, batch_size=8)
 
 DRIVER = """
 import sys
@@ -75,16 +70,6 @@ def undisturbed(root: Path) -> TrainResult:
     result = run(root, "undisturbed")
     disconnect()
     return result
-
-
-def workers() -> list[psutil.Process]:
-    found = []
-    # Of this test's own cluster: another one may train on this machine.
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 def kill_one_after_checkpoints(output: Path, num: int, killed: list[int]) -> None:

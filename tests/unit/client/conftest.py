@@ -1,7 +1,7 @@
 import pytest
 
 from serve_apps.served_models import ModelTable
-from tests.unit.serve_apps.conftest import MAX_FEATURES, write_bundle
+from tests.worlds.small_bundles import MAX_FEATURES, write_bundle
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from hyperfleet.errors import ConfigError, HeadLayoutError, ServiceError
 from hyperfleet.head_codecs import CODECS
 from hyperfleet.messages import HeadRequest
 from serve_apps.access import BearerTokens, RateLimit
-from tests.unit.client.cloud_world import BASE, LAYOUT, feature, generate
-from tests.unit.client.grpc_cloud import GrpcCloud, good_reply, hang, of_served, status
-from tests.unit.serve_apps.grpc_world import TOKEN, serving
+from tests.worlds.grpc_cloud import GrpcCloud, good_reply, hang, of_served, status
+from tests.worlds.grpc_service import TOKEN, serving
+from tests.worlds.http_cloud import BASE, LAYOUT, feature, generate
 
 Code = grpc.StatusCode
 

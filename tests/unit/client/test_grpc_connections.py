@@ -11,9 +11,9 @@ from hyperfleet.client.grpc import AsyncGrpcClient, GrpcClient
 from hyperfleet.client.retry import RetryPolicy
 from hyperfleet.errors import ServiceError
 from serve_apps.grpc_api import GrpcOptions
-from tests.unit.client.cloud_world import LAYOUT, feature, generate
-from tests.unit.client.grpc_cloud import GrpcCloud, good_reply, hang, of_served, status
-from tests.unit.serve_apps.grpc_world import TOKEN, self_signed, serving
+from tests.worlds.grpc_cloud import GrpcCloud, good_reply, hang, of_served, status
+from tests.worlds.grpc_service import TOKEN, self_signed, serving
+from tests.worlds.http_cloud import LAYOUT, feature, generate
 
 Code = grpc.StatusCode
 

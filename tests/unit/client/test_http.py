@@ -11,13 +11,13 @@ from hyperfleet.client import AsyncHttpClient, RetryPolicy
 from hyperfleet.errors import ConfigError, HeadLayoutError, ServiceError, UnknownNameError
 from hyperfleet.head_codecs import CODECS, BaseHead, HeadLayout, codec
 from hyperfleet.messages import FEATURE_BYTES, encode_heads
-from tests.unit.client.asking import ask
-from tests.unit.client.cloud_world import (
+from tests.worlds.http_cloud import (
     BASE,
     LABEL,
     LAYOUT,
     TIMING,
     Cloud,
+    ask,
     feature,
     generate,
     good_reply,

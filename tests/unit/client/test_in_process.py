@@ -6,8 +6,7 @@ import torch
 from hyperfleet.client import GeneratorClient, InProcessClient
 from hyperfleet.errors import ConfigError, HeadLayoutError, UnknownNameError
 from hyperfleet.head_codecs import BaseHead
-from tests.unit.client.asking import ask
-from tests.unit.client.cloud_world import BASE, LABEL, LAYOUT, Cloud, feature, generate
+from tests.worlds.http_cloud import BASE, LABEL, LAYOUT, Cloud, ask, feature, generate
 
 
 @pytest.mark.parametrize("codec", ["fp32", "delta-int8"])

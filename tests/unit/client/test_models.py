@@ -8,7 +8,7 @@ from safetensors.torch import save
 from hyperfleet.client import ServedModel, fetch_base, served_model, served_models
 from hyperfleet.errors import ConfigError, HeadLayoutError, ServiceError
 from hyperfleet.head_codecs import BaseHead, HeadLayout
-from tests.unit.client.cloud_world import BASE, LAYOUT, Cloud, hang, hang_up, status
+from tests.worlds.http_cloud import BASE, LAYOUT, Cloud, hang, hang_up, status
 
 TOKEN = "s3cret"
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hyperfleet.client import AsyncHttpClient, RetryPolicy
 from hyperfleet.client.retry import read_retry_after
 from hyperfleet.errors import ConfigError, ServiceError
-from tests.unit.client.asking import ask
-from tests.unit.client.cloud_world import LAYOUT, Cloud, feature, hang, hang_up, status
+from tests.worlds.http_cloud import LAYOUT, Cloud, ask, feature, hang, hang_up, status
 
 
 def ask_in_vain(cloud: Cloud, retry: RetryPolicy, num_requests: int) -> list[str]:

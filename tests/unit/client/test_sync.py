@@ -9,7 +9,7 @@ from aiohttp import web
 
 from hyperfleet.client import HttpClient, RetryPolicy
 from hyperfleet.errors import ConfigError, ServiceError
-from tests.unit.client.cloud_world import BASE, LAYOUT, Cloud, feature, generate, good_reply, status
+from tests.worlds.http_cloud import BASE, LAYOUT, Cloud, feature, generate, good_reply, status
 
 THREADS = 4
 

@@ -16,7 +16,7 @@ from hyperfleet.errors import CheckpointError, ConfigError, EmptyStreamError
 from hyperfleet.methods.base import outputs
 from hyperfleet.nn import apply_heads
 from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL
-from tests.unit.cloud.toy_world import bundle_files, source, trainer
+from tests.worlds.toy_training import bundle_files, source, trainer
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hyperfleet.device import DeviceGroup, EncodedSamples, Samples, gather_sampl
 from hyperfleet.errors import CheckpointError, ConfigError, HeadLayoutError
 from hyperfleet.messages import FEATURE_BYTES
 from hyperfleet.nn import DeviceModel, apply_heads
-from tests.unit.device.fleet_world import (
+from tests.worlds.devices_in_memory import (
     ENCODER,
     LAYOUT,
     World,

@@ -1,13 +1,11 @@
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.device import DeviceGroup, gather_samples
 from hyperfleet.emulation.answering import FeatureTable, answer_pairs
 from hyperfleet.emulation.feature_table import (
@@ -22,57 +20,16 @@ from hyperfleet.emulation.feature_table import (
 )
 from hyperfleet.errors import ConfigError, DataError, EmptyStreamError, UnknownNameError
 from hyperfleet.head_codecs import codecs_of
-from hyperfleet.messages import HeadLayout, HeadReply, ModelLabel, encode_heads
-from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
-from tests.unit.device.fleet_world import World, tiny_models
+from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
+from tests.worlds.devices_in_memory import World, tiny_models
+from tests.worlds.toy_generators import FORMS, LAYOUT, generator_of, table_of
 
-LAYOUT = HeadLayout(num_classes=20)
 LABEL = ModelLabel(model="m", version="1", task="vqa")
-FORMS = ("full", "low_rank", "film", "no base")
 CARRIED = [
     (form, name)
     for form in FORMS
     for name in codecs_of("full" if form == "no base" else form, LAYOUT, has_base=form != "no base")
 ]
-
-
-class CountingGenerator(ParameterGenerator):
-    """Remembers how many heads it was asked for at a time."""
-
-    asked: list[int]
-
-    def generate(self, features):
-        self.asked.append(len(features))
-        return super().generate(features)
-
-
-@cache
-def generator_of(form: str) -> CountingGenerator:
-    torch.manual_seed(0)
-    generated = "full" if form == "no base" else form
-    config = HeadGeneratorConfig(adr=None, form=generated, rank=2, static_base=form != "no base")
-    module = HeadGenerator(config, LAYOUT).requires_grad_(False)
-    for parameter in module.emitter.parameters():
-        parameter.normal_(std=0.05)
-    if form != "no base":
-        module.base.normal_(std=0.1)
-    generator = CountingGenerator(module)
-    generator.asked = []
-    return generator
-
-
-def table_of(num_samples: int, seed: int = 0) -> FeatureTable:
-    rng = np.random.default_rng(seed)
-    return FeatureTable(
-        device_id=np.arange(num_samples) // 3,
-        example_id=np.arange(num_samples) + 100,
-        anchor=rng.standard_normal((num_samples, 192), dtype=np.float32),
-        hidden=rng.standard_normal((num_samples, 96), dtype=np.float32),
-        base_answer=np.full(num_samples, 77, np.int32),
-        static_answer=np.full(num_samples, 78, np.int32),
-    )
-
-
 TABLE = table_of(30)
 
 

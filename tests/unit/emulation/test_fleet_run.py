@@ -13,45 +13,16 @@ from hyperfleet.emulation.answer_book import AnswerBook
 from hyperfleet.emulation.answering import answer_pairs
 from hyperfleet.emulation.fleet_run import FleetRun, run_serial, virtual_windows
 from hyperfleet.emulation.run_log import RunLog, differences
-from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, draw_plan
 from hyperfleet.errors import DataError
-from hyperfleet.scenario.arrivals import Poisson
-from hyperfleet.scenario.definition import Scenario
-from hyperfleet.scenario.faults import ClockSkew, CorruptReplies, KillHost
-from hyperfleet.scenario.policies import EveryN, OnDrift
-from tests.small_disk import small_disk
-from tests.unit.emulation.test_answering import generator_of, table_of
+from hyperfleet.scenario.faults import KillHost
+from hyperfleet.scenario.policies import OnDrift
+from tests.worlds.small_disk import small_disk
+from tests.worlds.toy_fleet_run import ORIGIN, PER_WINDOW, SCENARIO, SEEN, TABLE, WORK, run, scenario_run
+from tests.worlds.toy_generators import generator_of
 
-TABLE = table_of(30)
-SEEN = {device: device % 4 != 0 for device in range(10)}
-WORK = Work(encode_gmacs=0.05, apply_gmacs=0.001, uplink_bytes=768, downlink_bytes=9_000)
-ORIGIN = {"features": "abc", "model": "m"}
-SCENARIO = Scenario(
-    name="test",
-    registered_devices=500,
-    active_devices=25,
-    duration_s=40.0,
-    arrivals=Poisson(per_device_per_s=0.5),
-    networks=("lte_walk", "5g-50"),
-    policy=EveryN(n=3),
-    faults=(CorruptReplies(from_s=0.0, to_s=25.0, share=0.9), ClockSkew(share=0.5, skew_s=7.0)),
-)
-PER_WINDOW = 50
 # Room for some of its parts.
 DISK_BYTES = 64 << 10
-
-
-def scenario_run(scenario: Scenario, log: RunLog) -> FleetRun:
-    plan = draw_plan(scenario, Material.of(TABLE.device_id, SEEN))
-    windows = virtual_windows(scenario, plan, WORK, TABLE, answers_per_window=PER_WINDOW)
-    return FleetRun(scenario, plan, windows, TABLE, log)
-
-
-def run(folder: Path, scenario: Scenario = SCENARIO) -> RunLog:
-    log = RunLog.begin(folder, scenario, ORIGIN)
-    run_serial(scenario_run(scenario, log), generator_of("full"), "fp32", TABLE)
-    return log
 
 
 def test_each_sample_has_the_answer_of_its_head(tmp_path: Path) -> None:

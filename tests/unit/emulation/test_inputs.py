@@ -11,7 +11,7 @@ from hyperfleet.messages import HeadLayout, HeadRequest, ModelLabel
 from hyperfleet.nn import DeviceModel, EncoderConfig
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.profiles import PHONE, DeviceProfile
-from tests.unit.emulation.test_answering import FORMS, generator_of
+from tests.worlds.toy_generators import FORMS, generator_of
 
 NUM_CLASSES = 20
 NUM_PARAMS = 97 * NUM_CLASSES  # 96 weights and a bias for each class

@@ -7,7 +7,7 @@ from hyperfleet.datasets import Split
 from hyperfleet.device import QuestionStream
 from hyperfleet.emulation.live_data import LiveData
 from hyperfleet.errors import EmptyStreamError
-from tests.unit.device.fleet_world import World
+from tests.worlds.devices_in_memory import World
 
 
 def split(device_id: list[int]) -> Split:

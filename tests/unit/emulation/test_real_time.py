@@ -23,7 +23,7 @@ from hyperfleet.scenario.arrivals import Poisson, Trace
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import KillReplica
 from hyperfleet.scenario.policies import EveryN
-from tests.unit.device.fleet_world import LABEL, LAYOUT, Traffic, generate, generator_server, reply_of
+from tests.worlds.devices_in_memory import LABEL, LAYOUT, Traffic, generate, generator_server, reply_of
 
 NUM_ROWS = 60
 _RNG = np.random.default_rng(0)

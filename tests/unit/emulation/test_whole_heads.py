@@ -13,7 +13,7 @@ from hyperfleet.emulation.answering import FeatureTable, answer_pairs
 from hyperfleet.errors import ConfigError
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
-from tests.unit.emulation.test_answering import CountingGenerator, table_of
+from tests.worlds.toy_generators import CountingGenerator, table_of
 
 # Two whole tiles and part of one.
 NUM_CLASSES = 2 * CLASSES_A_TILE + 11

@@ -10,7 +10,7 @@ from hyperfleet.evaluation.answer_key import AnswerKey
 from hyperfleet.evaluation.fault_scores import WINDOW, _window_p99, _window_sum, fault_scores
 from hyperfleet.evaluation.fleet_score import score_fleet, total_latency
 from hyperfleet.evaluation.measures import PARTS, TOTAL, over_time
-from tests.unit.evaluation.made_up_run import answers, events
+from tests.worlds.made_up_log import answers, events
 
 # Five samples of two emulated devices, which show material of two devices of the data set (11 and 12).
 KEY = AnswerKey(example_id=np.array([50, 40, 30, 20]), label=np.array([-1, 4, 3, 2]))

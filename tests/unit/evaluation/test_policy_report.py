@@ -19,7 +19,7 @@ from hyperfleet.evaluation.policy_report import (
     policy_table,
     write_policy_report,
 )
-from tests.unit.evaluation.made_up_run import answers, events
+from tests.worlds.made_up_log import answers, events
 
 NUM_SOURCES, EACH = 16, 5
 N = NUM_SOURCES * EACH

@@ -17,7 +17,7 @@ from hyperfleet.evaluation.report import (
 from hyperfleet.evaluation.tables import fleet_tables
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import Blackout
-from tests.unit.evaluation.made_up_run import answers, events
+from tests.worlds.made_up_log import answers, events
 
 NUM_DEVICES, PER_DEVICE = 12, 40
 

@@ -12,7 +12,7 @@ from hyperfleet.methods import METHODS, Examples, personalizes
 from hyperfleet.methods.base import adaptation_losses, outputs, static_outputs
 from hyperfleet.methods.stable_synth_net import StableSynthNet
 from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA
-from tests.unit.cloud.toy_world import TASK_NAMES, source, trainer
+from tests.worlds.toy_training import TASK_NAMES, source, trainer
 
 # One score a candidate has no factors of rank 8.
 IMPOSSIBLE = {("cdc_mmpg_rank8", MULTIPLE_CHOICE)}

@@ -14,7 +14,7 @@ from hyperfleet.errors import CheckpointError
 from hyperfleet.papers.experiments.cell import RESULT_FILE, CellResult, CellSpec, finished, measure_start
 from hyperfleet.papers.experiments.cost import Cost
 from hyperfleet.tasks import MULTIPLE_CHOICE
-from tests.unit.cloud.toy_world import NUM_CLASSES, trainer
+from tests.worlds.toy_training import NUM_CLASSES, trainer
 
 SPEC = CellSpec(
     dataset="fleetqa",

@@ -7,7 +7,7 @@ from hyperfleet.methods import METHODS
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig, TemplateBankConfig, head_layout
 from hyperfleet.papers.experiments.cost import cost_of, count_params, example_upload, macs_of
 from hyperfleet.tasks import MULTIPLE_CHOICE, RETRIEVAL
-from tests.unit.cloud.toy_world import EMBEDDING_DIM, NUM_CLASSES, trainer
+from tests.worlds.toy_training import EMBEDDING_DIM, NUM_CLASSES, trainer
 
 MSRVTT = head_layout(1501, "answers")
 F_P = 2 * 192 * 96

@@ -17,7 +17,7 @@ from hyperfleet.scenario.policies import POLICIES, Never
 from pipelines import fleet_command
 from pipelines.emulate_fleet import FleetConfig
 from pipelines.fleet_command import FleetCommand, chosen_scenario, fleet
-from tests.unit.emulation.test_fleet_run import SCENARIO, SEEN, TABLE, run
+from tests.worlds.toy_fleet_run import SCENARIO, SEEN, TABLE, run
 
 
 def material() -> Material:

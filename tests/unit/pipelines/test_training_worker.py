@@ -6,7 +6,7 @@ import torch
 
 from hyperfleet.errors import CheckpointError
 from pipelines.training_worker import writing
-from tests.small_disk import small_disk
+from tests.worlds.small_disk import small_disk
 
 
 def test_whatever_a_full_disk_makes_of_a_file_is_one_error(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from hyperfleet.scenario.cloud_model import CloudModel
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import Blackout
 from hyperfleet.scenario.policies import Never
-from tests.unit.emulation.timeline.made_up_device import device
-from tests.unit.evaluation.made_up_run import answers
+from tests.worlds.made_up_device import device
+from tests.worlds.made_up_log import answers
 
 MIB = 1 << 20
 # Next to nothing but the cloud takes time.

@@ -15,14 +15,14 @@ from hyperfleet.wire.generator_pb2_grpc import ParameterGeneratorStub
 from serve_apps.access import BearerTokens, RateLimit
 from serve_apps.head_service import Chunk, GeneratedChunk, generate_batch
 from serve_apps.served_models import CodecInfo, ModelInfo
-from tests.unit.serve_apps.conftest import MAX_FEATURES
-from tests.unit.serve_apps.grpc_world import (
+from tests.worlds.grpc_service import (
     TOKEN,
     features,
     refused,
     serving,
     wanted,
 )
+from tests.worlds.small_bundles import MAX_FEATURES
 
 Code = grpc.StatusCode
 

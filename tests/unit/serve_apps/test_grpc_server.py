@@ -14,7 +14,7 @@ from hyperfleet.wire.generator_pb2_grpc import ParameterGeneratorStub
 from serve_apps.access import BearerTokens
 from serve_apps.grpc_api import SERVICE, GrpcOptions, start_grpc
 from serve_apps.head_service import HeadService
-from tests.unit.serve_apps.grpc_world import (
+from tests.worlds.grpc_service import (
     TOKEN,
     alone,
     refused,

@@ -7,7 +7,7 @@ from hyperfleet.head_codecs import CODECS
 from hyperfleet.messages import HeadLayout, HeadReply
 from serve_apps.batching import Batcher
 from serve_apps.head_service import Chunk, HeadService, generate_batch
-from tests.unit.serve_apps.conftest import MAX_FEATURES
+from tests.worlds.small_bundles import MAX_FEATURES
 
 LAYOUT = HeadLayout(num_classes=11)
 

@@ -15,7 +15,7 @@ from hyperfleet.messages import HeadLayout, HeadReply
 from serve_apps.access import BearerTokens, RateLimit
 from serve_apps.head_service import Chunk, GeneratedChunk, HeadService, generate_batch
 from serve_apps.http_api import build_api
-from tests.unit.serve_apps.conftest import MAX_FEATURES
+from tests.worlds.small_bundles import MAX_FEATURES
 
 LAYOUT = HeadLayout(num_classes=11)
 GENERATE = "/v1/generate/open-ended-qa"

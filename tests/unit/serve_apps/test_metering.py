@@ -12,7 +12,7 @@ from serve_apps.access import BearerTokens
 from serve_apps.head_service import Chunk, HeadService, generate_batch
 from serve_apps.http_api import build_api
 from serve_apps.metering import NoMeter, count_batch
-from tests.unit.serve_apps.grpc_world import TASK, TOKEN, alone, features, refused, serving, wanted
+from tests.worlds.grpc_service import TASK, TOKEN, alone, features, refused, serving, wanted
 
 GENERATE = f"/v1/generate/{TASK}"
 OCTETS = {"Content-Type": "application/octet-stream"}

@@ -12,7 +12,7 @@ from hyperfleet.tracking.mlflow_tracker import open_run
 from hyperfleet.tracking.registry import register_bundle, resolved_uri
 from serve_apps import served_models
 from serve_apps.served_models import ModelTable, parse_models
-from tests.unit.serve_apps.conftest import write_bundle
+from tests.worlds.small_bundles import write_bundle
 
 
 @pytest.fixture

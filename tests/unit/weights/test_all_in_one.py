@@ -7,7 +7,7 @@ from torch import Tensor
 from hyperfleet.errors import CheckpointError
 from hyperfleet.nn import DeviceModel, Readout
 from hyperfleet.weights import ConvertedWeights, convert_all_in_one
-from tests.unit.weights.official_weights import official_checkpoint, small
+from tests.worlds.official_weights import official_checkpoint, small
 
 CONFIG = small()
 TEMPORAL = "encoder.transformer.temporal_embed"

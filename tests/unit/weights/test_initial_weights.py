@@ -16,7 +16,7 @@ from hyperfleet.weights import RANDOM_WEIGHTS, initialise
 from hyperfleet.weights.bert import has_bert_vocabulary, principal_axes, reduce_bert
 from hyperfleet.weights.deit import cached_deit_tiny, has_deit_blocks
 from hyperfleet.weights.tensor_file import file_sha256
-from tests.unit.weights.official_weights import (
+from tests.worlds.official_weights import (
     bert_checkpoint,
     deit_checkpoint,
     official_checkpoint,

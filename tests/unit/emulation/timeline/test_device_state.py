@@ -1,7 +1,7 @@
 import numpy as np
 
 from hyperfleet.scenario.policies import EverySample, OnDrift
-from tests.unit.emulation.timeline.made_up_device import device
+from tests.worlds.made_up_device import device
 
 
 def test_a_head_that_was_overtaken_is_not_kept() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.queue_model import Handler, QueueModel
 from hyperfleet.scenario.cloud_model import CloudModel
-from tests.unit.emulation.timeline.made_up_device import device
+from tests.worlds.made_up_device import device
 
 # What came of a request: (what, when, which, its try, seconds).
 Outcome = tuple[str, float, int, int, float]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.garbage import no_cycle_search
 from hyperfleet.emulation.timeline.timeouts import HeapEntry, Timeouts
-from tests.unit.emulation.timeline.made_up_device import device
+from tests.worlds.made_up_device import device
 
 STATE = device()
 

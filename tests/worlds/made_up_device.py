@@ -1,4 +1,4 @@
-"""A device for tests that need one and do not look at it."""
+"""A device with default settings."""
 
 import numpy as np
 

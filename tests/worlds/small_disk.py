@@ -1,4 +1,4 @@
-"""A disk that is really full: a small tmpfs, so that writing fails as it does where users meet it."""
+"""A small tmpfs that can be filled, so that writes fail as on a full disk."""
 
 import os
 import shutil

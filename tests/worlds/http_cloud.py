@@ -1,4 +1,4 @@
-"""A generator for tests of the clients: a real HTTP server in a thread that answers as scripted."""
+"""A scripted generator service for client tests: a real HTTP server in a thread."""
 
 import asyncio
 import inspect
@@ -14,6 +14,7 @@ import torch
 import xxhash
 from aiohttp import web
 
+from hyperfleet.client import AsyncHttpClient, ReceivedHead
 from hyperfleet.head_codecs import BaseHead, GeneratedHeads, HeadLayout
 from hyperfleet.head_codecs.heads import ModulatedHeads
 from hyperfleet.messages import HeadRequest, ModelLabel, encode_heads
@@ -102,6 +103,22 @@ class Cloud:
         app.router.add_route("*", "/{path:.*}", self.handle)
         with serving(app) as url:
             yield url
+
+
+def ask(cloud: Cloud, num_requests: int = 1, **settings) -> tuple[list[ReceivedHead], list[float]]:
+    """Send requests to `cloud` one after the other; return the heads and the pauses between tries."""
+    pauses_s: list[float] = []
+
+    async def no_sleep(seconds: float) -> None:
+        pauses_s.append(seconds)
+
+    async def run(url: str) -> list[ReceivedHead]:
+        fields = {"url": url, "layout": LAYOUT, "sleep": no_sleep, **settings}
+        async with AsyncHttpClient(**fields) as client:
+            return [await client.request(feature(i)) for i in range(num_requests)]
+
+    with cloud.running() as url:
+        return asyncio.run(run(url)), pauses_s
 
 
 @contextmanager

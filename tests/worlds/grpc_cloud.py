@@ -1,4 +1,4 @@
-"""A generator for tests of the gRPC clients: a real server with threads that answers as scripted."""
+"""A scripted generator service for gRPC client tests: a real server with threads."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import xxhash
 from hyperfleet.client.grpc import AsyncGrpcClient
 from hyperfleet.messages import HeadRequest, encode_heads
 from hyperfleet.wire.generator_pb2 import GenerateHeadsRequest, GenerateHeadsResponse
-from tests.unit.client.cloud_world import LABEL, generate
+from tests.worlds.http_cloud import LABEL, generate
 
 Step = Callable[[GenerateHeadsRequest, Any], bytes]
 

@@ -1,4 +1,4 @@
-"""A real gRPC server over a real service, for tests of either end."""
+"""The real generator service behind a real gRPC server on the running event loop."""
 
 import contextlib
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from hyperfleet.wire import generator_pb2 as wire
 from serve_apps.grpc_api import GrpcOptions, start_grpc
 from serve_apps.head_service import Chunk, GeneratedChunk, HeadService, generate_batch
-from tests.unit.serve_apps.conftest import MAX_FEATURES
+from tests.worlds.small_bundles import MAX_FEATURES
 
 TASK = "open-ended-qa"
 TOKEN = "0123456789abcdef-secret"

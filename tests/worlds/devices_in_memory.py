@@ -1,4 +1,4 @@
-"""A world of a few devices for tests: in-memory clips, untrained tiny models, and a real HTTP generator."""
+"""A few devices with clips in memory, untrained tiny models and a generator behind real HTTP."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from aiohttp import web
 from hyperfleet.head_codecs import GeneratedHeads
 from hyperfleet.messages import HeadLayout, HeadReply, HeadRequest, ModelLabel, encode_heads
 from hyperfleet.nn import DeviceModel, EncoderConfig
-from tests.unit.client.cloud_world import reply_headers, serving
+from tests.worlds.http_cloud import reply_headers, serving
 
 NUM_CLASSES = 7
 LAYOUT = HeadLayout(num_classes=NUM_CLASSES)
