@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ from hyperfleet.client import AsyncHttpClient, GeneratorClient, ReceivedHead, Re
 from hyperfleet.client.retry import Circuit, ask_again, ask_until_answered
 from hyperfleet.emulation.feature_table import FeatureTable
 from hyperfleet.emulation.fleet_run import virtual_windows
-from hyperfleet.emulation.real_time import RealTimeRun, run_in_real_time
+from hyperfleet.emulation.real_time import RealTimeRun, join, run_in_real_time
 from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Work
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import HeadLayoutError, ServiceError
-from hyperfleet.messages import HeadRequest
+from hyperfleet.messages import HeadReply, HeadRequest
 from hyperfleet.scenario.arrival_files import write_trace
-from hyperfleet.scenario.arrivals import Poisson, Trace
+from hyperfleet.scenario.arrivals import ClosedLoop, Poisson, Trace
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import KillReplica
 from hyperfleet.scenario.policies import EveryN
@@ -55,6 +56,7 @@ class Service:
     num_open: int = 0
     most_open: int = 0
     num_cancelled: int = 0
+    reply: HeadReply = REPLY
 
     async def request(self, request: HeadRequest) -> ReceivedHead:
         (row,) = np.flatnonzero((TABLE.anchor == request.features).all(axis=1)).tolist()
@@ -74,7 +76,7 @@ class Service:
         finally:
             self.num_open -= 1
         return ReceivedHead(
-            reply=REPLY,
+            reply=self.reply,
             uplink_bytes=768,
             downlink_bytes=3_000,
             round_trip_s=time.perf_counter() - sent_s,
@@ -109,8 +111,9 @@ def plan_of(chosen: Scenario) -> Plan:
 
 
 async def measure(chosen: Scenario, client: GeneratorClient, **options: object) -> RealTimeRun:
-    given: dict[str, object] = {"answers_per_window": 1000, **options}
-    return await run_in_real_time(chosen, plan_of(chosen), WORK, TABLE, client, **given)  # type: ignore[arg-type]  # options
+    given: dict[str, object] = {"plan": plan_of(chosen), **options}
+    plan = given.pop("plan")
+    return await run_in_real_time(chosen, plan, WORK, TABLE, client, **given)  # type: ignore[arg-type]  # options
 
 
 def run(chosen: Scenario, client: GeneratorClient, **options: object) -> RealTimeRun:
@@ -129,14 +132,6 @@ async def no_task_is_left() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def events_of(result: RealTimeRun) -> list[EventRow]:
-    return [event for window in result.windows for event in window.events]
-
-
-def answers_of(result: RealTimeRun) -> list[AnsweredSample]:
-    return [answer for window in result.windows for answer in window.answers]
-
-
 def times(events: list[EventRow], kind: int) -> dict[tuple[int, int, int], float]:
     return {
         (device, number, tries): time_s for time_s, what, device, number, tries, *_ in events if what == kind
@@ -145,17 +140,16 @@ def times(events: list[EventRow], kind: int) -> dict[tuple[int, int, int], float
 
 def check_log(chosen: Scenario, result: RealTimeRun) -> None:
     """Every sample is answered once, the parts of each time add up, the log is in order."""
-    plan, answers = plan_of(chosen), answers_of(result)
+    plan, answers = plan_of(chosen), result.answers
     expected = list(zip(plan.device.tolist(), plan.number.tolist(), plan.row.tolist(), strict=True))
     assert sorted((each.device, each.number, each.row) for each in answers) == sorted(expected)
-    at_s = [event[0] for event in events_of(result)]
+    at_s = [event[0] for event in result.events]
     assert at_s == sorted(at_s)
     for each in answers:
         parts = (
             each.encode_s + each.uplink_s + each.queue_s + each.generate_s + each.downlink_s + each.apply_s
         )
         assert parts == pytest.approx(each.answered_s - each.sampled_s, abs=1e-9)
-    assert result.windows[-1].samples_left == 0
     assert result.wall_s >= plan.time_s[-1]
 
 
@@ -176,7 +170,7 @@ def test_the_same_samples_are_answered_as_in_virtual_time_and_waited_for() -> No
         for answer in window.answers
     ]
     keys = {(each.device, each.number): each for each in virtual}
-    measured = answers_of(result)
+    measured = result.answers
     assert len(measured) == len(virtual) == len(service.asked) > 10
     for each in measured:
         computed = keys[each.device, each.number]
@@ -205,9 +199,9 @@ def test_requests_go_out_when_they_are_due_however_long_the_ones_before_take() -
     result = run(chosen, service)
     check_log(chosen, result)
     assert service.most_open == num_samples > 25
-    assert {each.head for each in answers_of(result)} == {rows.FRESH}
+    assert {each.head for each in result.answers} == {rows.FRESH}
     # The log says when each was due, the service when it came: in that order, and never too early.
-    due = times(events_of(result), rows.RECEIVED)
+    due = times(result.events, rows.RECEIVED)
     plan = plan_of(chosen)
     row_of = dict(
         zip(zip(plan.device.tolist(), plan.number.tolist(), strict=True), plan.row.tolist(), strict=True)
@@ -249,8 +243,8 @@ def test_a_refusal_is_honoured() -> None:
     chosen = scenario(arrivals=Poisson(per_device_per_s=0.5))
     result = run(chosen, Service(refuse_once))
     check_log(chosen, result)
-    events = events_of(result)
-    answers = answers_of(result)
+    events = result.events
+    answers = result.answers
     assert refused_s
     assert set(again_s) == set(refused_s)
     assert all(again_s[row] - refused_s[row] >= 0.5 for row in refused_s if row % 2)
@@ -292,10 +286,10 @@ def test_the_real_client_s_refusals_are_read() -> None:
     with generator_server(Traffic(refuse=refuse_once)) as url:
         result = asyncio.run(over_http(url))
     check_log(chosen, result)
-    kinds = [event[1] for event in events_of(result)]
+    kinds = [event[1] for event in result.events]
     assert kinds.count(rows.REFUSED) == kinds.count(rows.RETRY) == num_rows > 3
-    assert {event[8] for event in events_of(result) if event[1] == rows.REFUSED} == {"HTTP 429"}
-    assert {each.head for each in answers_of(result)} == {rows.FRESH}
+    assert {event[8] for event in result.events if event[1] == rows.REFUSED} == {"HTTP 429"}
+    assert {each.head for each in result.answers} == {rows.FRESH}
 
 
 @pytest.mark.parametrize("error", ["connection", "damaged", "layout"])
@@ -309,9 +303,9 @@ def test_a_broken_answer_is_asked_for_again(error: str) -> None:
     chosen = scenario(arrivals=Poisson(per_device_per_s=0.5))
     result = run(chosen, Service(break_once))
     check_log(chosen, result)
-    assert {each.head for each in answers_of(result)} == {rows.FRESH}
-    num_rows = len({each.row for each in answers_of(result)})
-    assert [event[1] for event in events_of(result)].count(rows.LOST) == num_rows > 3
+    assert {each.head for each in result.answers} == {rows.FRESH}
+    num_rows = len({each.row for each in result.answers})
+    assert [event[1] for event in result.events].count(rows.LOST) == num_rows > 3
 
 
 def test_a_service_that_hangs_costs_each_sample_its_deadline_and_no_more() -> None:
@@ -319,7 +313,7 @@ def test_a_service_that_hangs_costs_each_sample_its_deadline_and_no_more() -> No
     service = Service(hang)
     result = run(chosen, service)
     check_log(chosen, result)
-    for each in answers_of(result):
+    for each in result.answers:
         assert (each.head, each.head_row, each.fallback) == (rows.STATIC, -1, "timed out")
         waited_s = each.answered_s - each.sampled_s - each.encode_s - each.apply_s
         assert waited_s == pytest.approx(0.7, abs=1e-6)
@@ -346,7 +340,7 @@ def test_a_device_without_a_new_head_goes_on_with_its_last(tmp_path) -> None:
     service = Service(answer_first)
     result = run(chosen, service)
     check_log(chosen, result)
-    answers = sorted(answers_of(result), key=lambda each: each.number)
+    answers = sorted(result.answers, key=lambda each: each.number)
     assert [each.head for each in answers] == [rows.FRESH, rows.CACHED, rows.CACHED, rows.CACHED]
     assert {each.head_row for each in answers} == {answers[0].row}
     assert [each.fallback for each in answers] == ["", "", "timed out", ""]
@@ -373,7 +367,7 @@ def test_a_replica_is_killed_beside_the_run() -> None:
     assert goes_on.is_set()
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
-    faults = [(event[0], rows.KINDS[event[1]]) for event in events_of(result) if event[2] == -1]
+    faults = [(event[0], rows.KINDS[event[1]]) for event in result.events if event[2] == -1]
     assert faults == [(0.3, "fault-begins"), (0.5, "fault-ends")]
     check_log(chosen, run(chosen, Service(at_once)))  # nothing to kill with: the log tells of it all the same
 
@@ -387,7 +381,7 @@ def test_a_kill_that_fails_ends_the_run_and_what_was_answered_is_kept() -> None:
     chosen = scenario(arrivals=Poisson(per_device_per_s=3.0), faults=(KillReplica(at_s=0.5, restart_s=0.2),))
     result = run(chosen, Service(at_once), kill_replica=kill)
     assert result.ended_by is failure
-    assert 0 < len(answers_of(result)) < len(plan_of(chosen).time_s)
+    assert 0 < len(result.answers) < len(plan_of(chosen).time_s)
 
 
 def test_a_run_that_is_stopped_from_another_thread_keeps_what_was_answered() -> None:
@@ -401,7 +395,7 @@ def test_a_run_that_is_stopped_from_another_thread_keeps_what_was_answered() -> 
     service = Service(at_once)
     result = run(chosen, service, on_progress=progress, interrupted=stop)
     assert service.num_open == 0
-    assert 5 <= len(answers_of(result)) < len(plan_of(chosen).time_s)
+    assert 5 <= len(result.answers) < len(plan_of(chosen).time_s)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "broken"])
@@ -428,11 +422,85 @@ def test_an_interrupted_run_leaves_no_task_behind(how: str) -> None:
 
 def test_windows_cut_the_run_and_change_nothing_of_it() -> None:
     chosen = scenario(arrivals=Poisson(per_device_per_s=3.0))
-    result = run(chosen, Service(at_once), answers_per_window=10)
-    check_log(chosen, result)
-    sizes = [len(window.answers) for window in result.windows]
+    result = run(chosen, Service(at_once))
+    windows = list(result.windows(10))
+    assert [answer for window in windows for answer in window.answers] == result.answers
+    assert [event for window in windows for event in window.events] == result.events
+    sizes = [len(window.answers) for window in windows]
     assert len(sizes) > 3
     assert set(sizes[:-1]) == {10}
-    assert sizes[-1] < 10
-    ends = [window.until_s for window in result.windows]
-    assert ends == sorted(ends)
+    assert 0 < sizes[-1] <= 10
+    for window, after in pairwise(windows):
+        # What happened up to the last answer of a window is in it, and nothing later.
+        assert window.events[-1][0] <= window.answers[-1].answered_s < after.events[0][0]
+
+
+def test_a_head_that_came_answers_its_sample_as_it_is() -> None:
+    chosen = scenario()
+    result = run(chosen, Service(at_once))
+    weight, bias = LAYOUT.split(REPLY.heads.dense().numpy())
+    scores = TABLE.hidden @ weight[0].T + bias[0]
+    assert sorted(result.fresh.row.tolist()) == sorted({each.row for each in result.answers})
+    np.testing.assert_array_equal(result.fresh.answer, scores[result.fresh.row].argmax(axis=1))
+    np.testing.assert_allclose(result.fresh.score, scores[result.fresh.row].max(axis=1), rtol=1e-5)
+
+
+def test_a_head_without_finite_scores_leaves_the_answer_to_the_static_head() -> None:
+    generated = generate(TABLE.anchor[:1])
+    generated.numbers[:] = np.nan
+    service = Service(at_once)
+    service.reply = reply_of(generated)
+    result = run(scenario(), service)
+    assert len(result.fresh.row) > 3
+    np.testing.assert_array_equal(result.fresh.answer, TABLE.base_answer[result.fresh.row])
+    assert np.isnan(result.fresh.score).all()
+
+
+def test_shares_of_several_processes_are_one_run() -> None:
+    chosen = scenario(faults=(KillReplica(at_s=0.3, restart_s=0.2),))
+    plan, kills = plan_of(chosen), []
+    begin_at_s = time.time() + 0.2
+
+    async def together() -> list[RealTimeRun]:
+        return await asyncio.gather(
+            *(
+                measure(
+                    chosen,
+                    Service(at_once),
+                    plan=plan.share(index, 3),
+                    begin_at_s=begin_at_s,
+                    leads=index == 0,
+                    kill_replica=lambda: kills.append(1),
+                )
+                for index in range(3)
+            )
+        )
+
+    shares = asyncio.run(together())
+    result = join(shares)
+    check_log(chosen, result)
+    for index, share in enumerate(shares):
+        assert {each.device % 3 for each in share.answers} == {index}
+        assert share.answers
+    # The faults are logged and done once.
+    assert [rows.KINDS[each[1]] for each in result.events if each[2] == -1] == ["fault-begins", "fault-ends"]
+    assert kills == [1]
+    assert len(result.fresh.row) == len(result.generate_s) == len(result.answers)
+    at_s = [each.answered_s for each in result.answers]
+    assert at_s == sorted(at_s)
+
+
+def test_a_closed_loop_asks_when_the_answer_before_is_there() -> None:
+    chosen = scenario(arrivals=ClosedLoop(ramp_s=0.1), duration_s=60.0)
+    service = Service(at_once)
+    result = run(chosen, service)
+    assert len(result.answers) == NUM_ROWS == plan_of(chosen).num_samples
+    # Each of 20 devices has one request under way at a time.
+    assert service.most_open <= 20
+    by_device: dict[int, list[AnsweredSample]] = {}
+    for each in result.answers:
+        by_device.setdefault(each.device, []).append(each)
+    for own in by_device.values():
+        assert [each.number for each in own] == [0, 1, 2]
+        for before, after in pairwise(own):
+            assert after.sampled_s == before.answered_s
