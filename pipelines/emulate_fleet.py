@@ -1,4 +1,4 @@
-"""Run a scenario: in virtual time as fast as the machine allows, or in real time against the service."""
+"""Run a fleet: a scenario as fast as the machine allows, or in real time against the service."""
 
 import time
 from collections.abc import Iterable
@@ -40,15 +40,15 @@ Clock = Literal["virtual", "real"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetConfig:
-    """What a scenario is run on.
+    """Settings of a fleet run.
 
     Attributes:
         scenario: what happens.
         clock: "virtual" computes every delay, "real" waits for it and asks the service.
-        hosts: processes that encode and answer; None for one a CPU.
+        hosts: processes that play the devices; None for one per CPU.
         data: folder of the data set.
         model: models:/name@alias, models:/name/3 or a bundle folder.
-        static_model: the model that answers beside it.
+        static_model: the Fine-tuning model that answers the same samples.
         tracking_uri: where they are registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
         generator_url: a service that runs already; None starts one. In real time only.
         output: folder of the log.
@@ -86,20 +86,20 @@ class FleetConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FleetResult:
-    """What a run left behind and what it took.
+    """A finished run: its log and its costs.
 
     Attributes:
         log: its tables.
-        models: what answered.
+        models: the models that answered.
         data: the data set, with the answer key for scoring.
-        plan: devices and samples that were drawn.
-        work: what a sample cost a device.
-        anchor: features that heads are made from, one row a sample of the data set.
+        plan: the devices and samples drawn.
+        work: the cost of a sample on a device.
+        anchor: features that heads are made from, one row per sample of the data set.
         deaths: hosts that died, with the time until others had taken over.
         features_s: seconds of encoding the data set's samples; near 0 where they were kept.
         wall_s: seconds of the run itself.
-        num_hosts: processes that answered.
-        real: what only a run in real time has.
+        num_hosts: processes that played the devices.
+        real: measurements of a run in real time.
     """
 
     log: RunLog
@@ -126,7 +126,7 @@ def run_fleet(
     Raises:
         HyperFleetError: scenario, data, models or log cannot be used; raised before any host starts.
         ServiceError: hosts die again and again, or the service cannot be reached.
-        KeyboardInterrupt: a run in real time was stopped; its log holds what came until then.
+        KeyboardInterrupt: a run in real time was stopped; its log holds everything up to then.
     """
     if hosts is None:
         with fleet_hosts(config) as own:
@@ -211,7 +211,7 @@ def _open_log(config: FleetConfig, origin: dict[str, str]) -> RunLog:
 
 
 class _Score:
-    """Answers that were right so far; the answer key stays on this side."""
+    """Running count of right answers; only the driver holds the answer key."""
 
     def __init__(self, data: Path, models: FleetModels, plan: Plan) -> None:
         live = Corpus.open(data).split("test", models.bundle.encoder.text_length)
@@ -221,7 +221,7 @@ class _Score:
         self.num_answered = self.num_right = self.num_requests = self.num_fallbacks = 0
 
     def add(self, answers: pa.Table) -> None:
-        """Count a stretch."""
+        """Count one window of the log."""
         place = np.searchsorted(self._example_id, answers["example_id"].to_numpy())
         self.num_right += int((self._label[place] == answers["answer"].to_numpy()).sum())
         self.num_answered += answers.num_rows
@@ -229,9 +229,9 @@ class _Score:
         self.num_fallbacks += sum(reason != "" for reason in answers["fallback"].to_pylist())
 
     def note(self, wall_s: float) -> str:
-        """Say how it goes."""
+        """Return the text beside the progress bar."""
         if not self.num_answered:
-            return "first answers are on their way"
+            return "waiting for the first answers"
         text = f"{self.num_requests:,} requests, {self.num_answered / wall_s:,.0f} answers/s"
         text += f", {100 * self.num_right / self.num_answered:.1f} % right"
         return text + (f", {self.num_fallbacks:,} fell back" if self.num_fallbacks else "")

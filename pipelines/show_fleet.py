@@ -1,4 +1,4 @@
-"""Score a scenario run, print its tables, write its report and record both in MLflow."""
+"""Score a fleet run, print its tables, write its report and record both in MLflow."""
 
 import importlib.metadata
 import platform
@@ -32,7 +32,7 @@ from pipelines.emulate_fleet import FleetResult
 REPORT_FILE = "report.html"
 VERSIONS_OF = ("hyperfleet", "torch", "timm", "transformers", "ray", "mlflow", "pyarrow", "av")
 WIDTH = 160
-# Some milliseconds are the clock of any busy process, and little beside the time of a request.
+# A busy process is late by some milliseconds, little beside the time of a request.
 TOLERATED_LAG_S = 0.1
 
 
@@ -46,7 +46,7 @@ class ShownFleet:
 
 
 def score_run(result: FleetResult) -> FleetScore:
-    """Join the answers of the devices with the right ones, which no device has seen."""
+    """Compare the devices' answers with the right ones, which no device has seen."""
     live = Corpus.open(result.data).split("test", result.models.bundle.encoder.text_length)
     return score_fleet(
         result.log.events(),
@@ -63,13 +63,13 @@ def show_fleet(
     tracking_uri: str | None = None,
     steps: tuple[StepFact, ...] = (),
 ) -> ShownFleet:
-    """Print what the run brought, write its report and record it."""
+    """Print the results of a run, write its report and record it."""
     scenario = result.log.scenario
     score = score_run(result)
     uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
     tags = {"kind": "scenario", "scenario": scenario.name, "clock": result.log.origin["clock"]}
     tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name=f"scenario {scenario.name}", tags=tags)
-    # A file or a pipe has no width; 80 columns would fold every cell.
+    # A file or a pipe has no width, and the default of 80 columns would wrap every cell.
     wide = console if console.is_terminal else Console(width=WIDTH)
     tables = fleet_tables(score, result.deaths, steps)
     for table in tables:
@@ -117,7 +117,7 @@ def _provenance(result: FleetResult, run_id: str) -> list[tuple[str, str]]:
 
 
 def _prediction(result: FleetResult, console: Console) -> list[tuple[str, str]]:
-    """Hold the queue model against what was measured, and say how far off it is."""
+    """Compare the queue model's prediction with the measured run."""
     assert result.real is not None
     facts = [("longest lag behind the clock", f"{1000 * result.real.max_lag_s:.1f} ms")]
     measured = Latencies.of(result.log.answers())
@@ -136,7 +136,7 @@ def _prediction(result: FleetResult, console: Console) -> list[tuple[str, str]]:
 
 
 def fit_sentence(fit: CloudFit) -> str:
-    """Say what was fitted."""
+    """Return a sentence about the fitted queue model."""
     return (
         f"A burst of n heads takes {1000 * fit.model.batch_s:.2f} + {1000 * fit.model.head_s:.3f} n ms, "
         f"fitted to {fit.num_batches:,} bursts before the run; residual {100 * fit.relative_error:.0f} %."
@@ -144,22 +144,22 @@ def fit_sentence(fit: CloudFit) -> str:
 
 
 def lag_sentence(max_lag_s: float) -> str:
-    """Say that a run in real time did not keep up with its clock."""
+    """Return a warning about a run in real time that did not keep up with its clock."""
     return (
-        f"The process that plays the devices was up to {1000 * max_lag_s:.0f} ms behind its clock, so the "
-        "load was not what the scenario says and what was measured is not the generator alone; run the "
+        f"The processes that play the devices were up to {1000 * max_lag_s:.0f} ms behind their clock, so the "
+        "load was not that of the scenario and the measured times are not the generator's alone; run the "
         "service on another machine, or fewer devices."
     )
 
 
 def prediction_sentence(check: PredictionCheck) -> str:
-    """Say what the queue model predicted for the same arrivals, and what was measured."""
+    """Return a sentence that compares prediction and measurement for the same arrivals."""
 
     def milliseconds(quantile: QuantileCheck) -> str:
         return f"{1000 * quantile.predicted_s:.1f} predicted, {1000 * quantile.measured_s:.1f} ms measured"
 
     return (
-        f"Queue model against this run, in the cloud: p50 {milliseconds(check.cloud_p50)}; "
+        f"Queue model and this run, time in the cloud: p50 {milliseconds(check.cloud_p50)}; "
         f"p99 {milliseconds(check.cloud_p99)}; samples that fell back {check.predicted_fallbacks:,} "
         f"predicted, {check.measured_fallbacks:,} measured."
     )

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from actors.answer_host import AnswerHost, AnswerSpec
+from actors.device_host import DeviceHost, HostSpec
 from actors.supervised_pool import SupervisedPool
 from hyperfleet.bundle import load_device_model, load_generator
 from hyperfleet.client import RetryPolicy
@@ -44,8 +44,9 @@ from hyperfleet.scenario.faults import (
     KillHost,
     KillReplica,
 )
+from hyperfleet.scenario.named import full_load
 from hyperfleet.scenario.policies import POLICIES, EveryN
-from pipelines import emulate_fleet
+from pipelines import emulate_fleet, play_fleet
 from pipelines.compare_policies import PoliciesConfig, compare_policies
 from pipelines.emulate_fleet import FleetConfig, FleetResult, run_fleet
 from pipelines.fleet_command import FleetCommand, fleet
@@ -206,18 +207,18 @@ def test_no_answer_hangs_on_a_label(runs: Runs, tmp_path: Path) -> None:
         json.dumps([{**each, "answer": new} for each, new in zip(questions, shuffled, strict=True)])
     )
     # Hosts without their processes: the same class, in this one.
-    spec = AnswerSpec(open_data=partial(live_data, data), seed=SCENARIO.seed)
     live = live_data(data)
-    encoder = AnswerHost(spec, models=device_models(runs.place.root))
-    encoder.start()
-    samples = live_samples(live)
-    table = join_parts(samples, [encoder.encode(rows) for rows in encoding_batches(samples)])
-    shared = SharedGenerator.of(load_generator(runs.place.model))
-    host = AnswerHost(spec, generator=shared, table=table)
+    host = DeviceHost(
+        HostSpec(open_data=partial(live_data, data), seed=SCENARIO.seed),
+        models=device_models(runs.place.root),
+        generator=SharedGenerator.of(load_generator(runs.place.model)),
+    )
     host.start()
+    samples = live_samples(live)
+    table = join_parts(samples, [host.encode(rows) for rows in encoding_batches(samples)])
     run, log = runs.begin("shuffled", table, live)
     for pairs in run.pairs():
-        run.answered(pairs, *host.answer(pairs.row, pairs.head_row))
+        run.answered(pairs, *host.answer(pairs.row, pairs.head_row, "fp32", table))
     assert differences(runs.oracle, log) == []
 
 
@@ -301,11 +302,11 @@ def test_a_replay_gives_the_same_log(commands: Commands) -> None:
 
 
 def test_in_real_time_every_sample_is_answered_though_a_replica_dies(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    killed: list[str] = []
-    kill = emulate_fleet.kill_replica
-    monkeypatch.setattr(emulate_fleet, "kill_replica", lambda: killed.append(kill()))
+    # A host kills, in a process of its own.
+    kill, killed = play_fleet.kill_replica, tmp_path / "killed"
+    monkeypatch.setattr(play_fleet, "kill_replica", lambda: killed.open("a").write(kill() + "\n"))
     chosen = dataclasses.replace(
         SCENARIO,
         name="real",
@@ -318,10 +319,10 @@ def test_in_real_time_every_sample_is_answered_though_a_replica_dies(
         retry=RetryPolicy(max_tries=30, try_timeout_s=10.0, deadline_s=30.0),
         faults=(KillReplica(at_s=2.0, restart_s=1.0),),
     )
-    result = runs.run("real", scenario=chosen, clock="real")
+    result = runs.run("real", hosts=2, scenario=chosen, clock="real")
     check_nothing_is_lost(result)
-    assert len(killed) == 1
-    assert killed[0].startswith("SERVE_REPLICA::")
+    (name,) = killed.read_text().splitlines()
+    assert name.startswith("SERVE_REPLICA::")
     assert result.real is not None
     assert result.real.wall_s >= result.plan.time_s[-1]
     answers = result.log.answers().to_pandas()
@@ -335,6 +336,27 @@ def test_in_real_time_every_sample_is_answered_though_a_replica_dies(
     assert faults["time_s"].tolist() == [2.0, 3.0]
     # A head is the one that the personal model's generator makes of the sample: answers are the serial ones.
     assert (fresh["head_row"] == fresh["row"]).all()
+
+
+def test_a_closed_loop_in_real_time_answers_as_in_virtual_time(runs: Runs) -> None:
+    chosen = dataclasses.replace(
+        full_load(), seed=SCENARIO.seed, registered_devices=16, active_devices=16, networks=("5g-100",)
+    )
+    logs = [
+        runs.run(clock, hosts=2, scenario=chosen, clock=clock).log.answers().to_pandas()
+        for clock in ("virtual", "real")
+    ]
+    virtual, real = (log.sort_values("example_id").reset_index() for log in logs)
+    # Every sample of the data set once, each with a head of its own.
+    assert virtual["example_id"].tolist() == sorted(runs.table.example_id.tolist())
+    assert set(virtual["head"]) == set(real["head"]) == {"fresh"}
+    # The service generates in batches of other sizes, so that scores differ in their last bits.
+    np.testing.assert_allclose(virtual["score"], real["score"], atol=1e-4)
+    for name in ("device_id", "sample", "row", "head_row", "uplink_bytes", "downlink_bytes", "base_answer"):
+        assert virtual[name].tolist() == real[name].tolist(), name
+    assert (virtual["answer"] == real["answer"]).mean() > 0.99
+    for _, own in real.sort_values("sample").groupby("device_id"):
+        assert (own["sampled_s"].to_numpy()[1:] == own["answered_s"].to_numpy()[:-1]).all()
 
 
 def test_policies_are_compared_on_hosts_that_start_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

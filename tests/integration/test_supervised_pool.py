@@ -11,7 +11,7 @@ import pytest
 import ray
 import torch
 
-from actors.answer_host import AnswerHost, AnswerSpec, RemoteAnswerHost
+from actors.device_host import DeviceHost, HostSpec, RemoteDeviceHost
 from actors.supervised_pool import WINDOW_PER_HOST, Job, SupervisedPool
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator
@@ -248,18 +248,18 @@ def shared_generator() -> SharedGenerator:
     return SharedGenerator.of(module)
 
 
-SPEC = AnswerSpec(open_data=partial(LiveWorld, CLIPS_OF), seed=0, heads_at_once=8)
+SPEC = HostSpec(open_data=partial(LiveWorld, CLIPS_OF), seed=0, heads_at_once=8)
 
 
-def test_hosts_compute_a_table_and_answers_and_one_that_is_killed_changes_nothing(tmp_path) -> None:
+def test_hosts_compute_a_table_and_answers_and_one_that_is_killed_changes_nothing() -> None:
     world, models, shared = LiveWorld(CLIPS_OF), tiny_models(), shared_generator()
     samples = live_samples(world)
     group = DeviceGroup(personal=models[0], static=models[1], store=world.store, seed=0)
     expected = encode_all(group, samples)
-    models_ref, generator_ref, folder = ray.put(models), ray.put(shared), tmp_path / "features"
+    models_ref, generator_ref = ray.put(models), ray.put(shared)
 
     def make_actor():
-        return RemoteAnswerHost.remote(SPEC, models=models_ref, generator=generator_ref, table=folder)
+        return RemoteDeviceHost.remote(SPEC, models=models_ref, generator=generator_ref)
 
     rng = np.random.default_rng(0)
     # More than are handed out ahead of a result: when the host dies, some are still to be given to it.
@@ -272,7 +272,7 @@ def test_hosts_compute_a_table_and_answers_and_one_that_is_killed_changes_nothin
             lambda job, part: parts.append(part),
         )
         table = join_parts(samples, parts)
-        table.save(folder)
+        rest = "fp32", ray.put(table)
 
         def on_answer(job: Job, result: tuple[np.ndarray, np.ndarray]) -> None:
             keys.append(job.key)
@@ -281,7 +281,8 @@ def test_hosts_compute_a_table_and_answers_and_one_that_is_killed_changes_nothin
                 pool.kill_one(0)
 
         pool.run(
-            [Job(key=i, method="answer", args=tuple(window)) for i, window in enumerate(windows)], on_answer
+            [Job(key=i, method="answer", args=(*window, *rest)) for i, window in enumerate(windows)],
+            on_answer,
         )
         assert len(pool.deaths) == 1
         assert min(each.cpu_s for each in pool.ask_all("usage")) > 0
@@ -296,7 +297,7 @@ def test_hosts_compute_a_table_and_answers_and_one_that_is_killed_changes_nothin
         assert answer.tolist() == right.tolist()
 
 
-def test_a_host_computes_what_it_was_given_the_parts_for() -> None:
+def test_a_host_answers_in_any_codec_and_refuses_what_it_cannot() -> None:
     shared, rows = shared_generator(), np.arange(3)
     rng = np.random.default_rng(0)
     anchor, hidden = (rng.standard_normal((3, width), dtype=np.float32) for width in (192, 96))
@@ -304,14 +305,12 @@ def test_a_host_computes_what_it_was_given_the_parts_for() -> None:
     table = FeatureTable(
         device_id=rows, example_id=rows, anchor=anchor, hidden=hidden, base_answer=none, static_answer=none
     )
-    host = AnswerHost(SPEC, generator=shared, table=table)
+    host = DeviceHost(SPEC, generator=shared)
     assert host.start() == os.getpid()
-    assert host.answer(rows, rows)[0].tolist() == answer_pairs(shared.open(), table, rows, rows)[0].tolist()
-    with pytest.raises(ConfigError, match=r"AnswerHost\.models must be given to encode"):
-        host.encode(rows)
-    with pytest.raises(ConfigError, match=r"AnswerHost\.generator and AnswerHost\.table must be given"):
-        AnswerHost(SPEC, models=tiny_models()).answer(rows, rows)
+    for codec in ("fp32", "int8"):
+        expected, _ = answer_pairs(shared.open(), table, rows, rows, codec)
+        assert host.answer(rows, rows, codec, table)[0].tolist() == expected.tolist()
     with pytest.raises(UnknownNameError, match="unknown head codec 'fp8'"):
-        AnswerSpec(open_data=SPEC.open_data, seed=0, codec="fp8")
-    with pytest.raises(ConfigError, match=r"AnswerSpec\.heads_at_once must be >= 1, got 0"):
-        AnswerSpec(open_data=SPEC.open_data, seed=0, heads_at_once=0)
+        host.answer(rows, rows, "fp8", table)
+    with pytest.raises(ConfigError, match=r"HostSpec\.heads_at_once must be >= 1, got 0"):
+        HostSpec(open_data=SPEC.open_data, seed=0, heads_at_once=0)

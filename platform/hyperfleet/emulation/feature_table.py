@@ -1,4 +1,4 @@
-"""What the devices' models make of every live sample of a data set: computed once and kept."""
+"""Features of every live sample of a data set, computed once and kept."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -16,8 +16,8 @@ from hyperfleet.device import DeviceGroup, QuestionStream, Samples, gather_sampl
 from hyperfleet.device.group import FrameStore
 from hyperfleet.errors import DataError, EmptyStreamError
 
-# Samples encoded together. No setting: features differ in their last bits with the size of a batch, and what
-# is kept must not depend on who computed it.
+# Samples encoded together. Not a setting: features differ in their last bits with the batch size, and kept
+# features must not depend on who computed them.
 ENCODE_BATCH = 32
 _DESCRIPTION_FILE = "features.json"
 _FORMAT = "hyperfleet features 1"
@@ -58,14 +58,14 @@ def live_samples(data: LiveStreams) -> Samples:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FeatureTable:
-    """What the devices' models make of every live sample; row i is sample i of `live_samples`.
+    """Features and static answers of every live sample; row i is sample i of `live_samples`.
 
     Attributes:
-        anchor: feature of the drawn anchor frame, what a head is generated from.
-        hidden: phi(F_g), what a head is applied to.
+        anchor: feature of the drawn anchor frame; a head is generated from it.
+        hidden: phi(F_g); a head is applied to it.
         base_answer: answer of the personal model's own static head.
         static_answer: answer of the static model.
-        digest: what models and data it was computed of, see `features_digest`; "" where nobody asked.
+        digest: models and data that it was computed from, see `features_digest`; "" if unknown.
 
     Raises:
         DataError: columns of different lengths, or rows not in the order of devices.
@@ -98,7 +98,7 @@ class FeatureTable:
         return range(int(first), int(end))
 
     def save(self, folder: Path) -> Path:
-        """Write the table as plain arrays into `folder`, whole or not at all, and return it."""
+        """Write the table as plain arrays into `folder`, all or nothing, and return the folder."""
 
         def write(partial: Path) -> None:
             partial.mkdir()
@@ -112,7 +112,7 @@ class FeatureTable:
 
     @classmethod
     def load(cls, folder: Path, *, mmap: bool = True) -> "FeatureTable":
-        """Read what `save` wrote; mapped, the processes of a machine share one copy.
+        """Read a saved table; if mapped, the processes of a machine share one copy.
 
         Raises:
             DataError: no such table, or a damaged one.
@@ -159,7 +159,7 @@ class FeaturePart:
 
 
 def encoding_batches(samples: Samples) -> list[Int64[np.ndarray, " row"]]:
-    """Return the rows that are encoded together, the questions of a clip side by side: it is decoded once."""
+    """Return rows to encode together, the questions of a clip contiguous, so that it is decoded once."""
     order = np.argsort(samples.clip_row, kind="stable")
     return [order[start : start + ENCODE_BATCH] for start in range(0, len(order), ENCODE_BATCH)]
 
@@ -178,7 +178,7 @@ def encode_rows(group: DeviceGroup, samples: Samples, rows: Int64[np.ndarray, " 
 
 
 def join_parts(samples: Samples, parts: Iterable[FeaturePart], *, digest: str = "") -> FeatureTable:
-    """Put the parts of a table together, in whatever order they come.
+    """Join the parts of a table, in any order.
 
     Raises:
         DataError: a row is missing or came twice.
@@ -210,7 +210,7 @@ def encode_all(group: DeviceGroup, samples: Samples, *, digest: str = "") -> Fea
 
 
 def features_digest(*, personal: Path, static: Path, data: Path, seed: int) -> str:
-    """Return 32 hexadecimal digits of all that a feature table depends on.
+    """Return the digest (32 hexadecimal digits) of everything that a feature table depends on.
 
     Args:
         personal: bundle of the personalized model.
@@ -237,7 +237,7 @@ def features_digest(*, personal: Path, static: Path, data: Path, seed: int) -> s
 
 
 def kept_features(folder: Path, digest: str, compute: Callable[[], FeatureTable]) -> FeatureTable:
-    """Return the table of `digest` that is kept below `folder`, computed and kept first if it is not there.
+    """Return the table of `digest` below `folder`; compute and keep it first if it is missing.
 
     Raises:
         DataError: the one that is kept is damaged, or `compute` made one of another digest.

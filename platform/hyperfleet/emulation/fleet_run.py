@@ -1,4 +1,4 @@
-"""A fleet run: stretches of a scenario's timeline, answered by whoever computes, written in order.
+"""A fleet run: windows of a scenario's timeline, answered on any process, written to the log in order.
 
 `run_serial` does all of it in this process, without Ray: it is the reference for every other way.
 """
@@ -23,15 +23,15 @@ from hyperfleet.emulation.timeline.rows import ANSWER_SCHEMA, answers_table, eve
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.policies import OnDrift
 
-# Answers a stretch of the log, and pairs that a host computes at a time: both are part of what makes a log
-# the same whoever computes, so neither is a setting.
+# Answers per part of the log, and pairs per job of a host. A log is the same on any number of hosts only with
+# the same numbers, so neither is a setting.
 ANSWERS_PER_WINDOW = 8_192
 PAIRS_PER_JOB = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pairs:
-    """Samples to be answered, each with the row that its head is made from."""
+    """Samples to answer, each with the row that its head is made from."""
 
     window: int
     row: np.ndarray
@@ -40,27 +40,25 @@ class Pairs:
 
 @dataclass(kw_only=True, eq=False)
 class _Open:
-    # A stretch whose answers are awaited.
+    # A window whose answers are awaited.
     number: int
     window: Window
     num_awaited: int
 
 
 class FleetRun:
-    """One run of a scenario: hands out samples to be answered, takes the answers back, writes the log.
-
-    It takes answers in the order in which it handed out; whatever lies between is not its business.
+    """One run of a scenario: hands out samples, takes their answers back in the same order, writes the log.
 
     Args:
         scenario: what happens.
         plan: its devices and samples.
-        windows: stretches of its timeline, in virtual time or as they were measured.
-        table: what the devices computed of the data set's samples.
-        log: where it is written; stretches that are in it already are not computed again.
-        fresh: answers that are known already, from a run in real time.
+        windows: its timeline in windows, in virtual time or as measured.
+        table: features of the data set's samples.
+        log: where it is written; windows that are in it already are not computed again.
+        fresh: answers known already, from a run in real time.
 
     Attributes:
-        on_written: called with the answers of each stretch that is written.
+        on_written: called with the answers of each window that is written.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class FleetRun:
         self._open: deque[_Open] = deque()
 
     def pairs(self, kill_host: Callable[[float], object] | None = None) -> Iterator[Pairs]:
-        """Yield what is to be answered; `kill_host` is called with the times at which one is to die."""
+        """Yield the samples to answer; `kill_host` is called with the time at which a host is to die."""
         num_written = self._log.num_parts()
         for number, window in enumerate(self._windows):
             if number < num_written:
@@ -100,7 +98,7 @@ class FleetRun:
                 yield Pairs(window=number, row=row[part], head_row=head_row[part])
 
     def answered(self, pairs: Pairs, answer: np.ndarray, score: np.ndarray) -> None:
-        """Take answers; they come in the order in which `pairs` yielded.
+        """Take answers, in the order in which `pairs` yielded.
 
         Raises:
             DataError: the log cannot be written.
@@ -132,7 +130,7 @@ def virtual_windows(
 
 
 def run_serial(run: FleetRun, generator: ParameterGenerator, codec: str, table: FeatureTable) -> None:
-    """Compute a run in this process."""
+    """Compute a run in this process, without Ray: the oracle of every other way."""
     for pairs in run.pairs():
         run.answered(pairs, *answer_pairs(generator, table, pairs.row, pairs.head_row, codec))
 
@@ -143,7 +141,7 @@ def _column(window: Window, name: str) -> np.ndarray:
 
 
 class LogTables:
-    """Turns the rows of a timeline into the tables of a log: positions into ids, numbers into names."""
+    """Converts rows of a timeline to tables of a log: positions to ids, numbers to names."""
 
     def __init__(self, scenario: Scenario, plan: Plan, table: FeatureTable) -> None:
         self._plan = plan
@@ -152,7 +150,7 @@ class LogTables:
         self._profiles = np.array([profile.name for profile in scenario.profiles], dtype=object)
         skew = Disturbances(scenario).skew_s
         self._skew_s = np.array([skew(device) for device in range(len(plan.device_id))])
-        # -1, what concerns all, finds -1 at the end.
+        # Position -1, all devices, finds -1 at the end.
         self._device_id = np.append(plan.device_id, -1)
 
     def events(self, events: list[EventRow]) -> pa.Table:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from hyperfleet.errors import ConfigError, DataError
 from hyperfleet.scenario.arrival_files import write_trace
-from hyperfleet.scenario.arrivals import MAX_ARRIVALS, Burst, Diurnal, Poisson, Trace
+from hyperfleet.scenario.arrivals import MAX_ARRIVALS, Burst, ClosedLoop, Diurnal, Poisson, Trace
 
 
 def rng(seed=0):
@@ -40,6 +40,7 @@ PROCESSES = st.one_of(
         factor=st.floats(1.0, 10.0),
         share=st.floats(0.01, 1.0),
     ),
+    st.builds(ClosedLoop, ramp_s=st.floats(0.0, 100.0)),
 )
 
 
@@ -288,3 +289,26 @@ def test_arrivals_that_could_not_be_read_are_not_written(path):
         write_trace(path.with_suffix(".txt"), np.array([2.0]), np.array([0]))
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     assert Trace(path=path).draw(rng(), 1, 9.0)[0].tolist() == [1.0]
+
+
+@given(num_devices=st.integers(1, 200), ramp_s=st.floats(0.0, 100.0), duration_s=st.floats(0.1, 60.0))
+@settings(max_examples=50, deadline=None)
+def test_a_closed_loop_starts_each_device_once_within_ramp_and_run(num_devices, ramp_s, duration_s):
+    time_s, device = ClosedLoop(ramp_s=ramp_s).draw(rng(), num_devices, duration_s)
+    assert len(np.unique(device)) == len(device)
+    assert (time_s <= ramp_s).all()
+    if ramp_s < duration_s:
+        assert len(device) == num_devices
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"samples_per_device": 0}, "samples_per_device must be >= 1, or None for the whole stream, got 0"),
+        ({"ramp_s": -1.0}, "ramp_s must be finite and >= 0 seconds, got -1.0"),
+        ({"ramp_s": float("nan")}, "ramp_s must be finite and >= 0 seconds, got nan"),
+    ],
+)
+def test_a_closed_loop_that_cannot_be_is_refused(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        ClosedLoop(**fields)

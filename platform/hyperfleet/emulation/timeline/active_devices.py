@@ -1,4 +1,4 @@
-"""The devices of a timeline, each made when its first sample comes."""
+"""The active devices of a timeline, each created with its first sample."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ class ActiveDevices:
     """Active devices by position.
 
     Args:
-        scenario: whose devices they are.
+        scenario: the scenario they are in.
         plan: their networks and profiles.
-        work: what a sample costs.
+        work: the cost of a sample.
         pauses: outages of each network of the scenario.
         anchor: features of all rows, for policies that look at them.
     """
@@ -34,7 +34,7 @@ class ActiveDevices:
         anchor: Float32[np.ndarray, "row 192"] | None,
     ) -> None:
         self._scenario = scenario
-        # Python's own numbers: NumPy makes an object of each that it hands out of an array.
+        # Python's own numbers: NumPy creates an object for each number read from an array.
         self._device_id, self._profile, self._network = (
             each.tolist() for each in (plan.device_id, plan.profile, plan.network)
         )
@@ -54,7 +54,7 @@ class ActiveDevices:
         self._states: list[DeviceState | None] = [None] * len(plan.device_id)
 
     def __getitem__(self, index: int) -> DeviceState:
-        """Return the device at a position, making it if this is its first sample."""
+        """Return the device at a position, creating it if this is its first sample."""
         state = self._states[index]
         if state is None:
             network = self._network[index]

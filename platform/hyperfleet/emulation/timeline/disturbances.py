@@ -20,7 +20,7 @@ _FIRST_STREAM = 16
 
 
 class Disturbances:
-    """What is wrong at a time, for a device or a request.
+    """Active faults at a time, for a device or a request.
 
     Attributes:
         pauses: for each network of the scenario, the times (from, to) at which nothing moves.
@@ -55,7 +55,7 @@ class Disturbances:
                 yield fault, fault.from_s, fault.to_s
 
     def slowdown(self, device: int, now_s: float) -> float:
-        """Return how many times as long as usual a device computes."""
+        """Return by which factor a device computes more slowly than usual."""
         factor = 1.0
         for stream, fault in self._slow:
             if fault.from_s <= now_s < fault.to_s and uniform(self._seed, stream, device, 0) < fault.share:
@@ -63,7 +63,7 @@ class Disturbances:
         return factor
 
     def refuses(self, device: int, number: int, attempt: int, now_s: float) -> tuple[int, float] | None:
-        """Return status and Retry-After if a request is refused on purpose."""
+        """Return status and Retry-After in seconds if a fault refuses the request."""
         for stream, fault in self._refusals:
             if fault.from_s <= now_s < fault.to_s and self._hits(
                 stream, device, number, attempt, fault.share
@@ -72,7 +72,7 @@ class Disturbances:
         return None
 
     def damages(self, device: int, number: int, attempt: int, now_s: float) -> str | None:
-        """Return what is wrong with a reply that arrives, if anything is."""
+        """Return the damage of a reply that arrives; None if it is intact."""
         for stream, fault in self._damages:
             if fault.from_s <= now_s < fault.to_s and self._hits(
                 stream, device, number, attempt, fault.share
@@ -81,7 +81,7 @@ class Disturbances:
         return None
 
     def skew_s(self, device: int) -> float:
-        """Return how far the clock of a device is ahead."""
+        """Return by how many seconds the clock of a device is ahead."""
         skews = (
             fault.skew_s
             for stream, fault in self._skews

@@ -1,7 +1,7 @@
-"""The timeline of a scenario: a discrete-event loop, the same in virtual and in real time.
+"""The timeline of a scenario: one discrete-event loop for virtual and real time.
 
-Every time is in seconds since the run began. In virtual time the loop jumps from event to event; in
-real time `advance` is called as the clock goes on, and the cloud is the running service.
+All times are seconds since the start of the run. In virtual time the loop jumps from event to event. In real
+time `advance` is called as the clock goes on, and the cloud is the running service.
 """
 
 import heapq
@@ -30,7 +30,7 @@ from hyperfleet.scenario.faults import Fault, KillHost, KillReplica
 from hyperfleet.scenario.policies import EverySample
 
 _RETRY_PAUSES = 1
-# Problem details with the headers that say when to come again.
+# Problem details and the headers with Retry-After.
 REFUSAL_BYTES = 300
 
 
@@ -40,8 +40,8 @@ class Timeline:
     Args:
         scenario: what happens.
         plan: its devices and samples.
-        work: what a sample costs.
-        anchor: features of all rows, for policies that look at them; None where none does.
+        work: the cost of a sample.
+        anchor: features of all rows, for policies that look at them; else None.
         cloud: makes the cloud from this timeline; None takes the queue model of the scenario.
         logs_faults: whether it logs faults and kills hosts and replicas; of several timelines that share the
             devices of a run only one does.
@@ -89,7 +89,7 @@ class Timeline:
     # Running
 
     def windows(self, answers_per_window: int) -> Iterator[Window]:
-        """Run in virtual time, once, yielding stretches of so many answers, the last one shorter."""
+        """Run once in virtual time; yield windows of so many answers, the last one shorter."""
         if self.is_over:
             return
         try:
@@ -98,7 +98,7 @@ class Timeline:
                     self.advance(float("inf"), stop_after=answers_per_window)
                 yield self.take_window()
         finally:
-            # They know this timeline: it would wait for a search for cycles, with its plan and its devices.
+            # They refer to this timeline: in a cycle, it would keep plan and devices until the next search.
             self._heap.clear()
             del self._cloud, self._timeouts
 
@@ -109,17 +109,17 @@ class Timeline:
 
     @property
     def num_answers(self) -> int:
-        """Answers that are there to be taken."""
+        """Answers since the last window."""
         return len(self._answers)
 
     @property
     def next_s(self) -> float:
-        """When something happens next."""
+        """Time of the next event."""
         sample_s = self._next_sample[0] if self._next_sample is not None else float("inf")
         return min(sample_s, self._heap[0][0]) if self._heap else sample_s
 
     def advance(self, until_s: float, stop_after: int | None = None) -> None:
-        """Let everything happen up to `until_s`, or until so many answers are there to be taken."""
+        """Process everything up to `until_s`, or until there are so many answers."""
         heap, answers = self._heap, self._answers
         limit = float("inf") if stop_after is None else stop_after
         while not self.is_over and len(answers) < limit:
@@ -140,7 +140,7 @@ class Timeline:
                 return
 
     def take_window(self) -> Window:
-        """Return what happened since it was taken last."""
+        """Return everything since the last window."""
         window = Window(
             events=self._events,
             answers=self._answers,
@@ -150,7 +150,7 @@ class Timeline:
         return window
 
     def schedule(self, at_s: float, handler: Handler, argument: Any = None, number: int = 0) -> None:
-        """Call `handler(at_s, argument, number)` at a time; those of one time in the order of scheduling."""
+        """Call `handler(at_s, argument, number)` at a time; equal times keep the order of scheduling."""
         heapq.heappush(self._heap, (at_s, next(self._order), handler, argument, number))
 
     # A sample, from its arrival to its answer
@@ -162,7 +162,7 @@ class Timeline:
             return
         self.log(now_s, rows.SAMPLE, index, number)
         encode_s = device.compute.encode_s * self._disturbances.slowdown(index, now_s)
-        # One sample after the other: a device that is still at the one before lets this one wait.
+        # One sample after the other: a busy device lets this one wait.
         done_s = max(now_s, device.busy_until_s) + encode_s
         device.busy_until_s = done_s
         request = Request(index, device, number, row, now_s)
@@ -222,7 +222,7 @@ class Timeline:
     def refused(
         self, now_s: float, request: Request, attempt: int, status: int, retry_after_s: float
     ) -> None:
-        """Let the cloud refuse a request."""
+        """Handle a request that the cloud refuses."""
         if request.attempt != attempt:
             return
         finish_s, num_bytes, joules = self._down(now_s, request, REFUSAL_BYTES)
@@ -245,7 +245,7 @@ class Timeline:
             )
 
     def generated(self, now_s: float, request: Request, attempt: int, generate_s: float) -> None:
-        """Take the head of a request from the cloud and send it down."""
+        """Send a generated head down to its device."""
         if request.attempt != attempt:
             return
         request.generate_s = generate_s
@@ -256,11 +256,11 @@ class Timeline:
         if finish_s < request.limit_s:
             self.schedule(finish_s, self._delivered, (request, num_bytes, joules), attempt)
         else:
-            # They cross the link all the same, for nothing; the time-out tells of them.
+            # The bytes cross the link in vain; the time-out logs them.
             request.late = num_bytes, joules
 
     def lost(self, now_s: float, request: Request, attempt: int, reason: str = "replica died") -> None:
-        """Let the connection of a request break."""
+        """Handle a request whose connection breaks."""
         if request.attempt != attempt:
             return
         self.log(now_s, rows.LOST, request.device, request.number, request.tries, detail=reason)
@@ -312,7 +312,7 @@ class Timeline:
             return
         self._over(request)
         retry, tries = self.scenario.retry, request.tries
-        # Full jitter, as the client does.
+        # Full jitter, as in the client.
         draw = uniform(
             self.scenario.seed,
             _RETRY_PAUSES,
@@ -339,7 +339,7 @@ class Timeline:
         self._answer_with_own(now_s, request, reason)
 
     def _over(self, request: Request) -> None:
-        # Nothing that still comes of this try counts.
+        # Whatever still arrives of this try is ignored.
         request.attempt += 1
         self._timeouts.stop(request)
 
@@ -383,7 +383,7 @@ class Timeline:
             row = int(streams.first_row[index] + number % streams.num_rows[index])
             self._sample(now_s, index, number, row)
 
-    # What several of them need
+    # Shared by the steps above
 
     def log(
         self,
@@ -397,7 +397,7 @@ class Timeline:
         joules: float = 0.0,
         detail: str = "",
     ) -> None:
-        """Add a row to the event log; `index` is the device's position, -1 for what concerns all."""
+        """Add a row to the event log; `index` is the device's position, -1 for all devices."""
         self._events.append((now_s, kind, index, number, attempt, num_bytes, duration_s, joules, detail))
 
     def _fault_begins(self, now_s: float, fault: Fault, _: int) -> None:

@@ -12,13 +12,13 @@ from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.profiles import DeviceProfile
 from hyperfleet.seeding import numpy_generator
 
-# Samples that are turned from arrays into Python numbers at a time.
+# Samples converted from arrays to Python numbers at a time.
 _CHUNK = 65_536
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Material:
-    """What the devices of a data set filmed: rows of the feature table, those of a device side by side.
+    """Samples of the data set's devices: rows of the feature table, those of one device contiguous.
 
     Attributes:
         device_id: devices of the data set that have live samples, ascending.
@@ -51,7 +51,7 @@ class Material:
         return cls(device_id=device_id, first_row=first, num_rows=count, seen=known)
 
     def sources(self, profile: DeviceProfile) -> Int[np.ndarray, " chosen"]:
-        """Return which of the data set's devices a profile films like, as positions in `device_id`.
+        """Return the data set's devices whose material a profile shows, as positions in `device_id`.
 
         Raises:
             ConfigError: there is none.
@@ -149,10 +149,10 @@ def active_devices(scenario: Scenario) -> Int[np.ndarray, " device"]:
 def draw_plan(scenario: Scenario, material: Material) -> Plan:
     """Draw the devices of a scenario and all their samples.
 
-    Devices that are registered and not active cost nothing: nothing is drawn for them.
+    Registered devices that are not active cost nothing: nothing is drawn for them.
 
     Raises:
-        ConfigError: a profile films like devices that the data set has not.
+        ConfigError: a profile shows the material of devices that the data set does not have.
         DataError: an arrival trace cannot be read.
     """
     seed, num_devices = scenario.seed, scenario.active_devices

@@ -1,6 +1,7 @@
 import dataclasses
 import gc
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Timeline, Window, Work
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.link.network import transfer_s
-from hyperfleet.scenario.arrivals import Poisson
+from hyperfleet.scenario.arrivals import ClosedLoop, Poisson
 from hyperfleet.scenario.cloud_model import CloudModel
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import (
@@ -359,3 +360,68 @@ def test_requests_that_were_answered_wait_for_no_time_out() -> None:
     longest = max(len(timeline._heap) for _ in timeline.windows(100))
     # About 1,200 requests of half a minute's patience came and went.
     assert longest < 200
+
+
+def check_closed_loop(scenario: Scenario, plan: Plan, answers: list[AnsweredSample]) -> None:
+    by_device: dict[int, list[AnsweredSample]] = {}
+    for each in answers:
+        by_device.setdefault(each.device, []).append(each)
+    starts = dict(zip(plan.device.tolist(), plan.time_s.tolist(), strict=True))
+    assert set(by_device) == set(starts)
+    for device, own in by_device.items():
+        assert [each.number for each in own] == list(range(len(own)))
+        assert own[0].sampled_s == starts[device]
+        for before, after in pairwise(own):
+            assert after.sampled_s == before.answered_s < scenario.duration_s
+        # Rows of its own stream in their order, from the first again when they are over.
+        own_rows = [each.row for each in own]
+        assert own_rows == [own_rows[0] + number % 5 for number in range(len(own))]
+
+
+def test_in_a_closed_loop_a_device_takes_its_next_sample_when_the_one_before_is_answered() -> None:
+    scenario = calm(arrivals=ClosedLoop(ramp_s=2.0), duration_s=1000.0)
+    plan, events, answers = run(scenario)
+    check_closed_loop(scenario, plan, answers)
+    assert len(answers) == count(events)["sample"] == plan.num_samples == 20 * 5
+    # One replica, one head at a time: the queue is never longer than there are devices.
+    slow = calm(
+        arrivals=ClosedLoop(samples_per_device=12, ramp_s=0.0),
+        duration_s=1000.0,
+        cloud=CloudModel(replicas=1, max_batch=1, batch_s=0.1, head_s=0.1),
+    )
+    plan, _, answers = run(slow)
+    check_closed_loop(slow, plan, answers)
+    assert len(answers) == plan.num_samples == 20 * 12
+    # Saturated: twenty devices share five heads per second.
+    assert answers[-1].answered_s == pytest.approx(240 * 0.2, rel=0.05)
+
+
+def test_a_closed_loop_ends_with_its_duration() -> None:
+    scenario = calm(arrivals=ClosedLoop(samples_per_device=1_000_000, ramp_s=1.0), duration_s=5.0)
+    plan, events, answers = run(scenario)
+    check_closed_loop(scenario, plan, answers)
+    assert 0 < len(answers) == count(events)["sample"] < plan.num_samples
+    assert max(each.sampled_s for each in answers) < 5.0
+
+
+def test_a_device_whose_battery_is_empty_leaves_the_closed_loop() -> None:
+    profile = DeviceProfile(name="small", battery_j=0.5)
+    scenario = calm(arrivals=ClosedLoop(samples_per_device=1000), duration_s=1e5, profiles=(profile,))
+    plan, events, answers = run(scenario)
+    check_closed_loop(scenario, plan, answers)
+    assert count(events)["battery-empty"] == 20
+    assert len(answers) < plan.num_samples
+
+
+@pytest.mark.parametrize("num_shares", [1, 3, 20])
+@pytest.mark.parametrize("arrivals", [Poisson(per_device_per_s=0.05), ClosedLoop()])
+def test_shares_of_a_plan_are_the_plan(num_shares: int, arrivals: Poisson | ClosedLoop) -> None:
+    # The cloud is never busy, so that what one device does changes nothing for another.
+    scenario = calm(arrivals=arrivals)
+    plan, events, answers = run(scenario)
+    shares = [plan.share(index, num_shares) for index in range(num_shares)]
+    assert sum(share.num_samples for share in shares) == plan.num_samples
+    parts = [list(Timeline(scenario, share, WORK).windows(1000)) for share in shares]
+    joined = [answer for part in parts for window in part for answer in window.answers]
+    assert sorted(joined) == sorted(answers)
+    assert sorted(event for part in parts for window in part for event in window.events) == sorted(events)
