@@ -1,7 +1,6 @@
-"""What stays up: `serve run serve_apps:generator`, or `start` and `stop` from a program.
+"""Ray Serve application of the generator: `serve run serve_apps:generator`, or `start` and `stop`.
 
-Names are looked up when they are first used: Serve's proxies import `header_guard` from here, and shall not
-load PyTorch for it.
+Names are imported at their first use, since Serve's proxies import `ray_private` from here without PyTorch.
 """
 
 from importlib import import_module
@@ -22,7 +21,7 @@ _MODULE_OF = {
 
 __all__ = sorted(_MODULE_OF)
 
-# A type checker that saw this would take any name for one of ours.
+# Hidden from type checkers, which would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

@@ -1,7 +1,7 @@
-"""Who may ask the generator for heads, and for how many of them a second.
+"""Access to the service: bearer tokens that identify clients, and rate limits per client.
 
-Plain classes for every transport: `BearerTokens` names the client behind an `Authorization` value,
-`RateLimit` counts the heads that client takes. Neither keeps, logs or repeats a token.
+`BearerTokens` names the client of an `Authorization` value, and `RateLimit` counts the client's heads. Both
+serve every transport, and neither keeps, logs or repeats a token.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ _HOW_TO_SEND = 'send "Authorization: Bearer <token>" (over gRPC: the metadata "a
 _HOW_TO_LIST = "list each token as 'client-name token'"
 _LOGGER = logging.getLogger(__name__)
 
-# The SHA-256 digest of a token and the name of the client that holds it.
+# SHA-256 digests of tokens, each with the name of the client that holds it.
 _Digests = tuple[tuple[bytes, str], ...]
 
 
 class BearerTokens:
-    """The tokens that are valid now, as digests; build it with `from_file` or `from_env`.
+    """Valid tokens, as digests; create it with `from_file` or `from_env`.
 
-    A client may hold several tokens, so that the new one is known before the old one goes.
+    A client may hold several tokens, so that a new one is valid before the old one is removed.
     """
 
     def __init__(self, digests: _Digests, source: str, watch: "_FileWatch | None" = None):
@@ -53,20 +53,20 @@ class BearerTokens:
     ) -> Self:
         """Read a text file of `client-name token` lines; blank lines and `#` lines are skipped.
 
-        A changed file is read again while requests come in. One that became unreadable, invalid or empty
-        leaves the last good tokens valid: to shut everyone out, stop the service. Replace the file by
-        renaming a new one over it, since a half-written one may hold half a token.
+        A changed file is read again while requests come in. If it became unreadable, invalid or empty, the
+        last good tokens stay valid; to exclude everyone, stop the service. Replace the file by renaming a
+        new one over it, since a half-written file may hold half a token.
 
         Args:
             path: the file, which only its owner should be able to read.
-            recheck_s: least time between two looks for a change, in seconds.
+            recheck_s: least seconds between two checks for a change.
             clock: monotonic time in seconds.
 
         Raises:
             ConfigError: the file cannot be read, a line of it is invalid, or it holds no token.
         """
         path = Path(path)
-        # Before the first read, or a change in between would go unnoticed.
+        # Created before the first read, or a change in between would go unnoticed.
         watch = _FileWatch(path, recheck_s, clock)
         return cls(_read_file(path), str(path), watch)
 
@@ -84,7 +84,7 @@ class BearerTokens:
         """Return the name of the client that sent this `Authorization` value.
 
         Raises:
-            UnauthenticatedError: it is missing, of another scheme, or its token is not valid.
+            UnauthenticatedError: it is missing or of another scheme, or its token is not valid.
         """
         if self._watch is not None and self._watch.changed():
             self._reload(self._watch.path)
@@ -92,11 +92,11 @@ class BearerTokens:
             raise UnauthenticatedError(f"the request carries no token; {_HOW_TO_SEND}")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            # The word is not repeated: it is the token where a caller forgot the scheme.
+            # The scheme is not repeated: it is the token if a caller forgot the scheme.
             raise UnauthenticatedError(f"the authorization is not of the scheme Bearer; {_HOW_TO_SEND}")
         offered = hashlib.sha256(token.strip(" ").encode("utf-8", "surrogatepass")).digest()
         client = None
-        # To the end even after a match, so that the time does not tell which token is near or right.
+        # Goes on after a match, so that the time does not reveal which token is close or right.
         for digest, name in self._digests:
             if hmac.compare_digest(offered, digest):
                 client = name
@@ -117,10 +117,10 @@ class BearerTokens:
 
 
 class RateLimit:
-    """At most `heads_per_s` heads a second for each client, counted in this process.
+    """At most `heads_per_s` heads per second and client, counted in this process.
 
-    Over a longer time the rate is exact; within one second a client that saved its heads for the end of
-    the second before may take up to twice as many.
+    The rate is exact over longer times. Within one second a client that saved its heads for the end of the
+    second before may take up to twice as many.
 
     Raises:
         ConfigError: `heads_per_s` is less than 1.
@@ -129,43 +129,43 @@ class RateLimit:
     def __init__(self, heads_per_s: int):
         if heads_per_s < 1:
             raise ConfigError(f"heads_per_s must be >= 1, got {heads_per_s}; use no RateLimit for no limit")
-        # Two counters a client whatever the limit and the cost, where the moving window keeps one list
-        # item a head (hundreds of microseconds a request at high limits, and it locks a client out while
-        # the wall clock is set back) and the fixed window also charges for the requests that it refuses.
+        # Two counters per client. The moving window would keep one list item per head (hundreds of
+        # microseconds per request at high limits) and lock a client out while the wall clock is set back.
+        # The fixed window would also charge for refused requests.
         self._storage = MemoryStorage()
         self._limiter = SlidingWindowCounterRateLimiter(self._storage)
         self._item = RateLimitItemPerSecond(heads_per_s)
-        # The storage reads and adds in two steps, and a gRPC server may call from several threads.
+        # The storage reads and adds in two steps, and a server may call from several threads.
         self._lock = threading.Lock()
 
     def acquire(self, client: str, cost: int) -> None:
         """Take `cost` heads for `client`; a refused request takes none.
 
         Raises:
-            RateLimitedError: the client took too many just now.
-            FeatureError: `cost` is above the limit, so that it can never be met.
+            RateLimitedError: the client exceeds its rate now.
+            FeatureError: `cost` exceeds the limit, so the request can never succeed.
         """
         assert cost >= 1, cost
         limit = self._item.amount
         if cost > limit:
             raise FeatureError(
-                f"a request of {cost} heads can never pass a limit of {limit} heads a second; "
+                f"a request of {cost} heads can never pass a limit of {limit} heads per second; "
                 "send smaller requests"
             )
         with self._lock:
             if self._limiter.hit(self._item, client, cost=cost):
                 return
             wait_s = self._wait_s(client, cost)
-        # Up to the next millisecond and one more: a client that returns on the dot must not meet rounding.
+        # Rounded up, and one millisecond more: rounding must not refuse a client that returns on time.
         retry_after_s = math.ceil(1e3 * wait_s + 1) / 1e3
         raise RateLimitedError(
-            f"{cost} more heads now would pass this client's limit of {limit} heads a second; "
+            f"{cost} more heads now would pass this client's limit of {limit} heads per second; "
             f"send the request again after {retry_after_s} s",
             retry_after_s,
         )
 
     def _wait_s(self, client: str, cost: int) -> float:
-        # The library's own reset time is that of one head; `cost` heads may have to wait for longer.
+        # The reset time of the library is for one head; `cost` heads may have to wait longer.
         expiry_s = self._item.get_expiry()
         window = self._storage.get_sliding_window(self._item.key_for(client), expiry_s)
         previous, previous_left_s, current, current_left_s = window
@@ -176,12 +176,12 @@ class RateLimit:
 
 
 def _fade_s(heads: int, room: int, left_s: float) -> float:
-    """Return when the `heads` of the second before, which count heads * left_s, fit into `room`."""
+    """Return the seconds until the `heads` of the second before, which count heads * left_s, fit `room`."""
     return max(0.0, left_s - (room + 1) / heads) if heads else 0.0
 
 
 class _FileWatch:
-    """Tells when a file was changed, replaced or removed, looking once in `recheck_s` at most."""
+    """Notices that a file was changed, replaced or removed; checks at most every `recheck_s` seconds."""
 
     def __init__(self, path: Path, recheck_s: float, clock: Callable[[], float]):
         self.path = path
@@ -223,7 +223,7 @@ def _read_file(path: Path) -> _Digests:
 def _parse(entries: Sequence[bytes], source: str, unit: str) -> _Digests:
     clients: dict[bytes, str] = {}
     numbers: dict[bytes, int] = {}
-    # Bytes to the end: text knows more line ends and spaces, and its decoding errors repeat what they met.
+    # Bytes throughout: text has more line ends and spaces, and its decoding errors quote the token.
     for number, entry in enumerate(entries, start=1):
         words = entry.split()
         if not words or words[0].startswith(b"#"):

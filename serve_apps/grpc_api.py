@@ -1,6 +1,6 @@
-"""The generator's gRPC interface, of generator.proto, with health and reflection beside it.
+"""gRPC interface of the generator (generator.proto), with health and reflection.
 
-Nothing here knows Ray; `start_grpc` makes the same server for a Serve replica and for a test.
+Nothing here knows Ray: `start_grpc` makes the same server for a Serve replica and for a test.
 """
 
 import logging
@@ -34,18 +34,18 @@ from hyperfleet.head_codecs import DEFAULT_CODEC
 from hyperfleet.messages import FEATURE_BYTES
 from hyperfleet.wire import generator_pb2 as wire
 from hyperfleet.wire.framing import write_heads
-from serve_apps.encoded_heads import EncodedHeads
-from serve_apps.head_service import HeadService
-from serve_apps.request_id import request_id as read_request_id
+from serve_apps.head_service import EncodedHeads, HeadService
+from serve_apps.http_edge import REQUEST_ID_HEADER
+from serve_apps.http_edge import request_id as read_request_id
 
 SERVICE: str = wire.DESCRIPTOR.services_by_name["ParameterGenerator"].full_name
-REQUEST_ID = "x-request-id"
+REQUEST_ID = REQUEST_ID_HEADER.lower()
 RETRY_AFTER_S = "retry-after-s"
 MAX_CONCURRENT_CALLS = 1024
-MAX_STREAMS_A_CONNECTION = 128
-# A request's names and what protobuf adds to its features.
+MAX_STREAMS_PER_CONNECTION = 128
+# Room for a request's names and protobuf's overhead beside its features.
 _SLACK_BYTES = 4096
-# Details travel in the trailers, of which clients take 8 KiB; up to three bytes go over for each character.
+# Details are sent in the trailers, of which clients accept 8 KiB, with up to three bytes per character.
 _DETAILS_CHARACTERS = 1000
 
 _STATUS: dict[type[HyperFleetError], grpc.StatusCode] = {
@@ -62,16 +62,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GrpcOptions:
-    """Where to listen.
+    """Address and certificate of the gRPC server.
 
     Attributes:
         host: address to listen on.
-        port: TCP port, which several servers of one machine may share; 0 takes a free one alone.
+        port: TCP port, which several servers of one machine may share; 0 for a free port of its own.
         tls_certificate: PEM file with the certificate chain; None for no TLS.
-        tls_key: PEM file with its private key, without a password.
+        tls_key: PEM file with the private key, without a password.
 
     Raises:
-        ConfigError: no port, or a certificate or key that is alone, cannot be read or does not fit.
+        ConfigError: an invalid port, or a certificate or key that is alone, unreadable or does not fit.
     """
 
     host: str = "127.0.0.1"
@@ -91,7 +91,7 @@ class GrpcOptions:
 
     @property
     def address(self) -> str:
-        """Host and port as gRPC wants them."""
+        """Host and port in the notation of gRPC."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -102,7 +102,7 @@ class GrpcOptions:
         return grpc.ssl_server_credentials([(self.tls_key.read_bytes(), self.tls_certificate.read_bytes())])
 
     def _check_certificate(self) -> None:
-        # gRPC itself would only log what is wrong and refuse every handshake.
+        # gRPC would only log the fault and refuse every handshake.
         if self.tls_certificate is None or self.tls_key is None:
             return
         try:
@@ -117,14 +117,14 @@ class GrpcOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RunningGrpc:
-    """A server that listens on `port`."""
+    """Running gRPC server, which listens on `port`."""
 
     port: int
     _server: Any
     _health: Any
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more requests and give those under way `grace_s` seconds."""
+        """Refuse new requests and give running ones `grace_s` seconds."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 
@@ -165,47 +165,47 @@ async def start_grpc(service: HeadService, options: GrpcOptions) -> RunningGrpc:
 
 
 def _channel_options(service: HeadService, options: GrpcOptions) -> list[tuple[str, int]]:
-    # Larger frames, windows and write buffers, and a threaded server that hands over to the event loop,
-    # were measured with replies of 569 KiB: none changed the CPU time of a reply by more than the noise.
+    # Larger frames, windows and write buffers, and a threaded server before the event loop, did not change
+    # the CPU time of a reply of 569 KiB by more than the noise.
     return [
         ("grpc.so_reuseport", int(options.port != 0)),
         ("grpc.max_receive_message_length", service.max_features * FEATURE_BYTES + _SLACK_BYTES),
         ("grpc.max_send_message_length", -1),
-        # Replicas that share a port are given whole connections: unless these end now and then, a replica
-        # that starts later gets none of the devices that are there already.
+        # Replicas that share a port get connections, not requests. Connections must end now and then, or a
+        # replica that starts later serves no device that is already connected.
         ("grpc.max_connection_age_ms", 600_000),
         ("grpc.max_connection_age_grace_ms", 30_000),
-        # A client that asks and does not read makes the server hold its replies.
-        ("grpc.max_concurrent_streams", MAX_STREAMS_A_CONNECTION),
-        # A device that went out of reach holds its connection and replies no longer than this.
+        # Bounds the replies that the server holds for a client that does not read.
+        ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
+        # Ends connections of devices that are out of reach.
         ("grpc.keepalive_time_ms", 60_000),
-        # Clients that wait for a reply look every 10 s whether the connection lives; gRPC takes more than one
-        # look in 5 min without data for an attack.
+        # Waiting clients ping the connection every 10 s; by default gRPC takes more than one ping in 5 min
+        # without data for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
 
 
-# A request, the client's name and gRPC's context in, a message out.
+# From a request, the client's name and gRPC's context to a message.
 _Answer = Callable[[Any, str, Any], Awaitable[bytes]]
 
 
 class _Calls:
-    """What each call does, and what is the same for all of them."""
+    """The calls, and the handling that they share."""
 
     def __init__(self, service: HeadService) -> None:
         self._service = service
 
     def method(self, request_type: Any, answer: _Answer) -> Any:
         async def behaviour(messages: AsyncIterator[bytes], context: Any) -> bytes:
-            # The same on the wire as a unary call, but one that ends without a message is answered: gRPC's
-            # own unary handler would leave it without a status until the caller's deadline.
+            # Same bytes as a unary call, but a call without a message gets a status at once: gRPC's unary
+            # handler would leave it without one until the caller's deadline.
             async for message in messages:
                 return await self._handle(message, context, request_type, answer)
             said = "the call ended without a message; send one"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, said)
             raise AssertionError  # not reached: `abort` raises
 
-        # Without a deserializer: where one fails, gRPC would answer UNKNOWN and log a trace.
+        # No deserializer: if one fails, gRPC answers UNKNOWN and logs a trace.
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
     async def _handle(self, message: bytes, context: Any, request_type: Any, answer: _Answer) -> bytes:
@@ -288,7 +288,7 @@ def _write(heads: EncodedHeads) -> bytes:
 def _outcome(error: Exception) -> tuple[grpc.StatusCode, str]:
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
-        # A client learns no internals.
+        # Clients learn no internals.
         return grpc.StatusCode.INTERNAL, "the generator failed; see the log of its replica"
     return status, str(error)
 
@@ -296,5 +296,5 @@ def _outcome(error: Exception) -> tuple[grpc.StatusCode, str]:
 def _retry_after(error: Exception) -> Sequence[tuple[str, str]]:
     if not isinstance(error, ComeAgainError):
         return ()
-    # Whole milliseconds, never zero: "now" is when it was refused.
+    # Milliseconds, at least one: the request was refused "now".
     return ((RETRY_AFTER_S, f"{max(1, math.ceil(1e3 * error.retry_after_s)) / 1e3:.3f}"),)

@@ -1,24 +1,30 @@
-"""What OpenAPI says of binary bodies and problem details, which FastAPI cannot read off the code."""
+"""Documented calls of the HTTP interface: the models, and OpenAPI's text for POST /v1/generate/{task}.
 
+FastAPI cannot read binary bodies and problem details off the code, so they are described here.
+"""
+
+from http import HTTPStatus
 from typing import Any
 
-from hyperfleet.messages import FEATURE_BYTES
-from serve_apps.negotiation import SAFETENSORS
-from serve_apps.problem import PROBLEM, Problem
+from fastapi import FastAPI, Query, Request, Response
+from pydantic import BaseModel
 
-OCTETS = "application/octet-stream"
+from hyperfleet.messages import FEATURE_BYTES, FEATURE_DIM
+from serve_apps.head_service import HeadService
+from serve_apps.http_edge import GENERATE_PATH, OCTETS, PROBLEM, SAFETENSORS, TIMEOUT_HEADER, Problem
+from serve_apps.served_models import ModelInfo
 
 _BINARY = {"type": "string", "format": "binary"}
 _TEXT_HEADERS = {
     "X-Model-Name": "name of the model",
     "X-Model-Version": "version of the model",
     "X-Task": "task of the heads",
-    "X-Codec": "how the heads travel",
+    "X-Codec": "codec of the heads",
     "X-Head-Layout": "<classes>x<hidden>",
     "X-Base-Id": "static head that offsets are added to; empty for none",
     "X-Checksum": "xxh3-64=<hexadecimal> of the body",
     "Server-Timing": "queue;dur=<ms>, generate;dur=<ms>, encode;dur=<ms>",
-    "X-Request-ID": "as sent, or made by Serve",
+    "X-Request-ID": "as sent, or a new one",
 }
 
 
@@ -43,21 +49,21 @@ GENERATE_REQUEST: dict[str, Any] = {
 }
 GENERATE_REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "One head for each feature",
+        "description": "One head per feature",
         "content": {SAFETENSORS: {"schema": _BINARY}},
         "headers": _headers(_TEXT_HEADERS),
     },
     **_problems(
         {
-            400: "A header that cannot be read",
+            400: "An invalid header",
             401: "No valid bearer token",
             404: "No such task or model",
-            406: "No codec of the Accept header is offered",
+            406: "The Accept header names no offered codec",
             408: "The body came too slowly",
-            413: "More features than one request may carry",
+            413: "More features than a request may carry",
             415: f"Content-Type is not {OCTETS}",
             422: "Not a multiple of a feature's length, empty, or a value is NaN or infinite",
-            429: "Too many requests wait, or the client asks for more than it may; see Retry-After",
+            429: "Too many heads wait, or the client exceeds its rate; see Retry-After",
             504: "The caller's deadline was over before the heads were generated",
         }
     ),
@@ -70,6 +76,67 @@ BASE_REPLIES: dict[int | str, dict[str, Any]] = {
         "content": {SAFETENSORS: {"schema": _BINARY}},
         "headers": _headers({"ETag": "the model's base_id"}),
     },
-    304: {"description": "If-None-Match names the head that is served"},
+    304: {"description": "If-None-Match names the served head"},
     **_problems({401: "No valid bearer token", 404: "No such model, or it has no static head"}),
 }
+
+
+class ModelList(BaseModel):
+    """The served models; a task without a model's name goes to its first one here."""
+
+    models: list[ModelInfo]
+
+
+def add_models(api: FastAPI, service: HeadService) -> None:
+    """Add the calls that describe the service and its models."""
+
+    @api.get("/healthz", summary="Whether the service answers; needs no token")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @api.get("/v1/models", summary="Which models are served", responses=MODELS_REPLIES)
+    async def models(request: Request) -> ModelList:
+        service.authenticate(request.headers.get("authorization"))
+        return ModelList(models=service.table.infos())
+
+    @api.get("/v1/models/{name}", summary="One model", responses=MODEL_REPLIES)
+    async def model(name: str, request: Request) -> ModelInfo:
+        service.authenticate(request.headers.get("authorization"))
+        return service.table.named(name).info
+
+    @api.get(
+        "/v1/models/{name}/base",
+        summary="The static head that offsets are added to",
+        response_class=Response,
+        responses=BASE_REPLIES,
+    )
+    async def base(name: str, request: Request) -> Response:
+        service.authenticate(request.headers.get("authorization"))
+        served = service.table.named(name)
+        etag = f'"{served.info.base_id}"'
+        if served.info.base_id and request.headers.get("if-none-match") == etag:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})
+        return Response(served.base_file(), media_type=SAFETENSORS, headers={"ETag": etag})
+
+
+def document_generate(api: FastAPI) -> None:
+    """Describe the call that `GeneratorApi` answers itself."""
+
+    @api.post(
+        GENERATE_PATH,
+        summary="Generate one head per feature",
+        description=(
+            f"The request is n x {FEATURE_BYTES} bytes: n >= 1 features of {FEATURE_DIM} little-endian "
+            f"float32 values. `Accept: {SAFETENSORS}; codec=fp16` chooses the codec; the reply is a "
+            "safetensors file with metadata. `Server-Timing` reports milliseconds: waiting for the batch "
+            "(`queue`), the batch (`generate`) and the codec (`encode`). "
+            f"`{TIMEOUT_HEADER}` is the caller's deadline: no work is done after it."
+        ),
+        response_class=Response,
+        responses=GENERATE_REPLIES,
+        openapi_extra=GENERATE_REQUEST,
+    )
+    async def generate(
+        task: str, model: str | None = Query(None, description="name of a served model")
+    ) -> None:
+        raise AssertionError("GeneratorApi answers this call")

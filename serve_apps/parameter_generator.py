@@ -1,13 +1,13 @@
 """The parameter generator as a Ray Serve application.
 
-`serve run serve_apps:generator` serves the newest registered model; `key=value` arguments are the
-fields of `GeneratorArgs`, e.g. `serve run serve_apps:generator model=models:/hyperfleet-generator/3`.
+`serve run serve_apps:generator` serves the newest registered model. Its `key=value` arguments are the fields
+of `GeneratorArgs`, e.g. `serve run serve_apps:generator model=models:/hyperfleet-generator/3`.
 """
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from pydantic import (
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig, HTTPOptions
-from ray.serve.context import _get_global_client
 
 from hyperfleet.cloud.generator import Weights
 from hyperfleet.errors import HyperFleetError, ServiceError
@@ -33,31 +32,29 @@ from hyperfleet.head_codecs.memory import KEEP_MEMORY
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri
 from hyperfleet.tracking.registry import NEWEST
 from serve_apps.access import BearerTokens, RateLimit
-from serve_apps.batching import Batcher
+from serve_apps.batching import Batcher, generate_batch
 from serve_apps.grpc_api import GrpcOptions, start_grpc
-from serve_apps.head_service import Chunk, GeneratedChunk, HeadService, generate_batch
+from serve_apps.head_service import HeadService
 from serve_apps.http_api import build_api
-from serve_apps.metering import count_batch
-from serve_apps.ports import free_port, is_serve_proxy
+from serve_apps.ports import TOKENS_VARIABLE, refuse_open, will_serve_run_start_serve
 from serve_apps.ray_meter import RayMeter
+from serve_apps.ray_private import http_host
 from serve_apps.served_models import ModelTable, parse_models
 
 DEPLOYMENT = "ParameterGenerator"
-TOKENS_VARIABLE = "HYPERFLEET_TOKENS"
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 GRPC_GRACE_S = 5.0
-# torch's threads would fight for the replica's one core.
+# More threads of torch would compete for the replica's one core.
 ENVIRONMENT = {**KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
 
 
 def _in_serve_run() -> bool:
-    # The command line of `serve run` is click's: it prints a ClickException in one line and ends with
-    # status 1, where Serve would show a stack trace of its own code.
+    # `serve run` uses click, which prints a ClickException in one line and exits with status 1. Serve would
+    # print a stack trace of its own code.
     return click.get_current_context(silent=True) is not None
 
 
 class GeneratorArgs(BaseModel):
-    """What may be chosen about the service; a misspelt name is refused."""
+    """Settings of the service; a misspelt name is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,37 +64,39 @@ class GeneratorArgs(BaseModel):
     )
     tracking_uri: str | None = Field(default=None, description="None: $MLFLOW_TRACKING_URI or ./mlflow.db")
     replicas: int = Field(default=1, ge=1)
-    max_batch_size: int = Field(default=32, ge=1, description="most heads generated together")
+    max_batch_size: int = Field(default=32, ge=1, description="most heads per batch")
     batch_pause_s: float = Field(
         default=0.001,
         gt=0,
-        description="how long no request comes before a batch is closed, or a tenth of the one before",
+        description="a batch closes after a pause of so long, or of a tenth of the batch before",
     )
     node_resource: str | None = Field(
-        default=None, description="custom resource of the nodes that replicas run on, one each; None for any"
+        default=None, description="custom resource of the nodes for replicas, one each; None for any node"
     )
     torch_threads: int = Field(default=1, ge=1)
     weights: Weights = Field(
         default="fp32",
-        description="how the last layer is kept; fp16 makes small batches faster, heads less exact",
+        description="precision of the last layer; fp16 makes small batches faster and heads less exact",
     )
-    max_features: int = Field(default=32, ge=1, description="most features in one request")
+    max_features: int = Field(default=32, ge=1, description="most features per request")
     max_waiting_heads: int = Field(
-        default=512, ge=1, description="heads waiting in one replica; more get 429 with Retry-After"
+        default=512, ge=1, description="most heads that wait in one replica; more get 429 with Retry-After"
     )
-    max_ongoing_requests: int = Field(default=1024, ge=1, description="requests inside one replica")
-    max_queued_requests: int = Field(default=4096, ge=1, description="waiting in the proxy; more get 429")
-    body_timeout_s: float = Field(default=10.0, gt=0, description="how long a body may take to arrive")
+    max_ongoing_requests: int = Field(default=1024, ge=1, description="most requests inside one replica")
+    max_queued_requests: int = Field(
+        default=4096, ge=1, description="most that wait in the proxy; more get 429"
+    )
+    body_timeout_s: float = Field(default=10.0, gt=0, description="time limit for receiving a body")
     follow_alias_s: float = Field(
-        default=10.0, ge=0, description="how often to look whether an alias names a new version; 0 for never"
+        default=10.0, ge=0, description="period of checking aliases for new versions; 0 for never"
     )
     tokens_file: str | None = Field(
         default=None, description=f"lines of 'client token'; None: ${TOKENS_VARIABLE}, and without it anyone"
     )
-    tokens_required: bool = Field(default=False, description="do not start without tokens")
-    proven: str | None = Field(default=None, description="exact versions to start from if an alias fails")
+    tokens_required: bool = Field(default=False, description="refuse to start without tokens")
+    proven: str | None = Field(default=None, description="exact versions to start with if an alias fails")
     heads_per_s: int | None = Field(
-        default=None, ge=1, description="what one client may ask of one replica; None for no limit"
+        default=None, ge=1, description="limit per client and replica; None for no limit"
     )
     grpc_port: int | None = Field(default=None, ge=1, le=65535, description="None for no gRPC")
     grpc_host: str = "127.0.0.1"
@@ -134,13 +133,13 @@ class GeneratorArgs(BaseModel):
 
 
 class GeneratorReplica:
-    """One process that holds the generators and answers; a plain class until `generator` wraps it.
+    """Replica of the service, a process that holds the generators; `generator` makes it a deployment.
 
     Args:
-        args: with absolute places.
+        args: settings with absolute paths, from `prepare`.
 
     Raises:
-        ServiceError: strangers could reach the service and no tokens are set.
+        ServiceError: anyone could reach the service and no tokens are set.
         ModelNotRegisteredError, CheckpointError, ConfigError: a model or a token file cannot be used.
     """
 
@@ -157,34 +156,31 @@ class GeneratorReplica:
             weights=args.weights,
             proven=parse_models(args.proven) if args.proven is not None else None,
         )
-
-        self._meter = meter = RayMeter()
-
-        def generate(chunks: Sequence[Chunk]) -> list[GeneratedChunk]:
-            made = generate_batch(chunks)
-            count_batch(meter, chunks, made)
-            return made
-
-        batcher = Batcher(generate, max_heads=args.max_batch_size, pause_s=args.batch_pause_s)
+        self._meter = RayMeter()
         self.service = HeadService(
             table,
-            batcher,
+            Batcher(
+                generate_batch,
+                max_heads=args.max_batch_size,
+                pause_s=args.batch_pause_s,
+                meter=self._meter,
+            ),
             max_features=args.max_features,
             max_waiting_heads=args.max_waiting_heads,
             batch_heads=args.max_batch_size,
             tokens=tokens,
             rate=RateLimit(args.heads_per_s) if args.heads_per_s is not None else None,
-            meter=meter,
+            meter=self._meter,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        # Serve calls this after the constructor; a module-level FastAPI object would be pickled instead.
+        # Private interface of Serve, called after the constructor. A FastAPI object would be pickled instead.
         return build_api(self.service, body_timeout_s=self._args.body_timeout_s, lifespan=self._lifespan)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(self._meter.tell)
+            stack.callback(self._meter.report)
             if self._args.follow_alias_s > 0:
                 following = asyncio.create_task(self.service.table.follow(self._args.follow_alias_s))
                 stack.callback(following.cancel)
@@ -200,8 +196,8 @@ class GeneratorReplica:
     async def generate_shard(self, features: np.ndarray, task: str, model: str | None = None) -> np.ndarray:
         """Generate for a shard of devices of this cluster; see `HeadService.generate_shard`.
 
-        Call it through a handle by reference, `handle.generate_shard.options(_by_reference=True)`, so that
-        the array goes through the object store.
+        Call it by reference, `handle.generate_shard.options(_by_reference=True)`, so that the array goes
+        through the object store.
         """
         service = self.service
         return await service.generate_shard(service.table.of_task(task, model), features)
@@ -210,7 +206,7 @@ class GeneratorReplica:
 def _tokens(args: GeneratorArgs) -> BearerTokens | None:
     if args.tokens_file is not None:
         return BearerTokens.from_file(args.tokens_file)
-    # Set but empty is a mistake, and not one that should let everybody in.
+    # An empty variable is a mistake that must not admit everybody.
     return BearerTokens.from_env(TOKENS_VARIABLE) if TOKENS_VARIABLE in os.environ else None
 
 
@@ -220,20 +216,11 @@ def _refuse_strangers(args: GeneratorArgs) -> None:
             f"tokens were found where the service was started, but this replica's process has no "
             f"{TOKENS_VARIABLE}: set it before Ray starts on every node, or give tokens_file"
         )
-    serving = _get_global_client()
-    hosts = {"HTTP": str(serving.http_config.host)} if serving is not None else {}
+    host = http_host()
+    hosts = {"HTTP": host} if host is not None else {}
     if args.grpc_port is not None:
         hosts["gRPC"] = args.grpc_host
-    _refuse_open(hosts)
-
-
-def _refuse_open(hosts: Mapping[str, str]) -> None:
-    for transport, host in hosts.items():
-        if host not in LOOPBACK:
-            raise ServiceError(
-                f"{transport} listens on {host} where anyone can ask for heads: give tokens_file or set "
-                f"{TOKENS_VARIABLE}, or listen on 127.0.0.1"
-            )
+    refuse_open(hosts)
 
 
 def _grpc_options(args: GeneratorArgs) -> GrpcOptions:
@@ -250,21 +237,21 @@ def _grpc_options(args: GeneratorArgs) -> GrpcOptions:
 
 
 def generator(args: GeneratorArgs) -> Application:
-    """Build the application around the models that `args` names.
+    """Build the application for the models that `args` names.
 
     Raises:
         ModelNotRegisteredError: there is no such model.
         CheckpointError: its files are damaged or of another version.
-        ConfigError: a token file or a certificate that cannot be used.
+        ConfigError: a token file or a certificate cannot be used.
         ServiceError: the tracking store cannot be reached, the model makes unusable heads, or `serve run`
-            would take a port in use or let strangers ask.
+            would take a port in use or admit strangers.
     """
     try:
-        starts_serve = _in_serve_run() and _will_start_serve(args)
+        starts_serve = _in_serve_run() and will_serve_run_start_serve(args.grpc_host, args.grpc_port)
         prepared = prepare(args)
         if starts_serve and not prepared.tokens_required:
-            # A replica would refuse as well; Serve shows nothing of that where its logs do not go to stderr.
-            _refuse_open({"HTTP": str(HTTPOptions().host)})
+            # A replica would refuse too, but Serve shows that only if its logs go to stderr.
+            refuse_open({"HTTP": str(HTTPOptions().host)})
     except HyperFleetError as error:
         if _in_serve_run():
             raise click.ClickException(f"{type(error).__name__}: {error}") from None
@@ -279,19 +266,19 @@ def generator(args: GeneratorArgs) -> Application:
             "runtime_env": {"env_vars": ENVIRONMENT},
             "resources": {prepared.node_resource: 1} if prepared.node_resource is not None else {},
         },
-        # A constructor that failed twice on the same files fails a third time as well.
+        # A constructor that failed twice on the same files fails a third time too.
         max_constructor_retry_count=2,
     )
     return as_deployment(serve.ingress()(GeneratorReplica)).bind(prepared)
 
 
 def prepare(args: GeneratorArgs) -> GeneratorArgs:
-    """Replace relative places by absolute ones and try everything once, here rather than in each replica.
+    """Make paths absolute and check everything once, here rather than in each replica.
 
     Raises:
         ModelNotRegisteredError: there is no such model.
         CheckpointError: its files are damaged or of another version.
-        ConfigError: models of one name, a token file or a certificate that cannot be used.
+        ConfigError: two models have one name, or a token file or a certificate cannot be used.
         ServiceError: the tracking store cannot be reached, or a model makes unusable heads.
     """
     tracking_uri = absolute_uri(args.tracking_uri) if args.tracking_uri else default_tracking_uri()
@@ -319,16 +306,3 @@ def prepare(args: GeneratorArgs) -> GeneratorArgs:
     proven = ",".join(f"{served.info.name}={served.uri}" for served in table)
     required = args.tokens_required or has_tokens
     return args.model_copy(update={"model": wanted, "proven": proven, "tokens_required": required})
-
-
-def _will_start_serve(args: GeneratorArgs) -> bool:
-    """Tell whether `serve run` starts Serve itself, and make sure that the ports are free then."""
-    options = HTTPOptions()
-    host, port = str(options.host), int(options.port)
-    # Where Serve runs already, an older version of this application may hold its ports.
-    if is_serve_proxy(host, port):
-        return False
-    free_port(host, port)
-    if args.grpc_port is not None:
-        free_port(args.grpc_host, args.grpc_port)
-    return True

@@ -1,31 +1,30 @@
-"""Making sure of a TCP port before Serve does.
+"""Addresses that the service listens on: free, and closed to strangers."""
 
-Serve does not notice a port in use: its proxy binds with SO_REUSEPORT, so that two services can share
-one and answer each other's requests, or it retries for ever.
-"""
-
-import http.client
 import socket
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
+
+from ray.serve.config import HTTPOptions
 
 from hyperfleet.errors import ServiceError
+from serve_apps.ray_private import is_serve_proxy
 
-PROBE_TIMEOUT_S = 2.0
-# What Serve's proxies answer to a look at their health, with an application and without one.
-_OF_SERVE = (b"success", b"Route table is not populated yet.", b"No replicas are available yet.")
+TOKENS_VARIABLE = "HYPERFLEET_TOKENS"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def free_port(host: str, port: int) -> int:
-    """Return `port`, or a free one for 0, after making sure that nobody listens there.
+    """Return `port`, or a free one for 0, after checking that nobody listens there.
+
+    Serve does not notice a port in use. Its proxy binds with SO_REUSEPORT, so that two services can share a
+    port and answer each other's requests, or it retries for ever.
 
     Raises:
-        ServiceError: the port is in use or no port of this machine.
+        ServiceError: the port is in use or cannot be bound on this machine.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
-            # Connections of an earlier service that are still closing do not count as use.
+            # Closing connections of an earlier service do not count as use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return int(probe.getsockname()[1])
@@ -36,14 +35,32 @@ def free_port(host: str, port: int) -> int:
         ) from error
 
 
-def is_serve_proxy(host: str, port: int) -> bool:
-    """Tell whether a Serve proxy listens there, to which `serve run` may add an application."""
-    try:
-        with urllib.request.urlopen(f"http://{host}:{port}/-/healthz", timeout=PROBE_TIMEOUT_S) as reply:
-            said = reply.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read()
-    except (OSError, http.client.HTTPException):
+def refuse_open(hosts: Mapping[str, str]) -> None:
+    """Make sure that a service without tokens listens on loopback only; `hosts` holds one per transport.
+
+    Raises:
+        ServiceError: anyone could reach the service.
+    """
+    for transport, host in hosts.items():
+        if host not in LOOPBACK:
+            raise ServiceError(
+                f"{transport} listens on {host} where anyone can ask for heads: give tokens_file or set "
+                f"{TOKENS_VARIABLE}, or listen on 127.0.0.1"
+            )
+
+
+def will_serve_run_start_serve(grpc_host: str, grpc_port: int | None) -> bool:
+    """Tell whether `serve run` starts Serve itself, and make sure that the ports are free then.
+
+    Raises:
+        ServiceError: a port is in use.
+    """
+    options = HTTPOptions()
+    host, port = str(options.host), int(options.port)
+    # A running Serve may hold the ports for an older version of this application.
+    if is_serve_proxy(host, port):
         return False
-    return said in _OF_SERVE
+    free_port(host, port)
+    if grpc_port is not None:
+        free_port(grpc_host, grpc_port)
+    return True

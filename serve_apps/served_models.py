@@ -1,4 +1,4 @@
-"""The generators of one process: which are served, and how a new version takes the place of an old one."""
+"""Served generators of a process, and their replacement by new versions."""
 
 import asyncio
 import logging
@@ -19,24 +19,24 @@ from hyperfleet.tracking.registry import ResolvedBundle, resolve_bundle, resolve
 
 _log = logging.getLogger(__name__)
 REFUSED_S = 600.0
-# A folder's path may hold "=" as well, but no name holds a slash: it is part of a URL.
+# A folder's path may contain "=" too, but a name contains no slash, since it is part of a URL.
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)=(?P<uri>.*)")
 
 
 class CodecInfo(BaseModel):
-    """One way for a model's heads to travel."""
+    """A codec that can carry a model's heads."""
 
     name: str = Field(description="value of the codec parameter of the media type")
     head_bytes: int = Field(description="size of one head's tensors in bytes, without the safetensors header")
-    needs_base: bool = Field(description="whether the device adds what arrives to its own static head")
+    needs_base: bool = Field(description="whether the device adds the head to its own static head")
 
 
 class ModelInfo(BaseModel):
-    """Which model is served and what it takes and gives."""
+    """Description of a served model: its name, version, inputs and outputs."""
 
     name: str = Field(description="name it is served under; `model` of the generate path")
     version: str = Field(description="registered version; also in the header X-Model-Version of every reply")
-    run_id: str = Field(description="tracking run that trained it, empty for a bundle folder")
+    run_id: str = Field(description="tracking run that trained it; empty for a bundle folder")
     task: str = Field(description="the {task} of the generate path")
     method: str
     num_classes: int = Field(description="rows of a head's weight")
@@ -51,7 +51,7 @@ class ModelInfo(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class ServedGenerator:
-    """One version of a model, ready to generate; `uri` names exactly this version."""
+    """One version of a model, ready to generate; `uri` identifies this version."""
 
     uri: str
     info: ModelInfo
@@ -66,12 +66,12 @@ class ServedGenerator:
         """
         base = self.generator.base
         if base is None:
-            raise UnknownNameError(f"model {self.info.name!r} generates whole heads and has no static one")
+            raise UnknownNameError(f"model {self.info.name!r} generates full heads and has no static one")
         return pack({"head": base.flat[None]}, {"base_id": base.id, "model_version": self.info.version})
 
 
 def parse_models(model: str) -> Mapping[str, str]:
-    """Read "URI" or "name=URI,name=URI"; one without a name is served under its registered name.
+    """Parse "URI" or "name=URI,name=URI"; a model without a name is served under its registered name.
 
     Raises:
         ConfigError: an empty or repeated name, or an empty URI.
@@ -92,16 +92,16 @@ def parse_models(model: str) -> Mapping[str, str]:
 class ModelTable:
     """All models of a process by name; each is replaced in one step when its alias names another version.
 
-    A batch holds on to the version it began with, so nothing that is under way sees the change.
+    A batch keeps the version that it began with, so running requests do not see the change.
 
     Args:
-        models: model URI by name; the name "" stands for the registered one.
-        tracking_uri: where they are registered.
-        torch_threads: threads of one call.
-        max_features: told to clients.
+        models: model URI by name; "" for the registered name.
+        tracking_uri: store of the registered models.
+        torch_threads: threads per call.
+        max_features: most features per request, reported to clients.
         weights: see `ParameterGenerator`.
-        proven: exact versions by name that were served before; a replica that starts anew falls back to
-            them if an alias names by then what cannot take their place.
+        proven: exact versions by name that were served before. A restarted replica falls back to them if an
+            alias names a version by then that cannot replace them.
 
     Raises:
         ModelNotRegisteredError, CheckpointError, ServiceError: one of them cannot be served.
@@ -133,7 +133,7 @@ class ModelTable:
         return iter(tuple(self._served.values()))
 
     def infos(self) -> list[ModelInfo]:
-        """Return what is served now."""
+        """Return the descriptions of the served models."""
         return [each.info for each in self._served.values()]
 
     def named(self, name: str) -> ServedGenerator:
@@ -167,19 +167,19 @@ class ModelTable:
         """Generate one head with each.
 
         Raises:
-            ServiceError: one makes heads that are not finite.
+            ServiceError: a model makes heads that are not finite.
         """
         for served in self._served.values():
             served.generator.check()
 
     async def follow(self, period_s: float) -> None:
-        """Look again and again whether an alias names another version and load it beside the old one.
+        """Check every `period_s` seconds whether an alias names another version, and replace the old one.
 
-        What cannot be served is logged once and tried again after `REFUSED_S`, or when the alias names
-        something else; meanwhile the version that works stays.
+        A version that cannot be served is logged once and tried again after `REFUSED_S` seconds, or when the
+        alias names another one. Meanwhile the working version stays.
         """
         refused: dict[str, tuple[str, float]] = {}
-        said: dict[str, str] = {}
+        logged: dict[str, str] = {}
         while True:
             await asyncio.sleep(period_s)
             for name in tuple(self._served):
@@ -192,12 +192,12 @@ class ModelTable:
                     await asyncio.to_thread(self._replace, name, uri)
                     del refused[name]
                 except Exception as error:
-                    # Whatever it is, it must not end the following of the others.
-                    if said.get(name) != str(error):
-                        self._say_what_stays(name, error)
-                    said[name] = str(error)
+                    # No error may end the following of the other models.
+                    if logged.get(name) != str(error):
+                        self._log_refused(name, error)
+                    logged[name] = str(error)
 
-    def _say_what_stays(self, name: str, error: Exception) -> None:
+    def _log_refused(self, name: str, error: Exception) -> None:
         version = self._served[name].info.version
         unforeseen = not isinstance(error, HyperFleetError)
         _log.error("model %s stays at version %s: %s", name, version, error, exc_info=unforeseen)

@@ -1,15 +1,10 @@
-"""Starting and stopping the generator from within a program that is connected to Ray."""
+"""Start and stop of the generator from a program that is connected to Ray."""
 
-import contextlib
 import http.client
-import logging
-import re
 import time
 import urllib.request
-from collections.abc import Iterator
 
 import ray
-import ray._private.ray_logging
 from ray import serve
 from ray.serve import RunTarget
 from ray.serve.schema import ApplicationStatusOverview
@@ -17,13 +12,14 @@ from ray.serve.schema import ApplicationStatusOverview
 from hyperfleet.errors import ServiceError
 from serve_apps.parameter_generator import GeneratorArgs, generator
 from serve_apps.ports import free_port
+from serve_apps.ray_private import quiet_serve
 
 APPLICATION = "generator"
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 START_TIMEOUT_S = 180.0
 POLL_INTERVAL_S = 0.1
-# For the replicas as well: below this level Serve makes a record of every request.
+# For replicas too: at a lower level Serve logs every request.
 LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 
 
@@ -37,10 +33,10 @@ def start(
     """Serve the generator on this cluster and return its URL once it answers.
 
     Args:
-        args: what to serve; None means the newest registered model with the defaults.
-        port: TCP port on `host`; 0 takes a free one.
-        host: address to listen on; others than 127.0.0.1 need tokens.
-        timeout_s: how long the service may take to answer.
+        args: settings; None for the newest registered model with the defaults.
+        port: TCP port on `host`; 0 for a free one.
+        host: address to listen on; any other than 127.0.0.1 needs tokens.
+        timeout_s: most seconds until the service answers.
 
     Raises:
         ModelNotRegisteredError: there is no such model.
@@ -54,17 +50,17 @@ def start(
     application = generator(args or GeneratorArgs())
     port = free_port(host, port)
     if args is not None and args.grpc_port:
-        # Replicas share the port, so a stranger on it would share it too.
+        # Replicas share the port, so another program could share it too.
         free_port(args.grpc_host, args.grpc_port)
     url = f"http://{host}:{port}"
-    with _quiet_serve():
+    with quiet_serve():
         try:
             serve.start(
                 http_options={"host": host, "port": port},
                 proxy_location="HeadOnly",
                 logging_config=LOGGING,
             )
-            # serve.run would wait for ever where the cluster lacks a free CPU for the replica.
+            # serve.run would wait for ever if the cluster lacks a free CPU for the replica.
             serve.run_many(
                 [RunTarget(target=application, name=APPLICATION, route_prefix="/", logging_config=LOGGING)],
                 wait_for_applications_running=False,
@@ -79,9 +75,9 @@ def start(
 
 
 def stop() -> None:
-    """Stop what `start` started; does nothing where it does not run."""
+    """Stop the service that `start` started; do nothing if it does not run."""
     if ray.is_initialized() and APPLICATION in serve.status().applications:
-        with _quiet_serve():
+        with quiet_serve():
             serve.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
@@ -113,18 +109,3 @@ def _answers(url: str) -> bool:
             return bool(reply.status == 200)
     except (OSError, http.client.HTTPException):
         return False
-
-
-@contextlib.contextmanager
-def _quiet_serve() -> Iterator[None]:
-    # Serve reports each step of a start and a shutdown to the driver's terminal, and Ray reports the end
-    # of Serve's controller as a failed task. Ray's own setting for this (RAY_DEDUP_LOGS_SKIP_REGEX) is
-    # read when Ray is imported; the notice may come after the shutdown, so the filter stays.
-    ray._private.ray_logging.stdout_deduplicator.skip_re = re.compile(r"ServeController\.graceful_shutdown")
-    logger = logging.getLogger("ray.serve")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import xxhash
 
-from hyperfleet.client.grpc import AsyncGrpcClient
+from hyperfleet.client import AsyncGrpcClient
 from hyperfleet.messages import HeadRequest, encode_heads
 from hyperfleet.wire.generator_pb2 import GenerateHeadsRequest, GenerateHeadsResponse
 from tests.worlds.http_cloud import LABEL, generate

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hyperfleet.wire import generator_pb2 as wire
+from serve_apps.batching import Chunk, GeneratedChunk, generate_batch
 from serve_apps.grpc_api import GrpcOptions, start_grpc
-from serve_apps.head_service import Chunk, GeneratedChunk, HeadService, generate_batch
+from serve_apps.head_service import HeadService
 from tests.worlds.small_bundles import MAX_FEATURES
 
 TASK = "open-ended-qa"

@@ -1,4 +1,4 @@
-"""Ask a running parameter generator for heads.
+"""Clients of a running parameter generator.
 
     from hyperfleet.client import HttpClient, fetch_base, served_model
     from hyperfleet.messages import HeadRequest
@@ -9,20 +9,18 @@
         received = client.request(HeadRequest(features=features))  # (n, 192) float32
     scores = received.reply.heads.scores(hidden)  # (n, 96) to (n, classes)
 
-`AsyncHttpClient` is the same for programs with an event loop, `GrpcClient` and `AsyncGrpcClient` speak gRPC,
-`InProcessClient` calls a generator of this process.
+Programs with an event loop use `AsyncHttpClient`. `GrpcClient` and `AsyncGrpcClient` speak gRPC.
 """
 
+from hyperfleet.client.blocking import GrpcClient as GrpcClient
+from hyperfleet.client.blocking import HttpClient as HttpClient
 from hyperfleet.client.grpc import AsyncGrpcClient as AsyncGrpcClient
-from hyperfleet.client.grpc import GrpcClient as GrpcClient
 from hyperfleet.client.http import AsyncHttpClient as AsyncHttpClient
-from hyperfleet.client.in_process import InProcessClient as InProcessClient
 from hyperfleet.client.models import ServedModel as ServedModel
 from hyperfleet.client.models import fetch_base as fetch_base
 from hyperfleet.client.models import served_model as served_model
 from hyperfleet.client.models import served_models as served_models
-from hyperfleet.client.received import GeneratorClient as GeneratorClient
-from hyperfleet.client.received import ReceivedHead as ReceivedHead
+from hyperfleet.client.reply import GeneratorClient as GeneratorClient
+from hyperfleet.client.reply import ReceivedHead as ReceivedHead
 from hyperfleet.client.retry import PATIENT as PATIENT
 from hyperfleet.client.retry import RetryPolicy as RetryPolicy
-from hyperfleet.client.sync import HttpClient as HttpClient

@@ -1,4 +1,4 @@
-"""How a program asks the cloud for heads over gRPC, with an event loop or without one."""
+"""Asynchronous client over gRPC."""
 
 import asyncio
 import math
@@ -10,13 +10,9 @@ from urllib.parse import urlsplit
 import grpc
 from google.protobuf.message import DecodeError
 
-from hyperfleet.client.address import authorization
-from hyperfleet.client.answer import Answer, read_reply, receive
-from hyperfleet.client.in_thread import InThread
-from hyperfleet.client.received import ReceivedHead
-from hyperfleet.client.refusal import read_refusal
-from hyperfleet.client.retry import Circuit, ask_again
-from hyperfleet.client.settings import ClientSettings
+from hyperfleet.client.reply import Answer, ReceivedHead, read_refusal, read_reply, receive
+from hyperfleet.client.retry import Circuit
+from hyperfleet.client.settings import ClientSettings, authorization
 from hyperfleet.errors import ConfigError, ServiceError
 from hyperfleet.messages import HeadRequest
 from hyperfleet.wire.framing import read_heads
@@ -25,35 +21,34 @@ from hyperfleet.wire.generator_pb2 import DESCRIPTOR, GenerateHeadsRequest
 _METHOD = f"/{DESCRIPTOR.services_by_name['ParameterGenerator'].full_name}/GenerateHeads"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _RETRY_AFTER_S = "retry-after-s"
-# The replica or the way to it is gone, and another try finds another one; or the time of the try was over,
-# and there may be some left for another.
+# UNAVAILABLE: the replica or the connection is gone, and a retry reaches another replica. DEADLINE_EXCEEDED:
+# the time of that try was over, but the deadline may leave some for another.
 _RETRIED_STATUS = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 _OPTIONS = (
-    # Each channel its own connection; gRPC would give all of them one, and so one replica of the service.
+    # One connection per channel; by default all channels share one, and so one replica.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", -1),
-    # Tries are counted, and the pauses between them are those of the policy.
+    # `RetryPolicy` counts the tries and sets the pauses.
     ("grpc.enable_retries", 0),
-    # After a refused connection gRPC fails all calls at once for as long as this, by default up to 2 min.
+    # After a refused connection gRPC fails all calls for so long, by default up to 2 min.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A connection that died in silence would otherwise swallow every try until the kernel gives it up.
+    # Without pings a silently dead connection would swallow every try until the kernel drops it.
     ("grpc.keepalive_time_ms", 10_000),
-    # As the HTTP client.
+    # The HTTP client uses none either.
     ("grpc.enable_http_proxy", 0),
 )
 
 
 @dataclass(kw_only=True)
 class GrpcSettings(ClientSettings):
-    """As for HTTP; `url` is "http://host:port", or "https://host:port" for TLS, with the port of gRPC.
+    """Settings of a gRPC client; `url` is "http://host:port", or "https://host:port" for TLS.
 
-    Beyond `max_connections` requests share connections.
+    Beyond `max_connections`, requests share connections.
 
     Attributes:
-        root_certificates: PEM certificates that the service's own is checked with; None for those that gRPC
-            comes with.
+        root_certificates: PEM certificates to check the service's certificate with; None for those of gRPC.
 
     Raises:
         ConfigError: a value that cannot work; an unknown codec is an UnknownNameError.
@@ -70,7 +65,7 @@ class GrpcSettings(ClientSettings):
             raise ConfigError(f"root_certificates are for https://, got {self.url!r}")
 
     def open_channel(self) -> Any:
-        """Return a new channel, which connects when it is first used."""
+        """Return a new channel, which connects at its first use."""
         parts = urlsplit(self.url)
         host = parts.hostname or ""
         target = f"{f'[{host}]' if ':' in host else host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
@@ -89,7 +84,7 @@ class _Connection:
 
 @dataclass(kw_only=True)
 class AsyncGrpcClient(GrpcSettings):
-    """Asks the generator service over gRPC; use it in `async with`."""
+    """Client of the generator service over gRPC; use it in `async with`."""
 
     _connections: list[_Connection] | None = field(default=None, init=False, repr=False)
     _circuit: Circuit = field(init=False, repr=False)
@@ -111,7 +106,7 @@ class AsyncGrpcClient(GrpcSettings):
             await connection.channel.close()
 
     async def request(self, request: HeadRequest) -> ReceivedHead:
-        """Ask for the head of each feature; see `GeneratorClient`."""
+        """Request the head of each feature; see `GeneratorClient`."""
         message: bytes = GenerateHeadsRequest(
             task=self.task, model=self.model or "", features=request.to_bytes(), codec=self.codec
         ).SerializeToString()
@@ -126,9 +121,10 @@ class AsyncGrpcClient(GrpcSettings):
         try:
             heads, fields = read_heads(content)
         except DecodeError as error:
-            raise ask_again(
+            raise ServiceError(
                 f"the reply of {self.url} was damaged on its way: {len(content)} bytes that are no "
-                f"GenerateHeadsResponse ({error})"
+                f"GenerateHeadsResponse ({error})",
+                transient=True,
             ) from error
         return Answer(
             reply=read_reply(heads, fields.checksum, num_heads, self),
@@ -145,7 +141,7 @@ class AsyncGrpcClient(GrpcSettings):
         except grpc.aio.AioRpcError as error:
             refused = self._refusal(error)
         except asyncio.CancelledError:
-            # What a closing channel does to its calls, beside what cancelling this task does.
+            # A closing channel cancels its calls; so does cancelling this task, which is passed on.
             task = asyncio.current_task()
             if self._connections is not None or (task is not None and task.cancelling()):
                 raise
@@ -154,7 +150,7 @@ class AsyncGrpcClient(GrpcSettings):
             return content
         finally:
             connection.num_waiting -= 1
-        # Not from the error itself, whose text holds all that the server sent, and so perhaps the token.
+        # Not chained to the gRPC error, whose text holds all that the server sent, perhaps the token.
         raise refused
 
     def _least_busy(self) -> _Connection:
@@ -163,32 +159,27 @@ class AsyncGrpcClient(GrpcSettings):
         best = min(self._connections, key=lambda each: each.num_waiting, default=None)
         if best is None or (best.num_waiting and len(self._connections) < self.max_connections):
             channel = self.open_channel()
-            # Messages go as bytes: gRPC logs what a deserializer raises and returns None.
+            # Bytes, since gRPC logs the error of a deserializer and returns None.
             best = _Connection(channel=channel, generate_heads=channel.unary_unary(_METHOD))
             self._connections.append(best)
         return best
 
     def _refusal(self, error: Any) -> ServiceError:
         reason = read_refusal((error.details() or "").encode(), "", self.token)
-        message = f"{self.url} answered gRPC {error.code().name}: {reason}"
         trailers = dict(error.trailing_metadata() or ())
         after_s = _read_retry_after(trailers.get(_RETRY_AFTER_S))
-        # Without a time to come back at, what is exhausted is the room for one message.
-        welcome_again = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and after_s is not None
-        if error.code() in _RETRIED_STATUS or welcome_again:
-            return ask_again(message, after_s or 0.0)
-        return ServiceError(message)
-
-
-@dataclass(kw_only=True)
-class GrpcClient(InThread, GrpcSettings):
-    """Asks the generator service over gRPC; use it in `with`, from as many threads as wanted."""
-
-    asynchronous = AsyncGrpcClient
+        # RESOURCE_EXHAUSTED without a time to return at means that the message is too large.
+        overloaded = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and after_s is not None
+        transient = error.code() in _RETRIED_STATUS or overloaded
+        return ServiceError(
+            f"{self.url} answered gRPC {error.code().name}: {reason}",
+            retry_after_s=(after_s or 0.0) if transient else 0.0,
+            transient=transient,
+        )
 
 
 def _read_retry_after(value: str | None) -> float | None:
-    """Return seconds; nonsense counts as absent."""
+    """Return seconds; None if the value is absent or nonsense."""
     try:
         seconds = float(value or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""How a program with an event loop asks the cloud for heads over HTTP."""
+"""Asynchronous client over HTTP."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,18 +8,15 @@ from urllib.parse import quote
 
 import aiohttp
 
-from hyperfleet.client.address import authorization
-from hyperfleet.client.answer import Answer, read_reply, receive
-from hyperfleet.client.received import ReceivedHead
-from hyperfleet.client.refusal import read_refusal
-from hyperfleet.client.retry import Circuit, ask_again, read_retry_after
-from hyperfleet.client.settings import ClientSettings
+from hyperfleet.client.reply import Answer, ReceivedHead, read_refusal, read_reply, receive
+from hyperfleet.client.retry import Circuit, read_retry_after
+from hyperfleet.client.settings import ClientSettings, authorization
 from hyperfleet.errors import ServiceError
 from hyperfleet.messages import HeadRequest
 
-# 408, 429, 503: the server asks to come again. 500, 502: the replica died under the request; Serve answers
-# for it, and asking again reaches another one (generating a head changes nothing, so twice is once). 504:
-# the time of that try was over, and there may be some left for another.
+# 408, 429, 503: the server asks for a retry. 500, 502: the replica died during the request and Serve answers;
+# a retry reaches another one, and generating twice is harmless. 504: the time of that try was over, but the
+# deadline may leave some for another.
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 _DURATION_MS = re.compile(r"([\w-]+)\s*;\s*dur=(\d+(?:\.\d+)?)")
@@ -28,7 +25,7 @@ _CHECKSUM = "xxh3-64="
 
 @dataclass(kw_only=True)
 class AsyncHttpClient(ClientSettings):
-    """Asks the generator service over HTTP with keep-alive connections; use it in `async with`."""
+    """Client of the generator service over HTTP with keep-alive connections; use it in `async with`."""
 
     _session: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
     _circuit: Circuit = field(init=False, repr=False)
@@ -40,12 +37,12 @@ class AsyncHttpClient(ClientSettings):
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.max_connections),
-            # Nothing a server hands out may mark the device when it comes back.
+            # No cookie may identify the device in later requests.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Content-Type": "application/octet-stream",
                 "Accept": f"application/x-safetensors; codec={self.codec}",
-                # A head is float32 noise to a compressor: 12 ms of CPU for 7% of the bytes.
+                # Compressing a head, float32 noise, would save 7% of the bytes for 12 ms of CPU.
                 "Accept-Encoding": "identity",
                 **authorization(self.token),
             },
@@ -60,7 +57,7 @@ class AsyncHttpClient(ClientSettings):
             self._session = None
 
     async def request(self, request: HeadRequest) -> ReceivedHead:
-        """Ask for the head of each feature; see `GeneratorClient`."""
+        """Request the head of each feature; see `GeneratorClient`."""
         body = request.to_bytes()
 
         async def send(left_s: float) -> Answer:
@@ -72,7 +69,7 @@ class AsyncHttpClient(ClientSettings):
         response, content = await self._post(body, left_s)
         if response.status != 200:
             raise self._refusal(response, content)
-        # A proxy on the way may add a line of its own.
+        # A proxy may have added a header line of its own.
         timing = ", ".join(response.headers.getall("Server-Timing", []))
         measured_ms = {name: float(duration) for name, duration in _DURATION_MS.findall(timing)}
         checksum = response.headers.get("X-Checksum", "")
@@ -103,18 +100,21 @@ class AsyncHttpClient(ClientSettings):
             ) as response:
                 return response, await response.read()
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
-            # Payload errors are connections cut in the middle of a reply.
-            raise ask_again(
-                f"{self.url} cannot be reached: {type(error).__name__} {error}".rstrip()
+            # A payload error is a connection cut during a reply.
+            raise ServiceError(
+                f"{self.url} cannot be reached: {type(error).__name__} {error}".rstrip(), transient=True
             ) from error
         except aiohttp.ClientError as error:
             fault = str(error)
-        # Not from the error itself, which may hold the headers that were sent, and so the token.
+        # Not chained to the client error, which may hold the sent headers and so the token.
         raise ServiceError(f"{self.url} does not speak HTTP as expected: {fault}")
 
     def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ServiceError:
         reason = read_refusal(content, response.headers.get("Content-Type", ""), self.token)
-        message = f"the generator answered HTTP {response.status}: {reason}"
-        if response.status not in RETRIED_STATUS:
-            return ServiceError(message)
-        return ask_again(message, read_retry_after(response.headers.get("Retry-After")))
+        transient = response.status in RETRIED_STATUS
+        return ServiceError(
+            f"the generator answered HTTP {response.status}: {reason}",
+            status=response.status,
+            retry_after_s=read_retry_after(response.headers.get("Retry-After")) if transient else 0.0,
+            transient=transient,
+        )

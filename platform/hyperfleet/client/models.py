@@ -1,4 +1,4 @@
-"""What a running service says of its models, asked once before heads are asked for."""
+"""Models of a running service, read once before heads are requested."""
 
 import http.client
 import json
@@ -10,8 +10,8 @@ from email.message import Message
 from typing import Any
 from urllib.parse import quote
 
-from hyperfleet.client.address import authorization, service_url
-from hyperfleet.client.refusal import read_refusal
+from hyperfleet.client.reply import read_refusal
+from hyperfleet.client.settings import authorization, service_url
 from hyperfleet.errors import ConfigError, ServiceError
 from hyperfleet.head_codecs import BaseHead, HeadLayout
 from hyperfleet.head_codecs import codec as head_codec
@@ -22,15 +22,15 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServedModel:
-    """A model behind a URL.
+    """A served model.
 
     Attributes:
-        name: what a client asks for it by.
-        version: its version.
-        task: what its heads are for, the last part of the path that they are asked for at.
+        name: name it is served under.
+        version: registered version.
+        task: use of its heads, the last part of the generate path.
         layout: shape of its heads.
-        base_id: the static head that its offsets are added to, "" if it has none.
-        codecs: names of the codecs that its heads can travel in.
+        base_id: name of the static head that its offsets are added to, "" if it has none.
+        codecs: names of the codecs that can carry its heads.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ServedModel:
         """Make sure that a device with the static head `base` can get heads of this model in `codec`.
 
         Raises:
-            ConfigError: the model is not served in it, or changes another static head than `base`.
+            ConfigError: the model is not served in it, or offsets another static head than `base`.
         """
         if codec not in self.codecs:
             raise ConfigError(
@@ -61,11 +61,11 @@ class ServedModel:
 def served_models(
     url: str, token: str | None = None, timeout_s: float = TIMEOUT_S
 ) -> tuple[ServedModel, ...]:
-    """Ask the service at `url` which models it serves, in its order; wait `timeout_s` seconds at most.
+    """Return the models that the service at `url` serves, in its order, within `timeout_s` seconds.
 
     Raises:
         ConfigError: `url` or `token` cannot be used.
-        ServiceError: nothing answers there, or something that is no generator.
+        ServiceError: no generator answers there, or it refuses.
     """
     content, _ = _get(url, "/v1/models", token, timeout_s)
     try:
@@ -77,9 +77,9 @@ def served_models(
 def served_model(
     url: str, task: str | None = None, name: str | None = None, token: str | None = None
 ) -> ServedModel:
-    """Return the model called `name`, or the one that answers for `task`, which is the first of several.
+    """Return the model called `name`, or the first model of `task`.
 
-    Without either, the models must be of one task.
+    Without either, all models must be of one task.
 
     Raises:
         ConfigError: `url` or `token` cannot be used.
@@ -100,16 +100,17 @@ def served_model(
 def fetch_base(
     url: str, model: str, layout: HeadLayout, token: str | None = None, timeout_s: float = TIMEOUT_S
 ) -> BaseHead:
-    """Get the static head of the served model `model`, for codecs that send what is added to it.
+    """Fetch the static head of the served model `model`, for codecs that send an offset to it.
 
     Raises:
         ConfigError: `url` or `token` cannot be used.
-        ServiceError: nothing answers there, the model is unknown or has none, or it came damaged.
-        HeadLayoutError: it is no head of this layout.
+        ServiceError: no generator answers there, the model is unknown or has no static head, or the head
+            was damaged on its way.
+        HeadLayoutError: the head has another layout.
     """
     content, headers = _get(url, f"/v1/models/{quote(model, safe='')}/base", token, timeout_s)
     tensors, _ = unpack(content)
-    # The reply is read-only memory; a head that stays with the device is its own.
+    # A copy, since the reply is read-only memory.
     flat = head_codec("fp32").decode(tensors, layout, None).dense()[0].clone()
     base = BaseHead(layout=layout, flat=flat)
     named = headers.get("ETag", "").removeprefix("W/").strip('"')
@@ -136,7 +137,7 @@ def _get(url: str, path: str, token: str | None, timeout_s: float) -> tuple[byte
     place = service_url(url) + path
     request = urllib.request.Request(place, headers={"Accept-Encoding": "identity"})
     for name, value in authorization(token).items():
-        # A redirect to another place must not take the token there.
+        # A redirect must not carry the token to another place.
         request.add_unredirected_header(name, value)
     try:
         try:
@@ -149,7 +150,7 @@ def _get(url: str, path: str, token: str | None, timeout_s: float) -> tuple[byte
         raise _no_generator(place, error) from error
     if status != 200:
         reason = read_refusal(content, headers.get("Content-Type", ""), token)
-        raise ServiceError(f"{place} answered HTTP {status}: {reason}")
+        raise ServiceError(f"{place} answered HTTP {status}: {reason}", status=status)
     return content, headers
 
 

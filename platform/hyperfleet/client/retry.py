@@ -1,4 +1,4 @@
-"""When a device asks again and when it gives up, whatever protocol it asks in."""
+"""Retry policy and circuit breaker, the same for HTTP and gRPC."""
 
 import random
 import time
@@ -12,7 +12,7 @@ import tenacity
 
 from hyperfleet.errors import ConfigError, ServiceError
 
-# What a try is given at least: the pause before it may have used up what was left.
+# Least time limit of a try: the pause before it may have used up the deadline.
 _LEAST_TRY_S = 0.001
 
 Answer = TypeVar("Answer")
@@ -20,20 +20,20 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy:
-    """When a device gives up.
+    """Limits on tries and pauses.
 
     Attributes:
-        max_tries: requests sent at most for one head.
+        max_tries: most requests sent for one head.
         try_timeout_s: time limit of one try, in seconds; generous, since emulated devices share their
-            cores with the cloud and a busy machine must not look like a cloud that is down.
-        deadline_s: time limit of all tries and the pauses between them, in seconds. Each try tells the
-            server what is left of it, so that the cloud does no work that nobody waits for.
+            cores with the cloud and a busy machine must not look like a failed cloud.
+        deadline_s: time limit of all tries and the pauses between them, in seconds. Each try sends
+            the rest of it, so that the cloud does no work that nobody waits for.
         backoff_s: mean pause before the second try; it doubles from try to try up to an eighth of the
-            deadline, and each pause is drawn at random so that a fleet does not come back all at once. A
+            deadline, and each pause is drawn at random so that a fleet does not return all at once. A
             longer Retry-After of the server is honoured.
-        max_hangs: requests in a row that waited as long as one try may for no head, after which a client
-            stops asking (its circuit is open) and fails at once; `deadline_s` later one request tries again.
-            Refusals that come quickly do not count: asking again costs nothing.
+        max_hangs: consecutive requests that got no head within the time limit of a try. After so many the
+            circuit opens: requests fail at once, and after `deadline_s` one request tries again. Quick
+            refusals do not count, since a retry costs nothing.
     """
 
     max_tries: int = 4
@@ -51,38 +51,20 @@ class RetryPolicy:
                 raise ConfigError(f"RetryPolicy.{name} must be > 0 seconds, got {getattr(self, name)}")
 
     def longest_pause_s(self, num_tries: int) -> float:
-        """Return the bound below which the pause after so many tries is drawn, in seconds.
+        """Return the upper bound of the random pause after `num_tries` tries, in seconds.
 
-        Doubling ends at a quarter of the deadline; else a client would give up with most of it left.
+        Doubling ends at a quarter of the deadline, or a client would give up with most of it left.
         """
         return min(2 * self.backoff_s * 2.0 ** min(num_tries - 1, 64), self.deadline_s / 4)
 
 
-# Outlives a replica, a proxy or a node of the service that dies and is replaced.
+# Long enough for a dead replica, proxy or node of the service to be replaced.
 PATIENT = RetryPolicy(max_tries=40, try_timeout_s=15.0, deadline_s=90.0)
-
-
-class _AskAgainError(ServiceError):
-    """The try failed in a way that another one may mend; `retry_after_s` is what the server asked for."""
-
-    retry_after_s = 0.0
-
-
-def ask_again(message: str, retry_after_s: float = 0.0) -> ServiceError:
-    """Return the error that makes `ask_until_answered` try again, after `retry_after_s` or longer."""
-    error = _AskAgainError(message)
-    error.retry_after_s = retry_after_s
-    return error
-
-
-def asked_to_wait_s(error: ServiceError) -> float:
-    """Return for how many seconds the server wants to be left alone, 0 if it did not say."""
-    return error.__cause__.retry_after_s if isinstance(error.__cause__, _AskAgainError) else 0.0
 
 
 @dataclass(kw_only=True)
 class Circuit:
-    """Remembers hangs in a row, so that a cloud that hangs costs a fleet one deadline, not thousands."""
+    """Circuit breaker: a hanging cloud costs a fleet one deadline, not thousands."""
 
     retry: RetryPolicy
     num_hangs: int = 0
@@ -92,7 +74,7 @@ class Circuit:
         """Let a request through.
 
         Raises:
-            ServiceError: too many before it hung.
+            ServiceError: the circuit is open.
         """
         if self.num_hangs < self.retry.max_hangs:
             return
@@ -102,12 +84,12 @@ class Circuit:
                 f"not asked: the last {self.num_hangs} requests waited for a head and got none; the next try "
                 f"is in {self.open_until_s - now_s:.0f} s"
             )
-        # This request is the one that tries; those beside it go on failing at once until it is back.
+        # This request is the probe; concurrent ones fail at once until it returns.
         self.open_until_s = now_s + self.retry.deadline_s
 
     def failed(self, waited_s: float) -> None:
-        """Take note of a request without an answer."""
-        # A hair less than the limit counts: some of it is over before the request is sent.
+        """Record a request without an answer, which took `waited_s` seconds without pauses."""
+        # Slightly less than the limit counts: some of it passes before the request is sent.
         if waited_s < 0.99 * min(self.retry.try_timeout_s, self.retry.deadline_s):
             return
         self.num_hangs += 1
@@ -115,7 +97,7 @@ class Circuit:
             self.open_until_s = time.monotonic() + self.retry.deadline_s
 
     def succeeded(self) -> None:
-        """Take note of a request that was answered."""
+        """Record an answered request."""
         self.num_hangs = 0
 
 
@@ -124,23 +106,22 @@ async def ask_until_answered(
     circuit: Circuit,
     sleep: Callable[[float], Awaitable[None]],
 ) -> tuple[Answer, int]:
-    """Send, again where that can help, and return the answer and how often it was sent.
+    """Send until an answer comes and return it with the number of tries.
 
     Args:
-        send: makes one try that takes at most the seconds it is given, and raises what `ask_again` returns
-            if another one may end better.
-        circuit: of the client; its policy says when to give up.
+        send: makes one try within the given seconds; a transient ServiceError leads to another try.
+        circuit: the client's circuit breaker, with its policy.
         sleep: waits between tries.
 
     Raises:
-        ServiceError: no answer came; also all that `send` raises.
+        ServiceError: no answer came; its fields are those of the last try. Also what `send` raises.
     """
     circuit.check()
     retry = circuit.retry
     started_s = time.monotonic()
     sent_s = 0.0
     tries = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(_AskAgainError),
+        retry=tenacity.retry_if_exception(_is_transient),
         stop=tenacity.stop_after_attempt(retry.max_tries) | tenacity.stop_before_delay(retry.deadline_s),
         wait=_pause(retry),
         sleep=sleep,
@@ -155,17 +136,23 @@ async def ask_until_answered(
                     answer = await send(max(min(left_s, retry.try_timeout_s), _LEAST_TRY_S))
                 finally:
                     sent_s += time.monotonic() - try_s
-    except _AskAgainError as error:
-        # Pauses that the server asked for are no hanging.
+    except ServiceError as error:
+        if not error.transient:
+            raise
+        # Without the pauses: those that the server asks for are not hangs.
         circuit.failed(sent_s)
         num_tries = tries.statistics["attempt_number"]
-        raise ServiceError(f"no head after {num_tries} tries: {error}") from error
+        raise ServiceError(
+            f"no head after {num_tries} tries: {error}",
+            status=error.status,
+            retry_after_s=error.retry_after_s,
+        ) from error
     circuit.succeeded()
     return answer, tries.statistics["attempt_number"]
 
 
 def read_retry_after(value: str | None) -> float:
-    """Return the seconds of a Retry-After header, a number or a date; nonsense counts as absent: 0."""
+    """Return the seconds of a Retry-After header, a number or a date; 0 if it is absent or nonsense."""
     if value is None:
         return 0.0
     if value.strip().isdecimal():
@@ -177,10 +164,14 @@ def read_retry_after(value: str | None) -> float:
     return max((date - datetime.now(UTC)).total_seconds(), 0.0) if date.tzinfo is not None else 0.0
 
 
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, ServiceError) and error.transient
+
+
 def _pause(retry: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
     def pause_s(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        asked_s = error.retry_after_s if isinstance(error, _AskAgainError) else 0.0
+        asked_s = error.retry_after_s if isinstance(error, ServiceError) else 0.0
         return max(asked_s, random.uniform(0.0, retry.longest_pause_s(state.attempt_number)))
 
     return pause_s

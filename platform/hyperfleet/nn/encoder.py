@@ -4,11 +4,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertConfig
-from transformers.models.bert.modeling_bert import BertEmbeddings
 
 from hyperfleet.messages import FEATURE_DIM
 from hyperfleet.nn.encoder_config import EncoderConfig
@@ -65,6 +62,11 @@ class AllInOneEncoder(nn.Module):
     inference_patch_order: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
+        # Imported here: they take seconds, and the service, which needs only the generator, builds no encoder.
+        from timm.models.vision_transformer import VisionTransformer
+        from transformers import BertConfig
+        from transformers.models.bert.modeling_bert import BertEmbeddings
+
         super().__init__()
         self.config = config
         self.text_embeddings = BertEmbeddings(

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperfleet.client.grpc import AsyncGrpcClient, GrpcClient
-from hyperfleet.client.received import GeneratorClient
-from hyperfleet.client.retry import RetryPolicy
+from hyperfleet.client import AsyncGrpcClient, GeneratorClient, GrpcClient, RetryPolicy
 from hyperfleet.errors import ConfigError, HeadLayoutError, ServiceError
 from hyperfleet.head_codecs import CODECS
 from hyperfleet.messages import HeadRequest

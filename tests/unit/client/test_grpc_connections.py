@@ -7,8 +7,7 @@ import grpc
 import pytest
 import torch
 
-from hyperfleet.client.grpc import AsyncGrpcClient, GrpcClient
-from hyperfleet.client.retry import RetryPolicy
+from hyperfleet.client import AsyncGrpcClient, GrpcClient, RetryPolicy
 from hyperfleet.errors import ServiceError
 from serve_apps.grpc_api import GrpcOptions
 from tests.worlds.grpc_cloud import GrpcCloud, good_reply, hang, of_served, status

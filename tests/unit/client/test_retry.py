@@ -1,5 +1,6 @@
 import asyncio
 import math
+import pickle
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -38,6 +39,13 @@ def test_it_asks_again_where_that_can_help_and_waits_as_long_as_the_server_wants
     assert all(0 <= pause_s < 1 for pause_s in pauses_s[1:])
 
 
+def fields(error: ServiceError) -> tuple[int | None, float, bool]:
+    """Return the fields of an error that has travelled between processes."""
+    received = pickle.loads(pickle.dumps(error))
+    assert str(received) == str(error)
+    return received.status, received.retry_after_s, received.transient
+
+
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 def test_a_service_that_may_do_better_is_asked_again(code):
     (head,), _ = ask(Cloud(script=[status(code)]))
@@ -47,9 +55,10 @@ def test_a_service_that_may_do_better_is_asked_again(code):
 @pytest.mark.parametrize("code", [400, 401, 404, 406, 413, 415, 422])
 def test_a_refused_request_is_not_sent_twice(code):
     cloud = Cloud(script=[status(code)])
-    with pytest.raises(ServiceError, match=f"HTTP {code}: the reason"):
+    with pytest.raises(ServiceError, match=f"HTTP {code}: the reason") as refused:
         ask(cloud)
     assert len(cloud.seen) == 1
+    assert fields(refused.value) == (code, 0.0, False)
 
 
 def test_it_gives_up_after_the_last_try_or_when_the_next_would_be_too_late():
@@ -59,8 +68,11 @@ def test_it_gives_up_after_the_last_try_or_when_the_next_would_be_too_late():
     assert len(cloud.seen) == 3
     for code in (429, 504):
         cloud = Cloud(script=[status(code, **{"Retry-After": "3600"})] * 9)
-        with pytest.raises(ServiceError, match=f"no head after 1 tries: the generator answered HTTP {code}"):
+        with pytest.raises(
+            ServiceError, match=f"no head after 1 tries: the generator answered HTTP {code}"
+        ) as given_up:
             ask(cloud, retry=RetryPolicy(deadline_s=5.0))
+        assert fields(given_up.value) == (code, 3600.0, False)
 
 
 @given(backoff_s=st.floats(1e-3, 10.0), deadline_s=st.floats(1.0, 600.0), num_tries=st.integers(1, 2000))
@@ -115,8 +127,9 @@ def test_quick_refusals_do_not_stop_a_client_from_asking():
 
 
 def test_nobody_listening_is_a_service_error():
-    with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
+    with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9 cannot be reached") as unreachable:
         ask(Cloud(), url="http://127.0.0.1:9", retry=RetryPolicy(max_tries=1))
+    assert fields(unreachable.value) == (None, 0.0, False)
 
 
 def test_retry_after_is_a_number_a_date_or_nothing():

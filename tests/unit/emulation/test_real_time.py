@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hyperfleet.client import AsyncHttpClient, GeneratorClient, ReceivedHead, RetryPolicy
-from hyperfleet.client.retry import Circuit, ask_again, ask_until_answered
+from hyperfleet.client.retry import Circuit, ask_until_answered
 from hyperfleet.emulation.feature_table import FeatureTable
 from hyperfleet.emulation.fleet_run import virtual_windows
 from hyperfleet.emulation.real_time import RealTimeRun, join, run_in_real_time
@@ -236,7 +236,7 @@ def test_a_refusal_is_honoured() -> None:
         if before == 0:
             refused_s[row] = time.perf_counter()
             wait_s = 0.5 if row % 2 else 0.0
-            raise ask_again("the generator answered HTTP 429: it is too busy", wait_s)
+            raise ServiceError("it is too busy", status=429, retry_after_s=wait_s, transient=True)
         again_s.setdefault(row, time.perf_counter())
 
     # One sample a device: rows are told apart by the service.
@@ -298,7 +298,7 @@ def test_a_broken_answer_is_asked_for_again(error: str) -> None:
         if before == 0:
             if error == "layout":
                 raise HeadLayoutError("a head of another model")
-            raise ServiceError("the server went away") if error == "connection" else ask_again("damaged")
+            raise ServiceError("the server went away", transient=error == "damaged")
 
     chosen = scenario(arrivals=Poisson(per_device_per_s=0.5))
     result = run(chosen, Service(break_once))

@@ -276,7 +276,7 @@ def test_a_client_takes_its_heads_and_no_more() -> None:
         limit.acquire("fleet-a", 4)
         limit.acquire("fleet-a", 6)
         with pytest.raises(
-            RateLimitedError, match=r"1 more heads .* limit of 10 heads a second; send .* after"
+            RateLimitedError, match=r"1 more heads .* limit of 10 heads per second; send .* after"
         ):
             limit.acquire("fleet-a", 1)
         clock.now_s += 2.0

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from serve_apps import batching
-from serve_apps.batching import Batcher
-from serve_apps.head_service import Chunk, GeneratedChunk
+from serve_apps.batching import Batcher, Chunk, GeneratedChunk
 
 
 def chunk(num=1):

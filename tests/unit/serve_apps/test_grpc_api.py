@@ -13,7 +13,7 @@ from hyperfleet.messages import FEATURE_BYTES, HeadReply
 from hyperfleet.wire import generator_pb2 as wire
 from hyperfleet.wire.generator_pb2_grpc import ParameterGeneratorStub
 from serve_apps.access import BearerTokens, RateLimit
-from serve_apps.head_service import Chunk, GeneratedChunk, generate_batch
+from serve_apps.batching import Chunk, GeneratedChunk, generate_batch
 from serve_apps.served_models import CodecInfo, ModelInfo
 from tests.worlds.grpc_service import (
     TOKEN,

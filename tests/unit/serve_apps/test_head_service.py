@@ -5,8 +5,8 @@ import torch
 
 from hyperfleet.head_codecs import CODECS
 from hyperfleet.messages import HeadLayout, HeadReply
-from serve_apps.batching import Batcher
-from serve_apps.head_service import Chunk, HeadService, generate_batch
+from serve_apps.batching import Batcher, Chunk, generate_batch
+from serve_apps.head_service import HeadService
 from tests.worlds.small_bundles import MAX_FEATURES
 
 LAYOUT = HeadLayout(num_classes=11)

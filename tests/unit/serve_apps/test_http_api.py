@@ -13,7 +13,8 @@ from hyperfleet.errors import OverloadedError
 from hyperfleet.head_codecs import CODECS
 from hyperfleet.messages import HeadLayout, HeadReply
 from serve_apps.access import BearerTokens, RateLimit
-from serve_apps.head_service import Chunk, GeneratedChunk, HeadService, generate_batch
+from serve_apps.batching import Chunk, GeneratedChunk, generate_batch
+from serve_apps.head_service import HeadService
 from serve_apps.http_api import build_api
 from tests.worlds.small_bundles import MAX_FEATURES
 

@@ -9,8 +9,8 @@ import pytest
 import uvicorn
 import uvloop
 
-from serve_apps.batching import Batcher
-from serve_apps.head_service import HeadService, generate_batch
+from serve_apps.batching import Batcher, generate_batch
+from serve_apps.head_service import HeadService
 from serve_apps.http_api import build_api
 
 PATH = "/v1/generate/open-ended-qa"

@@ -9,21 +9,21 @@ from fastapi.testclient import TestClient
 from hyperfleet.messages import HeadRequest
 from hyperfleet.wire.generator_pb2_grpc import ParameterGeneratorStub
 from serve_apps.access import BearerTokens
-from serve_apps.head_service import Chunk, HeadService, generate_batch
+from serve_apps.batching import Batcher, Chunk, Meter, generate_batch
+from serve_apps.head_service import HeadService
 from serve_apps.http_api import build_api
-from serve_apps.metering import NoMeter, count_batch
 from tests.worlds.grpc_service import TASK, TOKEN, alone, features, refused, serving, wanted
 
 GENERATE = f"/v1/generate/{TASK}"
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
-class Counting:
+class Counting(Meter):
     def __init__(self):
         self.answers, self.refusals = [], []
 
-    def answered(self, heads, num_heads):
-        self.answers.append((heads.served.info.name, heads.codec, num_heads, len(heads.body)))
+    def answered(self, label, codec, num_heads, num_bytes, queue_s):
+        self.answers.append((label.model, codec, num_heads, num_bytes))
 
     def refused(self, reason):
         self.refusals.append(reason)
@@ -88,14 +88,14 @@ def test_grpc_counts_the_same(table):
 
 
 def test_a_batch_counts_a_product_a_version_and_every_codec_of_it(table):
-    told = []
+    counted = []
 
-    class Batches(NoMeter):
+    class Batches(Meter):
         def generated(self, num_heads, generate_s):
-            told.append(num_heads)
+            counted.append(num_heads)
 
         def encoded(self, encode_s):
-            told.append("codec")
+            counted.append("codec")
 
     def asked(model, num, codec, deadline_s=None):
         served = table.named(model)
@@ -108,5 +108,10 @@ def test_a_batch_counts_a_product_a_version_and_every_codec_of_it(table):
         asked("qa", 4, "fp32"),
     ]
     chunks.append(asked("search", 5, "fp32", deadline_s=0.0))
-    count_batch(Batches(), chunks, generate_batch(chunks))
-    assert told == [8, 2, *["codec"] * 3]
+    batcher = Batcher(generate_batch, max_heads=32, pause_s=0.01, meter=Batches())
+
+    async def run():
+        await asyncio.gather(*map(batcher, chunks))
+
+    asyncio.run(run())
+    assert counted == [8, 2, *["codec"] * 3]

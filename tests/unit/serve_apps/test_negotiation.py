@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperfleet.errors import NotAcceptableError
-from serve_apps.negotiation import negotiate
+from serve_apps.http_api import negotiate
 
 OFFERED = ("fp32", "fp16", "int8", "rank4")
 

@@ -1,55 +1,22 @@
-"""Who listens on the port that the service would take."""
+"""Ports and addresses that the service would take."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import socket
 
 import pytest
-from ray.serve._private import constants
 
-from serve_apps.ports import free_port, is_serve_proxy
-
-
-@pytest.fixture
-def port_saying():
-    """Start servers that answer everything with one status and text."""
-    servers = []
-
-    def start(status, text):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *_):
-                pass
-
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return servers[-1].server_port
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+from hyperfleet.errors import ServiceError
+from serve_apps.ports import free_port, refuse_open
 
 
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [
-        (200, constants.HEALTHY_MESSAGE),
-        (503, constants.NO_ROUTES_MESSAGE),
-        (503, constants.NO_REPLICAS_MESSAGE),
-    ],
-)
-def test_serves_proxy_is_known_with_and_without_an_application(port_saying, status, text):
-    assert is_serve_proxy("127.0.0.1", port_saying(status, text))
+def test_a_port_in_use_is_refused_and_a_free_one_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServiceError, match=f"cannot listen on 127.0.0.1:{port}"):
+            free_port("127.0.0.1", port)
+        assert free_port("127.0.0.1", 0) not in (0, port)
 
 
-@pytest.mark.parametrize(("status", "text"), [(200, "hello"), (503, "down"), (404, "")])
-def test_another_server_is_none_of_serves(port_saying, status, text):
-    assert not is_serve_proxy("127.0.0.1", port_saying(status, text))
-
-
-def test_nobody_is_no_proxy():
-    assert not is_serve_proxy("127.0.0.1", free_port("127.0.0.1", 0))
+def test_only_this_machine_may_ask_without_a_token() -> None:
+    refuse_open({"HTTP": "127.0.0.1", "gRPC": "::1"})
+    with pytest.raises(ServiceError, match=r"gRPC listens on 0\.0\.0\.0 where anyone can ask"):
+        refuse_open({"HTTP": "localhost", "gRPC": "0.0.0.0"})

@@ -1,15 +1,14 @@
 import asyncio
 from collections import defaultdict
-from types import SimpleNamespace
 
 import pytest
 
+from hyperfleet.messages import ModelLabel
 from serve_apps import ray_meter
-from serve_apps.encoded_heads import EncodedHeads
 
 
 class Told:
-    """Stands for one of Ray's metrics; notes what it is told."""
+    """Counter that records its increments, in place of Ray's."""
 
     def __init__(self, name, **_):
         self.name, self.told = name, []
@@ -27,36 +26,29 @@ def metrics(monkeypatch):
         return made[name]
 
     monkeypatch.setattr(ray_meter, "Counter", make)
-    monkeypatch.setattr(ray_meter, "_TELL_EVERY_S", 0.01)
+    monkeypatch.setattr(ray_meter, "_REPORT_EVERY_S", 0.01)
     return made
 
 
-def heads(codec="fp32", queue_s=-1e-9):
-    return EncodedHeads(
-        body=bytes(10),
-        checksum="",
-        codec=codec,
-        served=SimpleNamespace(info=SimpleNamespace(name="qa", version="3")),
-        queue_s=queue_s,
-        generate_s=0.02,
-        encode_s=0.03,
-    )
+def answer(meter, num_heads, codec="fp32", queue_s=-1e-9):
+    label = ModelLabel(model="qa", version="3", task="open-ended-qa")
+    meter.answered(label, codec, num_heads, num_bytes=10, queue_s=queue_s)
 
 
 def test_ray_is_told_once_what_was_added_up(metrics):
     async def run():
         meter = ray_meter.RayMeter()
-        meter.answered(heads(), 2)
-        meter.answered(heads(), 3)
-        meter.answered(heads("int8"), 1)
+        answer(meter, 2)
+        answer(meter, 3)
+        answer(meter, 1, "int8")
         meter.generated(5, 0.02)
         meter.encoded(0.03)
         meter.refused("OverloadedError")
         meter.refused("OverloadedError")
         assert metrics["hyperfleet_requests"].told == []
         await asyncio.sleep(0.05)
-        meter.answered(heads(), 4)
-        meter.tell()
+        answer(meter, 4)
+        meter.report()
         await asyncio.sleep(0.05)
 
     asyncio.run(run())
@@ -74,12 +66,12 @@ def test_a_histogram_is_told_as_the_counters_that_prometheus_makes_of_one(metric
     async def run():
         meter = ray_meter.RayMeter()
         for wait in waits:
-            meter.answered(heads(queue_s=wait), 1)
+            answer(meter, 1, queue_s=wait)
         meter.generated(5, 0.02)
         meter.encoded(0.03)
         await asyncio.sleep(0.05)
         meter.generated(1, 0.02)
-        meter.tell()
+        meter.report()
 
     asyncio.run(run())
     of_part = defaultdict(dict)
@@ -114,7 +106,7 @@ def test_what_ray_does_not_take_does_not_end_the_counting(metrics):
         takes, counter.inc = counter.inc, None
         meter.refused("a")
         with pytest.raises(TypeError):
-            meter.tell()
+            meter.report()
         counter.inc = takes
         meter.refused("b")
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""An asynchronous client for programs without an event loop: in a thread that has one."""
+"""Clients for programs without an event loop: an asynchronous client in a thread that has one."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,16 +9,19 @@ from typing import Any, ClassVar, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from hyperfleet.client.received import GeneratorClient, ReceivedHead
+from hyperfleet.client.grpc import AsyncGrpcClient, GrpcSettings
+from hyperfleet.client.http import AsyncHttpClient
+from hyperfleet.client.reply import GeneratorClient, ReceivedHead
+from hyperfleet.client.settings import ClientSettings
 from hyperfleet.errors import ServiceError
 from hyperfleet.messages import HeadRequest
 
-Client = TypeVar("Client", bound="InThread")
+Client = TypeVar("Client", bound="_InThread")
 
 
 @dataclass(kw_only=True)
-class InThread:
-    """Passes requests on to `asynchronous`, a client that a subclass names and whose settings it has."""
+class _InThread:
+    """Passes requests on to `asynchronous`, a client class that takes the settings of the subclass."""
 
     asynchronous: ClassVar[Callable[..., Any]]
 
@@ -43,8 +46,22 @@ class InThread:
         self._open.__exit__(kind, error, trace)
 
     def request(self, request: HeadRequest) -> ReceivedHead:
-        """Ask for the head of each feature and wait for it; see `GeneratorClient`."""
+        """Request the head of each feature and wait for it; see `GeneratorClient`."""
         client, portal = self._client, self._portal
         if client is None or portal is None:
             raise ServiceError(f"the client is closed; use it inside `with {type(self).__name__}(...)`")
         return portal.call(client.request, request)
+
+
+@dataclass(kw_only=True)
+class HttpClient(_InThread, ClientSettings):
+    """Client of the generator service over HTTP; use it in `with`, from any number of threads."""
+
+    asynchronous = AsyncHttpClient
+
+
+@dataclass(kw_only=True)
+class GrpcClient(_InThread, GrpcSettings):
+    """Client of the generator service over gRPC; use it in `with`, from any number of threads."""
+
+    asynchronous = AsyncGrpcClient

@@ -1,22 +1,13 @@
 import asyncio
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ray._common.utils import import_attr
-from ray.serve._private.http_util import (
-    parse_disconnect_disabled_header,
-    validate_http_proxy_callback_return,
-)
 from starlette.responses import PlainTextResponse
 
-from serve_apps.header_guard import HeaderGuard
+from serve_apps.http_edge import HeaderGuard
 
-ROOT = Path(__file__).parents[3]
-FLAG = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+FOR_HEADS = (b"for-heads", b"yes")
 
 
 async def read_as_serve_does(scope, receive, send):
@@ -33,7 +24,7 @@ def ask(*headers):
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": list(headers)}
-    asyncio.run(HeaderGuard(read_as_serve_does, watched_by_serve=False)(scope, None, send))
+    asyncio.run(HeaderGuard(read_as_serve_does)(scope, None, send))
     start, body = sent
     return start["status"], dict(start["headers"]), body["body"]
 
@@ -67,7 +58,7 @@ def test_the_client_s_name_for_its_request_is_kept_and_a_long_list_is_cut():
     assert len(body) < 500
 
 
-def passed_on(path, *headers, method="POST", watched_by_serve=False):
+def passed_on(path, *headers, method="POST"):
     """Return the headers that Serve gets to see of a request."""
     seen = []
 
@@ -75,7 +66,7 @@ def passed_on(path, *headers, method="POST", watched_by_serve=False):
         seen.extend(scope["headers"])
 
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
-    asyncio.run(HeaderGuard(app, watched_by_serve=watched_by_serve)(scope, None, None))
+    asyncio.run(HeaderGuard(app, for_heads=FOR_HEADS)(scope, None, None))
     return seen
 
 
@@ -86,15 +77,10 @@ def test_serve_gets_only_names_of_requests_that_it_may_repeat():
         assert passed_on("/v1/models", right[0], (b"x-request-id", wrong), method="GET") == right[:1]
 
 
-def test_serve_looks_after_the_callers_of_all_requests_but_those_for_heads():
-    def is_watched(*headers):
-        return not parse_disconnect_disabled_header(dict(headers))
-
-    assert not is_watched(*passed_on("/v1/generate/retrieval"))
-    assert is_watched(*passed_on("/v1/generate/retrieval", watched_by_serve=True))
-    assert is_watched(*passed_on("/v1/generate/retrieval", method="GET"))
-    assert is_watched(*passed_on("/v1/generate/"))
-    assert is_watched(*passed_on("/v1/models"))
+def test_requests_for_heads_and_no_others_get_the_header_for_them():
+    assert passed_on("/v1/generate/retrieval") == [FOR_HEADS]
+    assert passed_on("/v1/generate/retrieval", method="GET") == []
+    assert passed_on("/v1/generate/") == passed_on("/v1/models") == []
 
 
 def test_a_websocket_is_closed_and_a_scope_without_headers_passes():
@@ -106,20 +92,8 @@ def test_a_websocket_is_closed_and_a_scope_without_headers_passes():
     async def send(message):
         sent.append(message)
 
-    guard = HeaderGuard(app, watched_by_serve=False)
+    guard = HeaderGuard(app)
     asyncio.run(guard({"type": "websocket", "path": "/", "headers": [(b"x", b"\xff")]}, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
     asyncio.run(guard({"type": "lifespan"}, None, send))
     assert passed == ["lifespan"]
-
-
-def test_a_proxy_loads_no_pytorch_for_it():
-    code = "import sys, serve_apps.header_guard; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def test_the_flag_names_what_serve_accepts():
-    lines = (ROOT / "serve_apps/tuned.env").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith(FLAG))
-    (guard,) = validate_http_proxy_callback_return(import_attr(line.split("=")[1])())
-    assert guard.cls is HeaderGuard
