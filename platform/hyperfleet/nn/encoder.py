@@ -62,7 +62,7 @@ class AllInOneEncoder(nn.Module):
     inference_patch_order: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
-        # Imported here: they take seconds, and the service, which needs only the generator, builds no encoder.
+        # Imported here: they take seconds, and the service needs the generator alone, without an encoder.
         from timm.models.vision_transformer import VisionTransformer
         from transformers import BertConfig
         from transformers.models.bert.modeling_bert import BertEmbeddings
