@@ -21,7 +21,7 @@ from pipelines.fleet_hosts import FleetHosts
 from pipelines.fleet_models import TOKEN_VARIABLE, check_service
 from pipelines.generator_for_run import generator_for_run
 from pipelines.progress import progress_bar
-from serve_apps.faults import kill_replica
+from serve_apps.ray_private import kill_replica
 
 # How often a run in real time shows its progress.
 POLL_S = 0.5

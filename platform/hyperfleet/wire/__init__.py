@@ -1,5 +1,5 @@
-"""The generator's gRPC interface as it stands on the wire: generator.proto and what protoc makes of it.
+"""gRPC interface of the generator: generator.proto and the modules that protoc makes from it.
 
-Servers and clients of any language are made from generator.proto; the modules beside it are generated
-(`make proto`) and never edited.
+generator.proto describes the interface for servers and clients in any language. Its modules are generated with
+`make proto` and never edited.
 """

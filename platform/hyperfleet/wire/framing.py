@@ -1,9 +1,9 @@
 """GenerateHeadsResponse to bytes and back, with one copy of the heads each way.
 
-protobuf copies them into its message, from there into a growing buffer, and out of that: with heads of
-569 KiB a tenth of the server's CPU time for a reply, and on a device whose memory allocator returns large
-blocks to the kernel a fifth of the client's.
-Both ends remain ordinary protobuf: the bytes written are protobuf's own, and any that it can read are read.
+protobuf copies the heads into its message, from there into a growing buffer, and out of that. With heads of
+569 KiB this costs a tenth of the server's CPU time for a reply, and a fifth of the client's on a device whose
+memory allocator returns large blocks to the kernel. Both ends remain ordinary protobuf: the written bytes are
+protobuf's own, and every valid message is read.
 """
 
 from hyperfleet.wire.generator_pb2 import GenerateHeadsResponse
@@ -14,10 +14,10 @@ _MAX_VARINT_BYTES = 10
 
 
 def write_heads(heads: bytes, fields: GenerateHeadsResponse) -> bytes:
-    """Return the message that has `heads` and, for all else, `fields`, which holds no heads itself."""
+    """Return the message with `heads` and all other fields of `fields`, which holds no heads itself."""
     assert not fields.heads
     rest: bytes = fields.SerializeToString()
-    # protobuf leaves out what is empty.
+    # protobuf omits empty fields.
     return b"".join((_HEADS_TAG, _varint(len(heads)), heads, rest)) if heads else rest
 
 
@@ -25,14 +25,14 @@ def read_heads(message: bytes) -> tuple[bytes, GenerateHeadsResponse]:
     """Return the heads of a message, and the message, which may lack them.
 
     Raises:
-        DecodeError: of protobuf; it is no such message.
+        DecodeError: raised by protobuf for invalid bytes.
     """
     if message[:1] == _HEADS_TAG:
         num_bytes, start = _read_varint(message, 1)
         fields = GenerateHeadsResponse.FromString(message[start + num_bytes :])
         if start + num_bytes <= len(message) and not fields.heads:
             return message[start : start + num_bytes], fields
-    # Written in another order, or damaged, which protobuf itself shall say.
+    # Fields in another order, or a damaged message, for which protobuf raises its own error.
     fields = GenerateHeadsResponse.FromString(message)
     return fields.heads, fields
 
@@ -47,7 +47,7 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varint(message: bytes, start: int) -> tuple[int, int]:
-    """Return the number and where it ends; nonsense is one that reaches past the message."""
+    """Return the number and its end; for nonsense, a number that reaches past the message."""
     number = 0
     for i, byte in enumerate(message[start : start + _MAX_VARINT_BYTES]):
         number |= (byte & 0x7F) << 7 * i
