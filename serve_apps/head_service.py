@@ -82,7 +82,8 @@ class HeadService:
         self._batch_heads = batch_heads
         self._tokens = tokens
         self._rate = rate
-        self._num_waiting = 0
+        # Admitted heads that are not encoded yet.
+        self.num_waiting = 0
         self._s_per_head = _FIRST_GUESS_S_PER_HEAD
 
     def authenticate(self, authorization: str | None) -> str:
@@ -93,14 +94,9 @@ class HeadService:
         """
         return self._tokens.authenticate(authorization) if self._tokens is not None else ANYONE
 
-    @property
-    def num_waiting(self) -> int:
-        """Admitted heads that are not encoded yet."""
-        return self._num_waiting
-
     def must_wait(self, num_heads: int) -> bool:
         """Tell whether a request for `num_heads` heads would have to wait for the batch after the next."""
-        return self._num_waiting + num_heads > self._batch_heads
+        return self.num_waiting + num_heads > self._batch_heads
 
     async def generate(
         self, served: ServedGenerator, body: bytes, *, codec: str, client: str, deadline_s: float | None
@@ -125,7 +121,7 @@ class HeadService:
         if self._rate is not None:
             self._rate.acquire(client, len(features))
         # They count as waiting until they are encoded, which takes time too.
-        self._num_waiting += len(features)
+        self.num_waiting += len(features)
         try:
             asked = Chunk(served=served, features=features, codec=codec, deadline_s=deadline_s)
             chunk = await self._batched(asked)
@@ -137,7 +133,7 @@ class HeadService:
             encoded = chunk.files.of(chunk.start, chunk.start + len(features))
             pack_s = time.perf_counter() - packing_s
         finally:
-            self._num_waiting -= len(features)
+            self.num_waiting -= len(features)
         share_s = (chunk.generate_s + chunk.encode_s) / chunk.batch_heads + pack_s / len(features)
         self._s_per_head += _SMOOTHING * (share_s - self._s_per_head)
         answer = EncodedHeads(
@@ -168,11 +164,11 @@ class HeadService:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _check_room(self, num_heads: int) -> None:
-        if self._num_waiting + num_heads > self._max_waiting_heads:
+        if self.num_waiting + num_heads > self._max_waiting_heads:
             # The time until the queue that exists now is done.
-            retry_after_s = self._num_waiting * self._s_per_head
+            retry_after_s = self.num_waiting * self._s_per_head
             raise OverloadedError(
-                f"{self._num_waiting} heads are waiting, at most {self._max_waiting_heads} may; "
+                f"{self.num_waiting} heads are waiting, at most {self._max_waiting_heads} may; "
                 f"come again in {retry_after_s:.1f} s or add replicas",
                 retry_after_s,
             )
