@@ -1,4 +1,4 @@
-"""Callers who leave, seen through all that Serve's fast path puts before the generator: HAProxy and uvicorn.
+"""Callers that leave, through HAProxy and uvicorn, which Serve's fast path puts before the generator.
 
 The service runs in processes of its own: Ray reads the flags of serve_apps/tuned.env when it is imported.
 """
@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 ROOT = Path(__file__).parents[2]
 PATH = f"/v1/generate/{OPEN_ENDED_QA}"
 ACCEPT = "application/x-safetensors; codec=fp32"
-# Heads of 1,501 answers: those of a crowd, a batch each, take some tenths of a second.
+# Heads of 1,501 answers: those of a crowd, one batch per caller, take some tenths of a second.
 HEADS_EACH, CROWD = 32, 7
 REPEATS = 3
 
 
 @pytest.fixture(scope="module")
 def folder():
-    # A socket of HAProxy's lies in it, and the path of a socket may not be as long as that of tmp_path.
+    # It holds a socket of HAProxy, whose path must be shorter than tmp_path.
     with tempfile.TemporaryDirectory() as made:
         yield Path(made)
 
@@ -59,7 +59,7 @@ def server(folder):
 
 
 def crowd(port: int) -> list[socket.socket]:
-    """Ask for many heads over many connections and read nothing."""
+    """Request many heads over many connections and read nothing."""
     body = np.random.default_rng(0).standard_normal((HEADS_EACH, 192), dtype=np.float32).tobytes()
     request = (
         f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\n"
@@ -73,7 +73,7 @@ def crowd(port: int) -> list[socket.socket]:
 
 
 def time_behind(server, *, crowd_leaves: bool) -> float:
-    """Seconds that a caller waits who comes behind the crowd."""
+    """Return the seconds that a caller behind the crowd waits."""
     before = crowd(server.port)
     if crowd_leaves:
         for each in before:
@@ -87,7 +87,7 @@ def time_behind(server, *, crowd_leaves: bool) -> float:
     return taken_s
 
 
-def test_no_heads_are_made_for_a_crowd_that_left(server) -> None:
+def test_no_heads_are_generated_for_a_crowd_that_left(server) -> None:
     stayed, left = [], []
     for _ in range(REPEATS):
         stayed.append(time_behind(server, crowd_leaves=False))

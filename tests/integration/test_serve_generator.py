@@ -1,4 +1,4 @@
-"""One real Serve application on a registered model, asked over real HTTP."""
+"""A real Serve application on a registered model, over real HTTP and gRPC."""
 
 import asyncio
 import json
@@ -113,7 +113,7 @@ def ask(url, body=None, content_type=OCTETS):
 
 def assert_heads(direct, anchors, body):
     reply = HeadReply.from_bytes(body, expected=LAYOUT, num_heads=len(anchors))
-    # A head computed among others differs from one computed alone in the last bits.
+    # A head computed in a batch differs from one computed alone in the last bits.
     torch.testing.assert_close(reply.heads.dense(), direct.generate(anchors).whole(), rtol=0, atol=1e-5)
 
 
@@ -130,7 +130,7 @@ def test_heads_over_http_are_the_generators_heads(url, direct, num):
     entries = dict(entry.split(";dur=") for entry in headers["Server-Timing"].split(", "))
     assert list(entries) == ["queue", "generate", "encode"]
     assert all(float(milliseconds) > 0 for milliseconds in entries.values())
-    # Serve's own: the application sends none beside it.
+    # Sent by Serve; the application adds none.
     assert len(headers.get_all("X-Request-ID")) == 1
 
 
@@ -193,7 +193,7 @@ def test_concurrent_requests_get_their_own_heads(url, direct):
         (GENERATE, np.full(192, np.nan, np.float32).tobytes(), OCTETS, 422, "got 192 NaN"),
     ],
 )
-def test_bad_requests_are_told_what_is_wrong(url, path, body, content_type, status, said):
+def test_bad_requests_are_refused_with_the_reason(url, path, body, content_type, status, said):
     got, headers, answer = ask(url + path, body, content_type)
     problem = json.loads(answer)
     assert (got, headers["Content-Type"]) == (status, "application/problem+json")
@@ -259,7 +259,7 @@ def test_a_new_champion_takes_over_under_load_and_no_request_is_lost(url, tracki
     asyncio.run(run())
     assert statuses == {200}
     change = versions.index("2")
-    # Requests that were under way at the change may finish behind it, none later.
+    # Requests that were running at the change may finish after it, none later.
     assert set(versions[:change]) == {"1"}
     assert set(versions[change + 8 :]) == {"2"}
 
@@ -290,7 +290,7 @@ def test_the_replica_answers_over_grpc_as_over_http(url, direct, grpc_port):
         assert received.generate_s > 0
 
 
-def test_a_deadline_that_is_over_is_told_by_the_application(url):
+def test_a_passed_deadline_is_reported_by_the_application(url):
     request = urllib.request.Request(
         url + GENERATE,
         data=features(1).tobytes(),
@@ -338,7 +338,7 @@ def test_serve_run_ends_with_one_clear_line(tmp_path, bundle_dir):
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
     }
-    # As serve_apps/tuned.env has it; Serve then listens on every interface.
+    # As in serve_apps/tuned.env; Serve then listens on every interface.
     fast_path = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 
     def serve_run(told, argument):

@@ -54,11 +54,11 @@ def test_heads_of_the_real_service_are_those_generated_in_every_codec(table):
     asyncio.run(run())
 
 
-# Its own pauses are microseconds; the server's are milliseconds at least.
+# Its own pauses are microseconds; those of the server are at least milliseconds.
 AT_ONCE = RetryPolicy(backoff_s=1e-6)
 
 
-def test_the_services_guards_are_felt(table, monkeypatch):
+def test_tokens_models_and_rates_of_the_service_are_enforced(table, monkeypatch):
     monkeypatch.setenv("TOKENS", f"phone {TOKEN}")
 
     async def run():
@@ -77,18 +77,18 @@ def test_the_services_guards_are_felt(table, monkeypatch):
                 await asyncio.sleep(seconds)
 
             async with of_served(table, port, token=TOKEN, sleep=sleep, retry=AT_ONCE) as client:
-                # On a slow machine the first ones may come a second apart.
+                # On a slow machine the first requests may be a second apart.
                 for i in range(20):
                     if (await client.request(feature(i))).num_tries == 2:
                         break
-                # It came back when it was told to, which is more than the policy's own pause, and got a head.
+                # It waited as long as the server asked, longer than the policy's own pause, and got a head.
                 assert [seconds for seconds in pauses_s if 0.002 <= seconds <= 2.1] == pauses_s
                 assert len(pauses_s) == 1
 
     asyncio.run(run())
 
 
-def test_a_request_says_all_that_is_wanted_and_a_reply_is_measured():
+def test_a_request_carries_all_settings_and_a_reply_is_measured():
     cloud = GrpcCloud()
     retry = RetryPolicy(try_timeout_s=7.0)
     (head,), _ = ask(cloud, model="m", task="t", codec="delta-fp16", base=BASE, token=TOKEN, retry=retry)
@@ -116,7 +116,7 @@ def test_a_request_says_all_that_is_wanted_and_a_reply_is_measured():
         (lambda request, context: b"", 0),
     ],
 )
-def test_what_may_mend_is_asked_for_again(step, least_pause_s):
+def test_transient_failures_are_retried(step, least_pause_s):
     cloud = GrpcCloud(script=[step])
     (head, other), pauses_s = ask(cloud, 2, retry=RetryPolicy(backoff_s=0.001))
     assert (head.num_tries, other.num_tries) == (2, 1)
@@ -139,7 +139,7 @@ def test_what_may_mend_is_asked_for_again(step, least_pause_s):
         status(Code.INTERNAL, retry_after_s="1"),
     ],
 )
-def test_what_cannot_mend_is_not_asked_for_again(step):
+def test_permanent_failures_are_not_retried(step):
     cloud = GrpcCloud(always=step)
     with pytest.raises(ServiceError, match=r"answered gRPC [A-Z_]+: the reason"):
         ask(cloud)
@@ -152,14 +152,14 @@ def test_the_deadline_ends_all_tries():
     with pytest.raises(ServiceError, match=r"no head after \d tries: .*DEADLINE_EXCEEDED"):
         ask(cloud, retry=retry)
     assert 1 <= len(cloud.seen) <= 6
-    # gRPC rounds up what it sends.
+    # gRPC rounds up the time that it sends.
     assert all(seen.left_s <= 0.12 for seen in cloud.seen)
     hangs = GrpcCloud(script=[hang], always=good_reply)
     (head,), _ = ask(hangs, retry=RetryPolicy(try_timeout_s=0.2, backoff_s=0.001))
     assert head.num_tries >= 2
 
 
-def test_a_cloud_that_hangs_is_not_asked_for_ever():
+def test_the_circuit_opens_for_a_cloud_that_hangs():
     cloud = GrpcCloud(always=hang)
     retry = RetryPolicy(max_tries=1, try_timeout_s=0.05, deadline_s=60.0, max_hangs=2)
 

@@ -37,7 +37,7 @@ def test_it_finds_a_service_that_was_restarted():
     asyncio.run(asyncio.wait_for(run(stack.__enter__(), stack), 60))
 
 
-def test_requests_at_once_get_connections_of_their_own_up_to_a_limit():
+def test_concurrent_requests_use_own_connections_up_to_a_limit():
     gate = threading.Barrier(4, timeout=30)
 
     def together(request, context):
@@ -57,7 +57,7 @@ def test_requests_at_once_get_connections_of_their_own_up_to_a_limit():
         assert len({seen.peer for seen in cloud.seen}) == min(max_connections, 4)
 
 
-def test_closing_ends_what_waits_and_cancelling_is_passed_on():
+def test_closing_ends_waiting_requests_and_cancelling_is_passed_on():
     async def run(url):
         client = AsyncGrpcClient(url=url, layout=LAYOUT)
         with pytest.raises(ServiceError, match="inside `async with"):
@@ -94,7 +94,7 @@ def test_tls_is_checked_with_the_certificates_given(table, tmp_path):
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
-def test_several_threads_ask_the_client_without_an_event_loop():
+def test_several_threads_use_the_client_without_an_event_loop():
     cloud = GrpcCloud(script=[status(Code.UNAVAILABLE)])
     before = threading.active_count()
     with (

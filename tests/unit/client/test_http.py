@@ -69,7 +69,7 @@ def test_every_codec_crosses_a_real_connection(name):
     np.testing.assert_allclose(head.reply.heads.scores(hidden), weight[0] @ hidden[0] + bias, atol=1e-3)
 
 
-def test_a_model_and_a_task_are_named_in_the_path_whatever_their_characters():
+def test_model_and_task_may_contain_any_characters():
     cloud = Cloud()
     ask(cloud, task="a task/b", model="my model & more")
     assert cloud.seen[0][1] == "/v1/generate/a%20task%2Fb?model=my+model+%26+more"
@@ -91,7 +91,7 @@ async def cut_short(request: web.Request, body: bytes) -> web.StreamResponse:
     return part
 
 
-def test_a_damaged_or_cut_reply_is_asked_for_again():
+def test_a_damaged_or_cut_reply_is_retried():
     (head,), _ = ask(Cloud(script=[damaged, cut_short]))
     assert head.num_tries == 3
     assert torch.equal(head.reply.heads.dense(), generate(feature().features).whole())
@@ -159,11 +159,11 @@ def test_a_service_that_speaks_no_http_and_one_that_redirects_are_refused():
 
 
 def told_by(error: BaseException | None) -> list[str]:
-    """Return all that an error and those behind it say."""
+    """Return all texts of an error and its causes."""
     return [] if error is None else [str(error), repr(error), *told_by(error.__cause__ or error.__context__)]
 
 
-def test_the_token_is_sent_and_told_to_nobody_else(caplog):
+def test_the_token_is_sent_and_appears_nowhere_else(caplog):
     caplog.set_level(logging.DEBUG)
     cloud = Cloud()
     ask(cloud, token=TOKEN)
@@ -183,7 +183,7 @@ def test_the_token_is_sent_and_told_to_nobody_else(caplog):
     assert TOKEN not in "".join(told) + caplog.text
 
 
-def test_the_detail_of_a_problem_is_what_an_error_quotes():
+def test_an_error_quotes_the_detail_of_a_problem():
     problem = {"type": "about:blank", "title": "Not Acceptable", "status": 406, "detail": "offered: fp32"}
     answers = {
         json.dumps(problem): "HTTP 406: offered: fp32$",
@@ -221,7 +221,7 @@ def test_settings_that_cannot_work_are_refused_at_construction(settings, error, 
     assert "line end\n" not in str(caught.value)
 
 
-def test_a_client_that_is_not_open_says_so():
+def test_a_closed_client_is_refused():
     client = AsyncHttpClient(url="http://127.0.0.1:8000/", layout=LAYOUT)
     assert client.url == "http://127.0.0.1:8000"
     with pytest.raises(ServiceError, match="inside `async with AsyncHttpClient"):

@@ -48,7 +48,7 @@ def test_models_are_read_as_they_are_served():
     assert (second.name, second.task) == ("b", "retrieval")
 
 
-def test_a_model_is_chosen_as_the_server_does_and_what_is_served_is_listed_otherwise():
+def test_a_model_is_chosen_as_by_the_server_or_the_served_ones_are_listed():
     qa, other = described("a"), described("b", "retrieval")
     with listing(qa, described("c"), other).running() as url:
         assert served_model(url, task="open-ended-qa").name == "a"
@@ -79,13 +79,13 @@ def test_a_model_is_chosen_as_the_server_does_and_what_is_served_is_listed_other
         (status(503), "/v1/models answered HTTP 503: the reason"),
     ],
 )
-def test_what_is_no_generator_or_refuses_is_a_service_error(step, message):
+def test_other_servers_and_refusals_are_service_errors(step, message):
     with Cloud(always=step).running() as url, pytest.raises(ServiceError, match=message) as caught:
         served_models(url, TOKEN, timeout_s=0.5)
     assert TOKEN not in str(caught.value)
 
 
-def test_a_place_without_a_server_and_a_url_that_is_none():
+def test_an_unreachable_server_and_an_invalid_url_are_refused():
     with pytest.raises(ServiceError, match=r"no parameter generator answers at http://127\.0\.0\.1:9"):
         served_models("http://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"like http://127\.0\.0\.1:8000, got 'file:///etc/passwd'"):
@@ -126,7 +126,7 @@ def test_the_static_head_arrives_and_is_checked():
             fetch_base(url, "m", LAYOUT)
 
 
-def test_a_codec_or_a_static_head_that_does_not_fit_the_model_is_told_before_any_request():
+def test_a_codec_or_static_head_that_does_not_fit_is_refused_before_any_request():
     model = ServedModel(
         name="a", version="3", task="t", layout=LAYOUT, base_id=BASE.id, codecs=("fp32", "rank4")
     )

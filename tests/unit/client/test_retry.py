@@ -30,7 +30,7 @@ def ask_in_vain(cloud: Cloud, retry: RetryPolicy, num_requests: int) -> list[str
         return asyncio.run(run(url))
 
 
-def test_it_asks_again_where_that_can_help_and_waits_as_long_as_the_server_wants():
+def test_it_retries_where_that_can_help_and_honours_retry_after():
     cloud = Cloud(script=[status(429, **{"Retry-After": "7"}), hang_up, status(503)])
     (head,), pauses_s = ask(cloud, retry=RetryPolicy(backoff_s=0.01))
     assert head.num_tries == 4
@@ -47,7 +47,7 @@ def fields(error: ServiceError) -> tuple[int | None, float, bool]:
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-def test_a_service_that_may_do_better_is_asked_again(code):
+def test_transient_refusals_are_retried(code):
     (head,), _ = ask(Cloud(script=[status(code)]))
     assert head.num_tries == 2
 
@@ -61,7 +61,7 @@ def test_a_refused_request_is_not_sent_twice(code):
     assert fields(refused.value) == (code, 0.0, False)
 
 
-def test_it_gives_up_after_the_last_try_or_when_the_next_would_be_too_late():
+def test_it_gives_up_after_the_last_try_or_before_one_that_would_be_too_late():
     cloud = Cloud(script=[status(503)] * 9)
     with pytest.raises(ServiceError, match="no head after 3 tries: the generator answered HTTP 503"):
         ask(cloud, retry=RetryPolicy(max_tries=3))
@@ -83,12 +83,12 @@ def test_pauses_double_up_to_a_quarter_of_the_deadline(backoff_s, deadline_s, nu
 
 
 def test_it_does_not_give_up_while_most_of_the_deadline_is_left():
-    # Doubling without end, the pause after some ten refusals would be longer than the deadline.
+    # With endless doubling the pause after about ten refusals would exceed the deadline.
     with pytest.raises(ServiceError, match="no head after 100 tries"):
         ask(Cloud(script=[status(503)] * 100), retry=RetryPolicy(max_tries=100, deadline_s=60.0))
 
 
-def test_each_try_tells_the_server_what_is_left_and_takes_no_longer():
+def test_each_try_sends_the_rest_of_the_deadline_and_takes_no_longer():
     async def nap(seconds: float) -> None:
         await asyncio.sleep(0.005)
 
@@ -111,7 +111,7 @@ def test_each_try_tells_the_server_what_is_left_and_takes_no_longer():
     ],
     ids=["by the time of a try", "by the deadline"],
 )
-def test_a_cloud_that_hangs_costs_a_few_timeouts_and_not_one_a_request(retry):
+def test_a_cloud_that_hangs_costs_a_few_timeouts_and_not_one_per_request(retry):
     cloud = Cloud(always=hang)
     told = ask_in_vain(cloud, retry, num_requests=30)
     assert len(cloud.seen) == retry.max_hangs

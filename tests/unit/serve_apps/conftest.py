@@ -7,7 +7,7 @@ from tests.worlds.small_bundles import MAX_FEATURES, write_bundle
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory):
-    """Two answerers, one of them of rank 2, and a retriever."""
+    """Two models for questions, one of them of rank 2, and one for retrieval."""
     root = tmp_path_factory.mktemp("bundles")
     return {
         "qa": write_bundle(root / "qa"),

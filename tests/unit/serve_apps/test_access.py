@@ -102,7 +102,7 @@ def test_any_other_header_is_refused_and_never_repeated(authorization: str) -> N
         (f"Bearer {OLD} {OLD}", "not valid"),
     ],
 )
-def test_a_refusal_says_why_and_holds_no_secret(authorization: str | None, reason: str) -> None:
+def test_a_refusal_gives_the_reason_and_holds_no_secret(authorization: str | None, reason: str) -> None:
     with pytest.raises(UnauthenticatedError, match=reason) as refused:
         env(f"fleet-a {OLD}").authenticate(authorization)
     assert_secret_free(repr(refused.value))
@@ -204,7 +204,7 @@ def test_a_change_in_place_of_equal_length_is_seen(token_file: Path) -> None:
     assert tokens.authenticate(f"Bearer {NEW}") == "fleet-a"
 
 
-def test_the_file_is_looked_at_once_a_period(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_checked_once_per_period(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     tokens = BearerTokens.from_file(token_file, recheck_s=1.0, clock=clock)
     looks: list[object] = []
@@ -318,7 +318,7 @@ def test_retry_after_names_the_moment_the_heads_are_free() -> None:
     history=st.lists(st.tuples(st.floats(0.0, 0.6), st.floats(0.0, 1.0)), max_size=8),
     share=st.floats(0.0, 1.0),
 )
-def test_who_waits_for_retry_after_passes_and_who_comes_earlier_does_not(
+def test_a_client_that_waits_for_retry_after_passes_and_an_earlier_one_does_not(
     limit: int, start_s: float, history: list[tuple[float, float]], share: float
 ) -> None:
     with wall_clock(1_700_000_000.0 + start_s) as clock:
@@ -364,7 +364,7 @@ def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
         limit.acquire("fleet-a", 10)
 
 
-def test_what_can_never_pass_is_no_matter_of_waiting() -> None:
+def test_a_request_that_can_never_pass_gets_no_retry_after() -> None:
     with pytest.raises(FeatureError, match=r"11 heads can never pass a limit of 10 .* smaller requests"):
         RateLimit(10).acquire("fleet-a", 11)
     with pytest.raises(ConfigError, match="heads_per_s must be >= 1, got 0"):

@@ -13,7 +13,7 @@ def chunk(num=1):
 
 
 class Recorder:
-    """Notes the sizes of batches; `batch_heads` tells a chunk which batch it was in."""
+    """Records the sizes of batches; `batch_heads` is the number of a chunk's batch."""
 
     def __init__(self):
         self.batches = []
@@ -25,7 +25,7 @@ class Recorder:
 
 @pytest.fixture(autouse=True)
 def unchecked_chunks(monkeypatch):
-    # The batcher looks at nothing but the number of features.
+    # The batcher uses the number of features only.
     monkeypatch.setattr(Chunk, "__init__", _plain_init)
 
 
@@ -45,7 +45,7 @@ def run(main, *, max_heads=8, pause_s=0.01):
     return recorder.batches, asyncio.run(within())
 
 
-def test_what_comes_together_is_one_batch():
+def test_concurrent_requests_are_one_batch():
     async def main(batcher):
         return await asyncio.gather(*(batcher(chunk()) for _ in range(8)))
 
@@ -54,7 +54,7 @@ def test_what_comes_together_is_one_batch():
     assert [each.batch_heads for each in made] == [1] * 8
 
 
-def test_what_keeps_coming_is_waited_for_though_the_first_is_old():
+def test_a_batch_stays_open_while_requests_keep_coming():
     async def main(batcher):
         asked = []
         for _ in range(4):
@@ -87,7 +87,7 @@ def test_a_full_batch_waits_for_nobody_and_no_chunk_is_split():
     assert [each.batch_heads for each in made] == [1, 1, 2, 3, 4, 5]
 
 
-def test_others_get_their_turn_between_full_batches():
+def test_callers_run_between_full_batches():
     async def main(batcher):
         seen = []
 
@@ -103,9 +103,9 @@ def test_others_get_their_turn_between_full_batches():
 
 
 @pytest.mark.parametrize(("batch_s", "expected"), [(0.05, [[1], [1, 1]]), (0.0, [[1], [1], [1]])])
-def test_after_a_long_batch_more_is_waited_for_and_after_a_short_one_not(batch_s, expected, monkeypatch):
+def test_the_pause_is_longer_after_a_long_batch_only(batch_s, expected, monkeypatch):
     if batch_s:
-        # So long that a busy machine does not end it before the second request is there.
+        # So long that the second request comes in time even on a busy machine.
         monkeypatch.setattr(batching, "_LONGEST_PAUSE_S", 0.5)
         monkeypatch.setattr(batching, "_PAUSE_OF_BATCH", 10.0)
     batches = []
@@ -127,7 +127,7 @@ def test_after_a_long_batch_more_is_waited_for_and_after_a_short_one_not(batch_s
     assert batches == expected
 
 
-def test_callers_that_have_gone_get_no_work_done_and_hold_up_nobody():
+def test_callers_that_left_get_no_work_done_and_hold_up_nobody():
     async def main(batcher):
         gone = [asyncio.create_task(batcher(chunk())) for _ in range(3)]
         await asyncio.sleep(0)

@@ -37,7 +37,7 @@ def offered(table):
     return [(served.info.name, codec) for served in table for codec in served.generator.codecs]
 
 
-def test_heads_are_those_generated_and_the_reply_says_what_they_are(table):
+def test_heads_are_those_generated_and_the_reply_describes_them(table):
     async def run():
         async with stub(table) as generator:
             for name, codec in offered(table):
@@ -77,7 +77,7 @@ def test_without_names_it_is_the_first_model_in_fp32(table):
     asyncio.run(run())
 
 
-def test_models_are_listed_and_their_static_heads_handed_out(table):
+def test_models_are_listed_and_their_static_heads_served(table):
     async def run():
         async with stub(table) as generator:
             listed = (await generator.ListModels(wire.ListModelsRequest())).models
@@ -127,7 +127,7 @@ NAN = np.full(192, np.nan, np.float32).tobytes()
         ({"features": bytes(FEATURE_BYTES * 100)}, Code.RESOURCE_EXHAUSTED, "larger than max"),
     ],
 )
-def test_bad_requests_are_told_what_is_wrong(table, caplog, fields, code, said):
+def test_bad_requests_are_refused_with_the_reason(table, caplog, fields, code, said):
     async def run():
         async with stub(table) as generator:
             error = await refused(generator.GenerateHeads(wanted(**fields)))
@@ -140,7 +140,7 @@ def test_bad_requests_are_told_what_is_wrong(table, caplog, fields, code, said):
     assert not caplog.records
 
 
-def test_strangers_are_refused_and_tokens_never_come_back(table, monkeypatch, caplog):
+def test_strangers_are_refused_and_tokens_never_repeated(table, monkeypatch, caplog):
     monkeypatch.setenv("TOKENS", f"phone {TOKEN}")
     calls = [
         ("GenerateHeads", wanted()),
@@ -166,7 +166,7 @@ def test_strangers_are_refused_and_tokens_never_come_back(table, monkeypatch, ca
     assert TOKEN not in caplog.text
 
 
-def test_a_client_is_held_to_its_rate_and_told_when_to_come_again(table):
+def test_a_client_is_held_to_its_rate_and_gets_a_retry_after(table):
     async def run():
         async with stub(table, rate=RateLimit(2)) as generator:
             asked = [generator.GenerateHeads(wanted()) for _ in range(8)]
@@ -184,7 +184,7 @@ def test_a_client_is_held_to_its_rate_and_told_when_to_come_again(table):
 
 
 class Gate:
-    """Holds the chunks back until it is opened and counts how they went."""
+    """Holds chunks back until it is opened, and counts cancelled and generated ones."""
 
     def __init__(self):
         self.opened, self.arrived = asyncio.Event(), asyncio.Event()
@@ -202,7 +202,7 @@ class Gate:
         return made
 
 
-def test_a_full_queue_refuses_and_a_caller_that_goes_away_makes_room(table):
+def test_a_full_queue_refuses_and_a_caller_that_leaves_makes_room(table):
     async def run():
         gate = Gate()
         async with stub(table, batched=gate.batched, max_waiting_heads=2) as generator:
@@ -230,7 +230,7 @@ def test_nothing_is_generated_after_the_callers_deadline(table):
     class Late(Gate):
         async def batched(self, chunk: Chunk) -> GeneratedChunk:
             deadlines.append((chunk.deadline_s, time.monotonic()))
-            # What Serve does: the batch goes on without the caller.
+            # As in Serve, the batch goes on without the caller.
             return await asyncio.shield(asyncio.ensure_future(super().batched(chunk)))
 
     async def run():
@@ -238,7 +238,7 @@ def test_nothing_is_generated_after_the_callers_deadline(table):
         async with stub(table, batched=gate.batched) as generator:
             error = await refused(generator.GenerateHeads(wanted(), timeout=0.5))
             assert error.code() is Code.DEADLINE_EXCEEDED
-            # The time on the way is the server's to give.
+            # The deadline of the server includes the time on the way.
             while time.monotonic() <= deadlines[0][0]:
                 await asyncio.sleep(0.001)
             gate.opened.set()

@@ -56,7 +56,7 @@ def problem(reply, status):
 
 
 @pytest.mark.parametrize("name", [name for name in CODECS if name != "film" and name != "rank16"])
-def test_a_reply_is_in_the_codec_that_was_asked_for_and_says_so(table, name):
+def test_a_reply_is_in_the_requested_codec_and_names_it(table, name):
     served = table.named("qa")
     anchors = features(3)
     with client(table) as api:
@@ -161,7 +161,7 @@ def test_the_static_head_can_be_fetched_once(table):
         (GENERATE, bytes(768), {**OCTETS, "X-Deadline-Seconds": "nan"}, 400, "got 'nan'"),
     ],
 )
-def test_bad_requests_are_told_what_is_wrong(table, path, body, headers, status, said):
+def test_bad_requests_are_refused_with_the_reason(table, path, body, headers, status, said):
     with client(table) as api:
         reply = api.post(path, content=body, headers=headers)
     assert said in problem(reply, status)
@@ -219,7 +219,7 @@ async def post_slowly(api, messages):
     ],
     ids=["slow", "cut"],
 )
-def test_a_body_that_does_not_come_is_given_up(table, messages, status, said):
+def test_a_slow_or_cut_body_is_refused(table, messages, status, said):
     service = HeadService(table, alone, max_features=MAX_FEATURES, max_waiting_heads=8)
     api = build_api(service, body_timeout_s=0.1)
     got, detail = asyncio.run(post_slowly(api, messages))
@@ -227,7 +227,7 @@ def test_a_body_that_does_not_come_is_given_up(table, messages, status, said):
     assert said in detail
 
 
-def test_strangers_are_refused_and_tokens_never_come_back(table, monkeypatch, caplog):
+def test_strangers_are_refused_and_tokens_never_repeated(table, monkeypatch, caplog):
     monkeypatch.setenv("TOKENS", f"phone {TOKEN}")
     with client(table, tokens=BearerTokens.from_env("TOKENS")) as api:
         for headers in ({}, {"Authorization": "Basic abc"}, {"Authorization": f"Bearer {TOKEN}x"}):
@@ -259,7 +259,7 @@ def over_http(api):
         return asked.post(GENERATE, content=features().tobytes(), headers=OCTETS)
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_again(table):
+def test_a_full_queue_refuses_with_retry_after(table):
     release = asyncio.Event()
 
     async def held(chunk: Chunk) -> GeneratedChunk:
@@ -281,7 +281,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(table):
         with pytest.raises(OverloadedError, match="4 heads are waiting, at most 4 may") as refused:
             await ask(1)
         assert refused.value.retry_after_s > 0
-        # A caller that goes away makes room.
+        # A caller that leaves makes room.
         waiting[0].cancel()
         await asyncio.gather(waiting[0], return_exceptions=True)
         third = asyncio.create_task(ask(2))
@@ -413,7 +413,7 @@ def test_a_defect_is_a_500_without_internals(table):
 
 def test_heads_come_under_a_route_prefix_and_by_post_only(table):
     service = HeadService(table, alone, max_features=MAX_FEATURES, max_waiting_heads=64)
-    # Serve gives the prefix of an application as ASGI's root path.
+    # Serve passes the prefix of an application as ASGI's root path.
     with TestClient(build_api(service, body_timeout_s=5.0), root_path="/fleet") as api:
         reply = api.post("/fleet" + GENERATE, content=features().tobytes(), headers=OCTETS)
         assert (reply.status_code, reply.headers["X-Task"]) == (200, "open-ended-qa")
@@ -421,7 +421,7 @@ def test_heads_come_under_a_route_prefix_and_by_post_only(table):
         assert problem(api.post("/fleet/v1/generate", content=b""), 404) == "Not Found"
 
 
-def test_the_server_hears_of_a_defect_that_a_client_is_told_nothing_of(table):
+def test_the_server_gets_the_defect_that_the_client_does_not_see(table):
     async def broken(chunk: Chunk) -> GeneratedChunk:
         raise RuntimeError("for the log")
 
@@ -433,7 +433,7 @@ def test_the_server_hears_of_a_defect_that_a_client_is_told_nothing_of(table):
         api.post(GENERATE, content=features().tobytes(), headers=OCTETS)
 
 
-def test_openapi_tells_of_binary_bodies_and_every_error(table):
+def test_openapi_describes_binary_bodies_and_every_error(table):
     with client(table) as api:
         document = json.loads(api.get("/openapi.json").text)
     operation = document["paths"]["/v1/generate/{task}"]["post"]

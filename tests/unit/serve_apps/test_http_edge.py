@@ -30,7 +30,7 @@ def ask(*headers):
 
 
 @given(name=st.binary(min_size=1, max_size=20), value=st.binary(max_size=40))
-def test_serve_never_meets_a_header_it_cannot_read(name, value):
+def test_serve_never_gets_a_header_that_it_cannot_read(name, value):
     try:
         name.decode(), value.decode()
     except UnicodeDecodeError:
@@ -51,7 +51,7 @@ def test_the_refusal_is_a_problem_detail_that_names_the_header():
     assert problem["detail"].startswith("header x-session-id, x-\\xff: not UTF-8")
 
 
-def test_the_client_s_name_for_its_request_is_kept_and_a_long_list_is_cut():
+def test_the_request_id_is_kept_and_a_long_list_is_cut():
     status, headers, body = ask((b"X-Request-ID", b"mine"), *((b"x-%d" % i, b"\xff") for i in range(300)))
     assert status == 400
     assert headers[b"x-request-id"] == b"mine"
@@ -59,7 +59,7 @@ def test_the_client_s_name_for_its_request_is_kept_and_a_long_list_is_cut():
 
 
 def passed_on(path, *headers, method="POST"):
-    """Return the headers that Serve gets to see of a request."""
+    """Return the headers of a request that Serve gets."""
     seen = []
 
     async def app(scope, receive, send):
@@ -70,7 +70,7 @@ def passed_on(path, *headers, method="POST"):
     return seen
 
 
-def test_serve_gets_only_names_of_requests_that_it_may_repeat():
+def test_serve_gets_only_request_ids_that_it_may_repeat():
     right = [(b"host", b"x"), (b"x-request-id", b"a-1")]
     assert passed_on("/v1/models", *right, method="GET") == right
     for wrong in (b"", b"a" * 129, b"a\tb", b"\xc3\xa4"):

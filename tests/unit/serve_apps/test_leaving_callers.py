@@ -1,4 +1,4 @@
-"""Callers over HTTP who leave before they are answered."""
+"""Callers over HTTP that leave before they are answered."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ BODY = np.random.default_rng(0).standard_normal((1, 192), dtype=np.float32).toby
 
 
 class Caller:
-    """One request of a caller who stays until `leave` is called."""
+    """One request of a caller that stays until `leave` is called."""
 
     def __init__(self, api):
         self._leaves = asyncio.Event()
@@ -63,7 +63,7 @@ def after_a_crowd(table, then):
         return generate_batch(chunks)
 
     async def run():
-        # No batch begins before the pause is over, which it is not while callers come.
+        # No batch begins while callers keep coming within the pause.
         batcher = Batcher(generate, max_heads=8, pause_s=0.2)
         service = HeadService(table, batcher, max_features=2, max_waiting_heads=64, batch_heads=2)
         api = build_api(service, body_timeout_s=5.0)
@@ -78,7 +78,7 @@ def after_a_crowd(table, then):
     return batches
 
 
-def test_nothing_is_generated_for_one_who_leaves_a_crowd(table):
+def test_nothing_is_generated_for_a_caller_that_leaves_a_crowd(table):
     async def last_one_leaves(callers):
         callers[-1].leave()
         await asyncio.gather(*(each.asking for each in callers))
@@ -87,7 +87,7 @@ def test_nothing_is_generated_for_one_who_leaves_a_crowd(table):
     assert after_a_crowd(table, last_one_leaves) == [2]
 
 
-def test_those_who_stay_in_a_crowd_are_answered(table):
+def test_callers_that_stay_in_a_crowd_are_answered(table):
     async def all_stay(callers):
         await asyncio.gather(*(each.asking for each in callers))
         assert [each.status for each in callers] == [200, 200, 200]
@@ -95,7 +95,7 @@ def test_those_who_stay_in_a_crowd_are_answered(table):
     assert after_a_crowd(table, all_stay) == [3]
 
 
-def test_one_whose_request_is_given_up_by_the_server_gets_nothing_generated(table):
+def test_nothing_is_generated_for_a_request_that_the_server_cancels(table):
     async def last_one_is_given_up(callers):
         callers[-1].asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -107,7 +107,7 @@ def test_one_whose_request_is_given_up_by_the_server_gets_nothing_generated(tabl
 
 
 def test_connections_that_end_during_a_batch_are_noticed_before_the_next_one(table):
-    """Also when the next one is full and nothing is waited for; with Serve's HTTP server and event loop."""
+    """Even when the next batch is full and there is no pause; with Serve's HTTP server and event loop."""
     request = (
         f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\n"
         f"content-length: {len(BODY)}\r\n\r\n"
@@ -120,7 +120,7 @@ def test_connections_that_end_during_a_batch_are_noticed_before_the_next_one(tab
 
     def generate(chunks):
         (batches_without if batches_with[-1:] >= [4] else batches_with).append(service.num_waiting)
-        # A few wait behind this batch, and all leave.
+        # All callers leave, a few of which wait for the next batch.
         if batches_with[-1] >= 4:
             for caller in callers:
                 caller.close()
@@ -141,5 +141,5 @@ def test_connections_that_end_during_a_batch_are_noticed_before_the_next_one(tab
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(run(), 30))
     assert batches_with[-1] >= 4
-    # One request may be on its way from the connection to its batch when that ends.
+    # One request may be between its connection and its batch when the connection ends.
     assert len(batches_without) <= 1

@@ -1,4 +1,4 @@
-"""What the service counts of requests over HTTP and gRPC."""
+"""Counts of requests over HTTP and gRPC."""
 
 import asyncio
 
@@ -87,7 +87,7 @@ def test_grpc_counts_the_same(table):
     assert meter.refusals == ["UnknownNameError", "NotAcceptableError"]
 
 
-def test_a_batch_counts_a_product_a_version_and_every_codec_of_it(table):
+def test_a_batch_counts_one_product_per_version_and_its_codecs(table):
     counted = []
 
     class Batches(Meter):

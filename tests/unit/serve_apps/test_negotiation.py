@@ -17,7 +17,7 @@ def test_no_header_breaks_it(accept: str) -> None:
 
 
 @given(st.permutations([("fp16", 0.9), ("int8", 0.5), ("rank4", 0.1)]))
-def test_the_best_liked_codec_wins_wherever_it_stands(wishes) -> None:
+def test_the_preferred_codec_wins_at_any_position(wishes) -> None:
     header = ", ".join(f"application/x-safetensors; codec={name}; q={q}" for name, q in wishes)
     assert negotiate(header, OFFERED) == "fp16"
     assert negotiate(header, ("fp32", "rank4", "int8")) == "int8"
@@ -31,11 +31,11 @@ def test_the_best_liked_codec_wins_wherever_it_stands(wishes) -> None:
         ("*/*; q=0.1, application/x-safetensors; codec=int8", "int8"),
     ],
 )
-def test_how_much_a_codec_is_liked_counts_more_than_how_exactly_it_is_named(accept, codec) -> None:
+def test_the_q_value_counts_more_than_the_precision_of_the_type(accept, codec) -> None:
     assert negotiate(accept, OFFERED) == codec
 
 
-def test_what_is_not_wanted_at_all_is_not_given() -> None:
+def test_an_excluded_codec_is_not_used() -> None:
     with pytest.raises(NotAcceptableError, match="names nothing that is offered"):
         negotiate("application/x-safetensors; codec=fp16; q=0", OFFERED)
     with pytest.raises(NotAcceptableError):

@@ -1,4 +1,4 @@
-"""Ports and addresses that the service would take."""
+"""Ports and addresses that the service may use."""
 
 import socket
 

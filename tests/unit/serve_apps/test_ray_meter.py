@@ -35,7 +35,7 @@ def answer(meter, num_heads, codec="fp32", queue_s=-1e-9):
     meter.answered(label, codec, num_heads, num_bytes=10, queue_s=queue_s)
 
 
-def test_ray_is_told_once_what_was_added_up(metrics):
+def test_sums_are_reported_to_ray_once(metrics):
     async def run():
         meter = ray_meter.RayMeter()
         answer(meter, 2)
@@ -60,7 +60,7 @@ def test_ray_is_told_once_what_was_added_up(metrics):
     assert metrics["hyperfleet_refusals"].told == [(2, {"reason": "OverloadedError"})]
 
 
-def test_a_histogram_is_told_as_the_counters_that_prometheus_makes_of_one(metrics):
+def test_a_histogram_is_reported_as_prometheus_counters(metrics):
     waits = [0.0, 0.001, 0.0011, 0.3, 60.0]
 
     async def run():
@@ -80,7 +80,7 @@ def test_a_histogram_is_told_as_the_counters_that_prometheus_makes_of_one(metric
     bounds = [f"{value}" for value in ray_meter._LATENCY_BOUNDARIES_S]
     for part, values in {"queue": waits, "generate": [0.02, 0.02], "encode": [0.03]}.items():
         below = {bound: sum(value <= float(bound) for value in values) for bound in bounds}
-        # Every bucket is there, or a quantile would be looked for below the lowest one that is.
+        # All buckets are present, or a quantile would be computed from the lowest one that is.
         assert of_part[part] == pytest.approx(below | {"+Inf": len(values)}, abs=1e-6)
         assert all(num > 0 for num in of_part[part].values())
         told = [metrics[f"hyperfleet_latency_s_{name}"].told for name in ("sum", "count")]
@@ -94,12 +94,12 @@ def test_a_histogram_is_told_as_the_counters_that_prometheus_makes_of_one(metric
     buckets = [
         (value, tags["le"]) for value, tags in metrics["hyperfleet_batch_heads_bucket"].told if value == 1
     ]
-    # Five heads, then one head: what is told is how many more.
+    # Five heads, then one head: increments are reported.
     assert [label for _, label in buckets[:5]] == ["8.0", "16.0", "32.0", "64.0", "128.0"]
     assert [label for _, label in buckets[6:]][:2] == ["1.0", "2.0"]
 
 
-def test_what_ray_does_not_take_does_not_end_the_counting(metrics):
+def test_a_failed_report_does_not_end_the_counting(metrics):
     async def run():
         meter = ray_meter.RayMeter()
         counter = metrics["hyperfleet_refusals"]

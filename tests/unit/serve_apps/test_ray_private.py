@@ -1,4 +1,4 @@
-"""Private interfaces of the installed Ray, as the service relies on them."""
+"""Private interfaces of the installed Ray that the service relies on."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ SEPARATE_THREAD = "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"
 
 @pytest.fixture
 def port_saying():
-    """Start servers that answer everything with one status and text."""
+    """Start servers that answer every request with one status and text."""
     servers = []
 
     def start(status, text):
@@ -61,11 +61,11 @@ def test_serves_proxy_is_known_with_and_without_an_application(port_saying, stat
 
 
 @pytest.mark.parametrize(("status", "text"), [(200, "hello"), (503, "down"), (404, "")])
-def test_another_server_is_none_of_serves(port_saying, status, text):
+def test_another_server_is_no_serve_proxy(port_saying, status, text):
     assert not is_serve_proxy("127.0.0.1", port_saying(status, text))
 
 
-def test_nobody_is_no_proxy():
+def test_a_free_port_is_no_serve_proxy():
     assert not is_serve_proxy("127.0.0.1", free_port("127.0.0.1", 0))
 
 

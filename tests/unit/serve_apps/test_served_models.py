@@ -138,7 +138,7 @@ def test_an_unforeseen_failure_does_not_end_the_following(registry, caplog, monk
     assert "stays at version 1: no space" in caplog.text
 
 
-def test_a_replica_that_starts_anew_falls_back_to_what_was_served(registry, caplog) -> None:
+def test_a_restarted_replica_falls_back_to_the_served_version(registry, caplog) -> None:
     uri, register = registry
     register(num_classes=12)
     alias, proven = "models:/hyperfleet-generator@champion", "models:/hyperfleet-generator/1"
@@ -149,7 +149,7 @@ def test_a_replica_that_starts_anew_falls_back_to_what_was_served(registry, capl
     assert "model qa starts at version 1" in caplog.text
 
 
-def test_what_is_not_registered_is_refused_at_once(registry) -> None:
+def test_an_unregistered_model_is_refused_at_once(registry) -> None:
     uri, _ = registry
     with pytest.raises(ModelNotRegisteredError):
         table_of(uri, "models:/hyperfleet-generator/9")

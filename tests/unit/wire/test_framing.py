@@ -8,7 +8,7 @@ from hyperfleet.wire.generator_pb2 import GenerateHeadsResponse
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=20)
 SECONDS = st.floats(allow_nan=False)
-# Around the sizes where the length takes another byte.
+# Around the sizes at which the length needs another byte.
 HEADS = (
     st.binary(max_size=300) | st.integers(0, 70_000).map(bytes) | st.sampled_from([16383, 16384]).map(bytes)
 )
@@ -25,7 +25,7 @@ FIELDS = st.fixed_dictionaries(
 @example(heads=bytes(127), fields={})
 @example(heads=bytes(128), fields={})
 @example(heads=bytes(3 << 20), fields={"codec": "fp32"})
-def test_what_is_written_is_protobufs_own(heads, fields):
+def test_the_written_bytes_are_those_of_protobuf(heads, fields):
     rest = GenerateHeadsResponse(**fields)
     whole = GenerateHeadsResponse(heads=heads, **fields)
     written = write_heads(heads, rest)
@@ -41,7 +41,7 @@ def test_what_is_written_is_protobufs_own(heads, fields):
 @example(b"\x0a" + b"\xff" * 20)
 @example(b"\x12\x01m\x0a\x02ab")
 @example(b"\x0a\x02ab\x0a\x02cd")
-def test_anything_is_read_as_protobuf_reads_it(message):
+def test_any_bytes_are_read_as_by_protobuf(message):
     try:
         whole = GenerateHeadsResponse.FromString(message)
     except DecodeError:

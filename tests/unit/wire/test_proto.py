@@ -15,7 +15,7 @@ GENERATED = ("generator_pb2.py", "generator_pb2.pyi", "generator_pb2_grpc.py")
 
 @pytest.fixture(scope="module")
 def made_again(tmp_path_factory):
-    """What `make proto` would write."""
+    """The output of `make proto`."""
     folder = tmp_path_factory.mktemp("proto")
     kinds = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "platform", *kinds, f"{WIRE}/generator.proto"]
@@ -29,7 +29,7 @@ def test_the_generated_modules_are_those_of_the_proto(made_again, name):
     assert (made_again / name).read_text() == committed, "run `make proto`"
 
 
-def test_the_proto_is_shipped_and_says_what_every_part_of_it_means():
+def test_the_proto_is_shipped_and_documents_every_part():
     lines = (files("hyperfleet.wire") / "generator.proto").read_text().splitlines()
     bare = [
         line
@@ -40,11 +40,11 @@ def test_the_proto_is_shipped_and_says_what_every_part_of_it_means():
     assert bare == []
 
 
-def test_the_service_is_what_the_contract_says():
+def test_the_service_keeps_its_contract():
     service = generator_pb2.DESCRIPTOR.services_by_name["ParameterGenerator"]
     assert service.full_name == "hyperfleet.v1.ParameterGenerator"
     assert [method.name for method in service.methods] == ["GenerateHeads", "ListModels", "GetBase"]
-    # Numbers are what old devices know fields by: append, never renumber.
+    # Old devices identify fields by number: append, never renumber.
     numbers = {
         "GenerateHeadsRequest": ["task", "model", "features", "codec"],
         "GenerateHeadsResponse": [

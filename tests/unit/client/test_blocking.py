@@ -16,7 +16,7 @@ THREADS = 4
 
 @dataclass
 class Gate:
-    """Answers the first ones only when there are as many as there are threads."""
+    """Holds back the first replies until there are as many requests as threads."""
 
     num_waiting: int = 0
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,7 +41,7 @@ def test_several_threads_ask_at_once_and_each_gets_its_own_head():
         assert head.num_tries == 1
 
 
-def test_errors_and_retries_are_those_of_the_other_client():
+def test_errors_and_retries_are_those_of_the_asynchronous_client():
     cloud = Cloud(script=[status(503), status(404)])
     with cloud.running() as url:
         retry = RetryPolicy(backoff_s=0.001)
