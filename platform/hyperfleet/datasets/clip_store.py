@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -123,6 +124,22 @@ def _to_batch(rows: list[StoredClip], schema: pa.Schema) -> pa.RecordBatch:
         pa.array([row.skip_reason for row in rows], pa.string()),
     ]
     return pa.record_batch(columns, schema=schema)
+
+
+@runtime_checkable
+class FrameStore(Protocol):
+    """Source of decoded frames; `ClipStore` is one."""
+
+    @property
+    def num_stored_frames(self) -> int:
+        """Frames kept per clip."""
+        ...
+
+    def frames(
+        self, rows: Integer[np.ndarray, " n"], frame_index: Integer[np.ndarray, "n frame"]
+    ) -> UInt8[np.ndarray, "n frame height width 3"]:
+        """Return the chosen frames of the chosen clips."""
+        ...
 
 
 class ClipStore:

@@ -87,7 +87,3 @@ class Split:
             token_ids=self.token_ids[rows],
             token_mask=self.token_mask[rows],
         )
-
-    def answer_key(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """Ids of the examples and their labels, for scoring only."""
-        return self.example_id, self.label

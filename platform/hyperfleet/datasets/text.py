@@ -23,8 +23,6 @@ class QuestionTokenizer:
         DataError: a special token is missing, or [PAD] is not 0.
     """
 
-    pad_id = PAD_ID
-
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
         if None in ids.values() or ids[PAD] != PAD_ID:

@@ -22,18 +22,6 @@ MAX_PIXELS = 64_000_000
 MAX_DEMUXED_PACKETS = 1_000_000
 
 
-def read_frames(path: Path, num_frames: int, *, short_side: int) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Decode `num_frames` frames spread evenly over a clip, as RGB of that short side.
-
-    Frame i is the middle of the i-th of `num_frames` equal parts. A clip with fewer frames repeats
-    some, the last one at the end. Rotation noted in the file is applied; transparent parts are black.
-
-    Raises:
-        VideoDecodeError: no such file, no video in it, too large a picture, or broken data.
-    """
-    return read_clip(path, num_frames, short_side=short_side)[0]
-
-
 def read_clip(
     path: Path, num_frames: int, *, short_side: int
 ) -> tuple[UInt8[np.ndarray, "frame height width 3"], int]:

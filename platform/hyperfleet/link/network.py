@@ -4,12 +4,11 @@ Link time is computed from the size of the message, never slept: a fleet of thou
 runs as fast as the machine allows and still reports what its users would have waited.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hyperfleet.errors import ConfigError, unknown_name
-from hyperfleet.seeding import numpy_generator
+from hyperfleet.errors import ConfigError
 
 # The papers write "MB/s" and divide KiB by 1024: only this unit gives back the cells they print.
 BYTES_PER_MIB = 1 << 20
@@ -75,32 +74,3 @@ PAPER_NETWORKS: Mapping[str, NetworkProfile] = MappingProxyType(
         )
     }
 )
-
-
-def network(name: str) -> NetworkProfile:
-    """Return the profile called `name`.
-
-    Raises:
-        UnknownNameError: no network has that name; the message lists those that exist.
-    """
-    if name not in PAPER_NETWORKS:
-        raise unknown_name("network", name, PAPER_NETWORKS)
-    return PAPER_NETWORKS[name]
-
-
-def assign_network(seed: int, device_id: int, names: Sequence[str]) -> NetworkProfile:
-    """Draw the network of a device, each of `names` alike; a name given twice is drawn twice as often.
-
-    The draw depends on `seed` and `device_id` alone, so a device keeps its network whichever host
-    it runs on and however many devices there are.
-
-    Raises:
-        ConfigError: no name at all.
-        UnknownNameError: a name that no network has.
-    """
-    if not names:
-        raise ConfigError(
-            f"a fleet needs at least one network, got none; choose of {', '.join(PAPER_NETWORKS)}"
-        )
-    profiles = [network(name) for name in names]
-    return profiles[int(numpy_generator(seed, "network", device_id).integers(len(profiles)))]

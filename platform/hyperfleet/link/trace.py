@@ -101,15 +101,6 @@ class RateTrace:
             period_s=float(period_s),
         )
 
-    @property
-    def mean_bytes_per_s(self) -> float:
-        """Bytes per second over a whole period."""
-        return self.done_bytes[-1] / self.period_s
-
-    def finish_s(self, start_s: float, num_bytes: float) -> float:
-        """Return when the last of `num_bytes` that start at `start_s` (>= 0) is through, in seconds."""
-        return start_s + self.duration_s(start_s, num_bytes)
-
     def duration_s(self, start_s: float, num_bytes: float) -> float:
         """Return the seconds from `start_s` until `num_bytes` are through; more bytes never take less."""
         if self.steady_mib_per_s is not None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hyperfleet.datasets.annotations import QAExample
-from hyperfleet.datasets.text import SPECIAL_TOKENS, QuestionTokenizer
+from hyperfleet.datasets.text import PAD_ID, SPECIAL_TOKENS, QuestionTokenizer
 from hyperfleet.datasets.vocabulary import OUT_OF_VOCABULARY, AnswerVocabulary
 from hyperfleet.errors import ConfigError, DataError
 
@@ -59,7 +59,7 @@ def test_questions_become_padded_token_ids() -> None:
     # [CLS] what color is the circle ? [SEP]: whole words, since there is room for them
     assert mask.sum(axis=1).tolist() == [8, 10]
     assert token_ids[0, [0, 7]].tolist() == [2, 3]
-    assert (token_ids[~mask] == tokenizer.pad_id).all()
+    assert (token_ids[~mask] == PAD_ID).all()
     assert token_ids.max() < tokenizer.vocab_size
 
 

@@ -51,11 +51,6 @@ def mark() -> UInt8[np.ndarray, "44 44 3"]:
     return patches.repeat(MARK_PATCH_PX, axis=0).repeat(MARK_PATCH_PX, axis=1)
 
 
-def object_outline(shape: str) -> Float64[np.ndarray, "corner 2"]:
-    """Corners of a shape of radius 1 about (0, 0); circle and ring have none and are drawn as such."""
-    return _OUTLINES[shape]
-
-
 def _star() -> Float64[np.ndarray, "10 2"]:
     angles = -np.pi / 2 + np.pi / 5 * np.arange(10)
     reach = np.where(np.arange(10) % 2 == 0, 1.0, 0.45)

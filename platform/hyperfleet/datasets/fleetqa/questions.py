@@ -49,11 +49,6 @@ def ask(scene: Scene, num_questions: int, rng: np.random.Generator) -> list[Ques
     return [chosen[index] for index in rng.permutation(len(chosen))]
 
 
-def all_questions(scene: Scene) -> list[QuestionAnswer]:
-    """Every question the scene allows, with its only right answer."""
-    return _color_questions(scene) + _other_questions(scene)
-
-
 def _color_questions(scene: Scene) -> list[QuestionAnswer]:
     pairs = [(f"what color is the {thing.shape}?", thing.color) for thing in scene.objects]
     only = _only(scene.objects)
