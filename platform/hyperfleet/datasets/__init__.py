@@ -1,4 +1,4 @@
-"""Data sets: annotations, videos, the clip store made of them, and the devices they are spread over."""
+"""Data sets: annotations, videos, the clip store made from them, and the devices that hold them."""
 
 from hyperfleet.datasets.clip_store import ClipStore as ClipStore
 from hyperfleet.datasets.clip_store import FrameStore as FrameStore

@@ -133,7 +133,7 @@ def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="hyperfleet data render"):
         ClipStore(tmp_path / "nowhere.arrow")
-    with pytest.raises(DataError, match="is no Arrow file"):
+    with pytest.raises(DataError, match="is not an Arrow file"):
         ClipStore(noise)
     with pytest.raises(DataError, match="got 'no format mark'"):
         ClipStore(table)

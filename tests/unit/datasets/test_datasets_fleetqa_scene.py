@@ -150,16 +150,16 @@ def test_a_clip_depends_on_seed_and_number_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shift": -1.0}, "shift must lie in 0..3, got -1"),
+        ({"shift": -1.0}, "shift must be in 0..3, got -1"),
         ({"label_alpha": 0.0}, "use None for uniform priors"),
         ({"object_weights": (0.5, 0.4)}, "shares that sum to 1"),
         ({"object_weights": (0.25,) * 4}, "1 to 3 shares"),
-        ({"num_seen_devices": 0}, "num_seen_devices must lie in 1"),
+        ({"num_seen_devices": 0}, "num_seen_devices must be in 1"),
         ({"num_seen_devices": 1, "history_clips": 1}, "no clip is left to train on"),
         ({"fps_choices": ()}, "frame rates of 5..60"),
         ({"min_seconds": 3.0}, "min_seconds <= max_seconds"),
-        ({"letter_share": 1.5}, "letter_share must lie in 0..1"),
-        ({"store_quality": 60}, "store_quality must lie in 90..100, got 60"),
+        ({"letter_share": 1.5}, "letter_share must be in 0..1"),
+        ({"store_quality": 60}, "store_quality must be in 90..100, got 60"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object], message: str) -> None:

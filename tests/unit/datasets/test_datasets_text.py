@@ -107,9 +107,9 @@ def test_files_that_are_no_tokenizer_are_refused(tmp_path: Path) -> None:
     words.write_text("what\nwhere\n")
     broken.write_text("{}")
 
-    with pytest.raises(DataError, match="no vocabulary of BERT"):
+    with pytest.raises(DataError, match="is not a BERT vocabulary"):
         QuestionTokenizer.from_vocab_file(words)
-    with pytest.raises(DataError, match=r"no tokenizer\.json"):
+    with pytest.raises(DataError, match=r"not a tokenizer\.json"):
         QuestionTokenizer.load(broken)
     with pytest.raises(DataError, match="no tokenizer at"):
         QuestionTokenizer.load(tmp_path / "nowhere.json")
