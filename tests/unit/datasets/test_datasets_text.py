@@ -70,7 +70,7 @@ def test_long_questions_keep_their_end_mark() -> None:
 
     assert mask.all()
     assert (token_ids[:, -1] == 3).all()
-    with pytest.raises(ConfigError, match="text length of 3"):
+    with pytest.raises(ConfigError, match="text length of at least 3"):
         tokenizer.encode(QUESTIONS, 2)
 
 

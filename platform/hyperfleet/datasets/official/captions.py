@@ -214,8 +214,8 @@ def _make_choices(
     if not video_ids or len(pool) < NUM_CANDIDATES:
         raise DataError(
             f"{known.path}: {len(video_ids)} videos among {len(pool)} are too few for {NUM_CANDIDATES} "
-            "candidates; expected the captions of MSR-VTT with the splits 'train' and 'validate', or use the protocol "
-            "'public'"
+            "candidates; expected the captions of MSR-VTT with the splits 'train' and 'validate', or use "
+            "the protocol 'public'"
         )
     examples: list[ChoiceExample] = []
     for video_id in video_ids:
