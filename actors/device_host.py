@@ -24,10 +24,10 @@ from hyperfleet.emulation.answering import Answers, answer_pairs, wants_head_bat
 from hyperfleet.emulation.feature_table import (
     FeaturePart,
     FeatureTable,
-    LiveStreams,
     encode_rows,
     live_samples,
 )
+from hyperfleet.emulation.live_data import LiveData
 from hyperfleet.emulation.real_time import RealTimeRun, run_in_real_time
 from hyperfleet.emulation.timeline.plan import Plan
 from hyperfleet.emulation.timeline.records import Work
@@ -57,7 +57,7 @@ class HostSpec:
         torch_threads: threads that encode and generate; full heads in fp32 are always made by one.
     """
 
-    open_data: Callable[[], LiveStreams]
+    open_data: Callable[[], LiveData]
     seed: int
     heads_at_once: int = 64
     torch_threads: int = 1
@@ -170,7 +170,7 @@ class DeviceHost:
         return self._shared.open(num_threads=self._spec.torch_threads)
 
     @cached_property
-    def _data(self) -> LiveStreams:
+    def _data(self) -> LiveData:
         return self._spec.open_data()
 
     @cached_property

@@ -74,7 +74,7 @@ def _live(config: CodecsConfig, bundle_dir: Path) -> Iterator[LiveFeatures]:
     chunks = [devices[start : start + DEVICES_PER_CHUNK] for start in starts]
     with progress_bar() as bar:
         for device_ids in bar.track(chunks, task_id=bar.add_task("answering", total=len(chunks), note="")):
-            samples, _ = gather_samples(live.stream, device_ids)
+            samples = gather_samples(live.stream, device_ids)
             for batch in samples.batches(BATCH_SIZE) if samples is not None else ():
                 encoded = group.encode(batch)
                 label = np.array([answers[example] for example in batch.example_id.tolist()])

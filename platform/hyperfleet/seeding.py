@@ -1,8 +1,7 @@
-"""Random generators derived from one root seed and the name of what is drawn.
+"""Random generators derived from a root seed and the name of a draw.
 
-Two draws with different names are independent; the same name gives the same draw on any
-machine, in any order and in any process, which is what makes a fleet repeatable however
-its devices are spread over hosts.
+Draws with different names are independent. The same name gives the same draw on any machine, in any order
+and in any process, so a fleet is repeatable however its devices are spread over hosts.
 """
 
 import zlib
@@ -30,11 +29,10 @@ def torch_generator(root_seed: int, *stream: int | str) -> torch.Generator:
 
 
 def draw64(key: int, index: int) -> int:
-    """Return the 64-bit draw number `index` of the stream `key`, which may itself be a draw.
+    """Return 64-bit draw number `index` of the stream `key`, which may itself be a draw.
 
-    The SplitMix64 generator (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA
-    2014), reached by index: a generator of NumPy takes 20 microseconds to make, more than all else that a
-    message of an emulated device costs.
+    SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014) by
+    index. Building a NumPy generator takes 20 microseconds, more than the rest of an emulated message.
     """
     z = (key + (index + 1) * _GOLDEN) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK

@@ -9,7 +9,8 @@ import pytest
 
 from actors.answer_host import AnswerHost, AnswerSpec
 from hyperfleet.client import GeneratorClient, ReceivedHead
-from hyperfleet.device import QuestionStream, Samples
+from hyperfleet.datasets import QuestionStream
+from hyperfleet.device import Samples
 from hyperfleet.emulation.feature_table import FeaturePart, FeatureTable
 from hyperfleet.emulation.real_time import ServiceCloud
 from hyperfleet.emulation.timeline.device_state import Request

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from aiohttp import web
 
+from hyperfleet.datasets import QuestionStream
+from hyperfleet.emulation.live_data import LiveData
+from hyperfleet.errors import EmptyStreamError
 from hyperfleet.head_codecs import GeneratedHeads
 from hyperfleet.messages import HeadLayout, HeadReply, HeadRequest, ModelLabel, encode_heads
 from hyperfleet.nn import DeviceModel, EncoderConfig
@@ -49,16 +52,11 @@ class MemoryStore:
 
 
 @dataclass
-class MemoryStream:
-    example_id: np.ndarray
-    clip_row: np.ndarray
-    token_ids: np.ndarray
-    token_mask: np.ndarray
+class World(LiveData):
+    """Live data of a few devices. Device i owns `clips_of[i]` clips with two questions each.
 
-
-@dataclass
-class World:
-    """Device i owns `clips_of[i]` clips with two questions each; clips and questions are numbered through."""
+    Clips and questions are numbered across devices.
+    """
 
     clips_of: tuple[int, ...]
     store: MemoryStore = field(init=False)
@@ -75,14 +73,22 @@ class World:
         first = sum(self.clips_of[:device_id])
         return range(first, first + self.clips_of[device_id])
 
-    def stream(self, device_id: int) -> MemoryStream:
+    def stream(self, device_id: int) -> QuestionStream:
+        if device_id >= len(self.clips_of) or not self.clips_of[device_id]:
+            raise EmptyStreamError(f"device {device_id} has no question")
         clip_row = np.repeat(np.array(self.own_rows(device_id), dtype=np.int32), QUESTIONS_PER_CLIP)
         question = np.arange(len(clip_row)) % QUESTIONS_PER_CLIP
         example_id = 1000 + clip_row.astype(np.int64) * QUESTIONS_PER_CLIP + question
         lengths = 3 + example_id % 3
         token_mask = np.arange(ENCODER.text_length) < lengths[:, None]
         token_ids = np.where(token_mask, (example_id[:, None] * np.arange(7, 13)) % ENCODER.vocab_size, 0)
-        return MemoryStream(example_id, clip_row, token_ids.astype(np.int32), token_mask)
+        return QuestionStream(
+            device_id=device_id,
+            example_id=example_id,
+            clip_row=clip_row,
+            token_ids=token_ids.astype(np.int32),
+            token_mask=token_mask,
+        )
 
 
 def opener(clips_of: tuple[int, ...]) -> Callable[[], World]:

@@ -6,9 +6,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
+from hyperfleet.datasets import FrameStore
 from hyperfleet.datasets.sampling import (
     central_crop,
     crop_at,
@@ -17,22 +18,6 @@ from hyperfleet.datasets.sampling import (
     training_frames,
 )
 from hyperfleet.errors import EmptyStreamError
-
-
-@runtime_checkable
-class FrameStore(Protocol):
-    """Where decoded frames come from; `hyperfleet.datasets.ClipStore` is one."""
-
-    @property
-    def num_stored_frames(self) -> int:
-        """Frames kept of each clip."""
-        ...
-
-    def frames(
-        self, rows: Int[np.ndarray, " clip"], frame_index: Int[np.ndarray, "clip frame"]
-    ) -> UInt8[np.ndarray, "clip frame height width 3"]:
-        """Return the chosen frames of the chosen clips."""
-        ...
 
 
 @runtime_checkable

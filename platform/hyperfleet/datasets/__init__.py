@@ -1,9 +1,9 @@
-"""Data sets: annotations, videos, the clip store made of them, and the devices they are spread over."""
+"""Data sets: annotations, videos, the clip store made from them, and the devices that hold them."""
 
 from hyperfleet.datasets.clip_store import ClipStore as ClipStore
+from hyperfleet.datasets.clip_store import FrameStore as FrameStore
 from hyperfleet.datasets.corpus import Corpus as Corpus
 from hyperfleet.datasets.device_map import DeviceMap as DeviceMap
-from hyperfleet.datasets.example_frames import example_frames as example_frames
 from hyperfleet.datasets.split import QuestionStream as QuestionStream
 from hyperfleet.datasets.split import Split as Split
 from hyperfleet.datasets.text import QuestionTokenizer as QuestionTokenizer

@@ -1,4 +1,4 @@
-"""Questions and answers in the files of MSRVTT-QA, in both forms they circulate in."""
+"""Annotation files of MSRVTT-QA, in both forms in circulation."""
 
 import json
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from hyperfleet.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QAExample:
-    """One question about one video. `video_id` names the file without its ending, e.g. "video12"."""
+    """One question about one video. `video_id` is the file name without suffix, e.g. "video12"."""
 
     id: int
     video_id: str
@@ -29,14 +29,14 @@ class QAExample:
 
 
 def read_msrvtt_qa(path: Path) -> tuple[QAExample, ...]:
-    """Read an annotation file of MSRVTT-QA, or one of MSVD-QA, which has the same fields.
+    """Read an annotation file of MSRVTT-QA, or of MSVD-QA, which has the same fields.
 
-    Two forms are understood: the original (one JSON list; integer `video_id`, `id`) and the one of
-    ClipBERT and All-in-One (a JSON object a line; string `video_id`, no id: the line number counts).
+    Two forms are accepted: the original (one JSON list; integer `video_id`, `id`) and that of ClipBERT and
+    All-in-One (one JSON object per line; string `video_id`; the line number is the id).
 
     Raises:
-        DataError: no such file, no JSON, a record with a field missing or of a wrong type, or an id
-            that occurs twice.
+        DataError: the file is missing or not JSON, a field is missing or of a wrong type, or an id occurs
+            twice.
     """
     if not path.is_file():
         raise DataError(
@@ -49,7 +49,7 @@ def read_msrvtt_qa(path: Path) -> tuple[QAExample, ...]:
 
 
 def write_msrvtt_qa(path: Path, examples: Iterable[QAExample]) -> None:
-    """Write examples in the original form of MSRVTT-QA; videos without a number keep their names."""
+    """Write examples in the original form of MSRVTT-QA; videos without a number keep their name."""
     records = [
         {
             "answer": example.answer,
@@ -81,5 +81,5 @@ def _to_example(index: int, value: Any) -> QAExample:
 
 def _number_or_name(video_id: str) -> int | str:
     digits = video_id.removeprefix("video")
-    # A number with leading zeros would come back as another name.
+    # A number with leading zeros would be read back as another name.
     return int(digits) if digits.isdecimal() and f"video{int(digits)}" == video_id else video_id

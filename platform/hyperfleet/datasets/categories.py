@@ -1,4 +1,4 @@
-"""Categories of captions: clusters of what training captions say, for tasks whose labels are no classes."""
+"""Clusters of training captions, used as categories by tasks whose labels are not classes."""
 
 from collections.abc import Sequence
 
@@ -15,21 +15,21 @@ MAX_WORDS = 4096
 class CaptionCategories:
     """k-means over TF-IDF of captions; equal captions and seeds give equal categories.
 
-    There are `max_categories`, fewer where they would hold less than eight different captions each.
+    There are `max_categories`, or fewer so that there are at least eight distinct captions per category.
 
     Args:
-        captions: training captions, and none of validation or test.
-        max_categories: most categories to make.
+        captions: training captions only, none of validation or test.
+        max_categories: upper limit of the number of categories.
         seed: seed of the first centroids.
 
     Raises:
-        DataError: there is no caption with a word in it.
+        DataError: no caption contains a word.
     """
 
     def __init__(
         self, captions: Sequence[str], *, max_categories: int = MAX_CATEGORIES, seed: int = 0
     ) -> None:
-        # Slow to import, and needed by who writes a data set alone.
+        # Slow to import, and needed only to write a data set.
         from sklearn.cluster import MiniBatchKMeans
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -42,7 +42,7 @@ class CaptionCategories:
         except ValueError as error:
             raise DataError(
                 f"captions are sorted into categories by their words, but {len(distinct)} training captions "
-                f"hold none ({error}); check the annotation files"
+                f"contain none ({error}); check the annotation files"
             ) from error
         num_categories = max(1, min(max_categories, len(distinct) // MIN_CAPTIONS_PER_CATEGORY))
         self._clusters = MiniBatchKMeans(num_categories, random_state=seed, n_init=1, batch_size=2048)

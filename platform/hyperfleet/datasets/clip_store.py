@@ -1,18 +1,19 @@
-"""The clip store: a few frames of each video, decoded once and kept as JPEG in one Arrow file.
+"""Clip store: a few frames of each video, decoded once and kept as JPEG in one Arrow file.
 
-One row a video: its name, how many frames the source holds, and `num_stored_frames` JPEG pictures,
-evenly spaced, cut to the central square. With six of them and three segments a segment has two:
-training takes one at random, evaluation always the same (`sampling.py`). Large pictures are better
-stored three a clip, so that a clip takes no more than 60 KB. The file is memory-mapped,
-so processes on a machine share it, and pickling a store sends only its path.
+A row holds a video's name, the number of frames of the source, and `num_stored_frames` evenly spaced JPEG
+pictures of the central square. With six pictures, each of three segments has two: training takes one at
+random, evaluation always the same one (`sampling.py`). Store large pictures three per clip, so that a clip
+takes at most 60 KB. The file is memory-mapped: processes on a machine share it, and pickling a store sends
+only its path.
 
-A video that could not be decoded has a row at the end with the reason and no pictures.
+Videos that could not be decoded have rows at the end, with a reason and no pictures.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ _FORMAT = b"hyperfleet clip store 2"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredClip:
-    """One row: JPEG pictures, or the reason why there are none. `num_frames` is that of the source."""
+    """One row: JPEG pictures, or the reason why there are none. `num_frames` counts the source."""
 
     video_id: str
     num_frames: int
@@ -49,7 +50,7 @@ class StoredClip:
 def decode_clip(
     video_id: str, path: Path, *, num_stored_frames: int, short_side: int, quality: int
 ) -> StoredClip:
-    """Decode one video into a row of the store; a broken or missing one becomes a row with the reason."""
+    """Decode one video into a row of the store; a broken or missing video gives a row with the reason."""
     try:
         frames, num_frames = read_clip(path, num_stored_frames, short_side=short_side)
     except VideoDecodeError as error:
@@ -61,10 +62,10 @@ def encode_frames(frames: UInt8[np.ndarray, "frame height width 3"], quality: in
     """Cut frames to the central square and encode them as JPEG with full color resolution.
 
     Raises:
-        ConfigError: a quality below 90, which would blur what questions ask for.
+        ConfigError: the quality is below 90, which would blur details that questions ask about.
     """
     if not MIN_JPEG_QUALITY <= quality <= 100:
-        raise ConfigError(f"JPEG quality must lie in {MIN_JPEG_QUALITY}..100, got {quality}")
+        raise ConfigError(f"JPEG quality must be in {MIN_JPEG_QUALITY}..100, got {quality}")
     settings = [
         cv2.IMWRITE_JPEG_QUALITY,
         quality,
@@ -81,10 +82,10 @@ def encode_frames(frames: UInt8[np.ndarray, "frame height width 3"], quality: in
 
 
 def write_clips(path: Path, clips: Iterable[StoredClip], *, frame_side: int, num_stored_frames: int) -> None:
-    """Write a store; it appears complete or not at all. `frame_side` is the side of its pictures in pixels.
+    """Write a store atomically. `frame_side` is the side of its pictures in pixels.
 
     Raises:
-        DataError: not a single video could be decoded; the message gives the first reason.
+        DataError: no video could be decoded; the message gives the first reason.
     """
     metadata = {
         b"format": _FORMAT,
@@ -125,6 +126,22 @@ def _to_batch(rows: list[StoredClip], schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=schema)
 
 
+@runtime_checkable
+class FrameStore(Protocol):
+    """Source of decoded frames; `ClipStore` is one."""
+
+    @property
+    def num_stored_frames(self) -> int:
+        """Frames kept per clip."""
+        ...
+
+    def frames(
+        self, rows: Integer[np.ndarray, " n"], frame_index: Integer[np.ndarray, "n frame"]
+    ) -> UInt8[np.ndarray, "n frame height width 3"]:
+        """Return the chosen frames of the chosen clips."""
+        ...
+
+
 class ClipStore:
     """Random access to the pictures of a store.
 
@@ -132,7 +149,7 @@ class ClipStore:
         path: a file written by `write_clips`.
 
     Raises:
-        DataError: no such file, or none of this format.
+        DataError: the file is missing or of another format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -166,14 +183,14 @@ class ClipStore:
         return video_id in self._row
 
     def row(self, video_id: str) -> int:
-        """Row of a video.
+        """Return the row of a video.
 
         Raises:
-            DataError: the store has no pictures of it; the message says why, where that is known.
+            DataError: the store has no pictures of it; the message gives the reason if known.
         """
         row = self._row.get(video_id)
         if row is None:
-            unknown = "it was never put in; the annotations are of another data set"
+            unknown = "it was never stored; the annotations belong to another data set"
             reason = self.skipped.get(video_id, unknown)
             raise DataError(f"{self.path} has no pictures of {video_id!r}: {reason}")
         return row
@@ -184,7 +201,7 @@ class ClipStore:
         """Decode pictures `frame_index` (below `num_stored_frames`) of the clips in `rows`, as RGB.
 
         Raises:
-            DataError: a row or index outside the store, or pictures that are no JPEG of its size.
+            DataError: a row or index is outside the store, or a picture is not a JPEG of its size.
         """
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise DataError(f"{self.path} has rows 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}")
@@ -211,7 +228,7 @@ class ClipStore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pictures:
-    # Where the JPEG bytes lie, so that a picture is found without making Python or Arrow objects.
+    # Positions of the JPEG bytes: finds a picture without creating Python or Arrow objects.
     pictures_per_row: int
     first_row: np.ndarray
     offsets: list[np.ndarray]
@@ -222,7 +239,7 @@ class _Pictures:
         offsets, data = [], []
         for batch in batches:
             values = batch["frames"].values
-            # A batch of skipped videos alone has no pictures, and Arrow then may leave out the buffers.
+            # A batch of only skipped videos has no pictures, and Arrow may then omit the buffers.
             _, starts, payload = values.buffers() if len(values) else (None, bytes(4), bytes(1))
             offsets.append(np.frombuffer(starts, np.int32)[: len(values) + 1])
             data.append(np.frombuffer(payload, np.uint8))
@@ -241,16 +258,16 @@ class _Pictures:
 
 def _map_file(path: Path) -> tuple[list[pa.RecordBatch], dict[bytes, bytes]]:
     if not path.is_file():
-        raise DataError(f"no clip store at {path}; it is made from the videos by `hyperfleet data render`")
+        raise DataError(f"no clip store at {path}; `hyperfleet data render` makes it from the videos")
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is no Arrow file: {error}; delete it and render again") from error
+        raise DataError(f"{path} is not an Arrow file: {error}; delete it and render again") from error
     metadata = dict(reader.schema.metadata or {})
     if metadata.get(b"format") != _FORMAT:
         raise DataError(
-            f"{path} is no clip store of this version: got "
+            f"{path} is not a clip store of this version: got "
             f"{metadata.get(b'format', b'no format mark').decode()!r}, "
             f"expected {_FORMAT.decode()!r}; delete it and render again"
         )

@@ -1,4 +1,4 @@
-"""A data set on disk, opened: texts, pictures and devices as arrays, for the tasks it has files of."""
+"""Data set folder: texts, pictures and devices as arrays, for each task the folder has files for."""
 
 import hashlib
 from collections import Counter
@@ -33,18 +33,18 @@ STORE_FILE = "clips.arrow"
 
 
 def questions_file(split: str) -> str:
-    """Name of the open-ended questions of a split."""
+    """Return the name of the file of a split's open-ended questions."""
     return f"{split}_qa.json"
 
 
 def choices_file(split: str) -> str:
-    """Name of the multiple-choice examples of a split."""
+    """Return the name of the file of a split's multiple-choice examples."""
     return f"msrvtt_mc_{split}.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Sample:
-    # One row of a split before tokenising. A label of None is the identity of the video.
+    # One row of a split before tokenising. A label of None means the identity of the video.
     id: int
     video_id: str
     texts: tuple[str, ...]
@@ -55,7 +55,7 @@ class _Sample:
 class Corpus:
     """A data set folder: annotations, tokenizer, clip store, device map and, for questions, a vocabulary.
 
-    Use `Corpus.open(root)`. `vocabulary` is None where the folder has no open-ended questions.
+    Use `Corpus.open(root)`. `vocabulary` is None if the folder has no open-ended questions.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Corpus:
 
     @classmethod
     def open(cls, root: Path) -> "Corpus":
-        """Open a data set folder; annotations are read when a split is asked for.
+        """Open a data set folder; `split` reads the annotations.
 
         Raises:
-            DataError: a file is missing or broken; the message says which and how to get it.
+            DataError: a file is missing or broken; the message names it and says how to get it.
         """
         if not root.is_dir():
             raise DataError(
-                f"no data set at {root}: no such folder; make one with `hyperfleet data render`, or of a "
+                f"no data set at {root}: no such folder; make one with `hyperfleet data render`, or from a "
                 "public data set with `hyperfleet data prepare`"
             )
         has_questions = OPEN_ENDED_QA in _tasks_in(root)
@@ -95,7 +95,7 @@ class Corpus:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks this data set has files of."""
+        """Names of the tasks that this data set has files for."""
         return _tasks_in(self.root)
 
     @property
@@ -109,7 +109,7 @@ class Corpus:
         return self.root / VOCABULARY_FILE
 
     def digest(self) -> str:
-        """Return a hash of annotations, tokenizer and device map: equal for equal data sets."""
+        """Return a hash of annotations, tokenizer and device map, equal for equal data sets."""
         files = sorted(path for path in self.root.iterdir() if path.suffix in {".json", ".jsonl", ".csv"})
         content = hashlib.sha256()
         for path in files:
@@ -126,14 +126,14 @@ class Corpus:
     ) -> Split:
         """Read one split ("train", "val" or "test") with texts cut or padded to `text_length` tokens.
 
-        Retrieval and multiple choice train on every caption of a video, or on its first
-        `captions_per_video`; val and test have one query a video.
+        Retrieval and multiple choice train on all captions of a video, or on the first
+        `captions_per_video`; val and test have one query per video.
 
         Raises:
-            UnknownNameError: no such split or task.
+            UnknownNameError: no split or task has that name.
             ConfigError: `captions_per_video` is below 1.
-            DataError: the annotations of the task are missing or broken, or name a video of no device.
-            EmptyStreamError: not a single sample is left.
+            DataError: the task's annotations are missing or broken, or name a video that no device has.
+            EmptyStreamError: no sample is left.
         """
         if name not in SPLITS:
             raise unknown_name("split", name, SPLITS)
@@ -152,7 +152,7 @@ class Corpus:
         kept = [sample for sample in samples if sample.video_id not in self.store.skipped]
         if not kept:
             raise EmptyStreamError(
-                f"{path} has nothing to go with a video ({len(samples)} samples, "
+                f"{path} has no sample with a usable video ({len(samples)} samples, "
                 f"{len(self.store.skipped)} videos that could not be decoded); render the data set again"
             )
         return self._to_split(name, task, kept, path, text_length, num_skipped=len(samples) - len(kept))
@@ -164,7 +164,7 @@ class Corpus:
         strange = next((sample for sample in samples if sample.video_id not in owner), None)
         if strange is not None:
             raise DataError(
-                f"{path}: {strange.id} is about {strange.video_id!r}, which belongs to no device; "
+                f"{path}: sample {strange.id} is about {strange.video_id!r}, which belongs to no device; "
                 f"add it to {self.root / 'device_map.csv'}"
             )
         texts = [text for sample in samples for text in sample.texts]
@@ -191,7 +191,7 @@ class Corpus:
     def _questions(self, name: str) -> tuple[Path, Sequence[_Sample]]:
         if self.vocabulary is None:
             raise DataError(
-                f"{self.root} has no open-ended questions ({questions_file('train')} and so on), only files "
+                f"{self.root} has no open-ended questions ({questions_file('train')} etc.), only files "
                 f"for: {', '.join(self.tasks) or 'no task'}; choose one of these tasks or another data set"
             )
         path = self.root / questions_file(name)

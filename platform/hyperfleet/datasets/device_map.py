@@ -1,4 +1,4 @@
-"""Which device holds which video: device_map.csv and devices.json."""
+"""Assignment of videos to devices: device_map.csv and devices.json."""
 
 import csv
 import json
@@ -19,8 +19,8 @@ COLUMNS = ("client_id", "sample_path", "label_name", "label_id", "split", "t", "
 class DeviceSample:
     """One line of device_map.csv, whose first four columns are those of FedScale.
 
-    `t` in 0..1 is the place on the device's timeline, whose end is real time. `seen` is False for a
-    device that no history exists of.
+    `t` in 0..1 is the position on the device's timeline, which ends with real time. `seen` is False for a
+    device without history.
     """
 
     client_id: int
@@ -33,18 +33,15 @@ class DeviceSample:
 
     @property
     def video_id(self) -> str:
-        """Name of the video without folder and ending."""
+        """Name of the video without folder and suffix."""
         return Path(self.sample_path).stem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DeviceMap:
-    """All samples with their devices, and what is known about each device.
+    """All samples with their devices, and the properties of each device.
 
-    `device_id` (n,) is sorted and unique, `seen` (n,) belongs to it, `family[i]` names its kind of camera.
-
-    Raises:
-        DataError: a video that belongs to two devices.
+    `device_id` (n,) is sorted and unique; `seen` (n,) and `family` (kinds of cameras) have the same order.
     """
 
     samples: tuple[DeviceSample, ...]
@@ -55,10 +52,10 @@ class DeviceMap:
 
     @classmethod
     def from_samples(cls, samples: Iterable[DeviceSample], family: dict[int, str]) -> "DeviceMap":
-        """Build the map; `family` gives each device's kind of camera ("" where unknown).
+        """Build the map; `family` gives each device's kind of camera ("" if unknown).
 
         Raises:
-            DataError: a video that belongs to two devices, or a device that is both seen and not.
+            DataError: a video belongs to two devices, or a device is both seen and held out.
         """
         rows = tuple(samples)
         owner: dict[str, int] = {}
@@ -67,8 +64,7 @@ class DeviceMap:
             if owner.setdefault(row.video_id, row.client_id) != row.client_id:
                 raise DataError(
                     f"{row.video_id!r} belongs to devices {owner[row.video_id]} and {row.client_id}; "
-                    "videos are "
-                    "divided among devices, else frames of one would be known to another"
+                    "give each video to one device, or another would know its frames"
                 )
             if seen.setdefault(row.client_id, row.seen) != row.seen:
                 raise DataError(
@@ -85,16 +81,16 @@ class DeviceMap:
 
     @classmethod
     def read(cls, root: Path) -> "DeviceMap":
-        """Read `root`/device_map.csv and, where it is, `root`/devices.json.
+        """Read `root`/device_map.csv and, if present, `root`/devices.json.
 
         Raises:
-            DataError: no such file, columns missing, or a value of a wrong type; names file and line.
+            DataError: the file or a column is missing, or a value has a wrong type; names file and line.
         """
         path = root / "device_map.csv"
         if not path.is_file():
             raise DataError(
-                f"no device map at {path}; FleetQA has one (`hyperfleet data render`), public data sets get "
-                f"one by `hyperfleet data prepare`, others need a file with the columns {', '.join(COLUMNS)}"
+                f"no device map at {path}; `hyperfleet data render` writes one for FleetQA, `hyperfleet data "
+                f"prepare` for public data sets; others need a file with the columns {', '.join(COLUMNS)}"
             )
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -107,7 +103,7 @@ class DeviceMap:
         return cls.from_samples(samples, _read_families(root / "devices.json"))
 
     def write(self, root: Path, devices: list[dict[str, Any]]) -> None:
-        """Write device_map.csv, and devices.json with one record a device (`device_id`, `family`, ...)."""
+        """Write device_map.csv, and devices.json with one record per device (`device_id`, `family`, ...)."""
         with (root / "device_map.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

@@ -1,4 +1,4 @@
-"""What MSVD-QA has besides its questions, whose files are those of MSRVTT-QA: video names and answers."""
+"""Video names and answers of MSVD-QA. Its questions have the format of MSRVTT-QA."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from hyperfleet.datasets.vocabulary import AnswerVocabulary
 
 
 def read_youtube_mapping(path: Path) -> dict[str, str]:
-    """Read youtube_mapping.txt: {"video1": name of its file without ending} from lines "name vid1".
+    """Read youtube_mapping.txt: lines "name vid1" give {"video1": file name without suffix}.
 
     Raises:
-        DataError: no such file, a line of another form, or a video that occurs twice.
+        DataError: the file is missing, a line has another form, or a video occurs twice.
     """
     lines = [
         Record(f"line {number}", line)
@@ -24,10 +24,10 @@ def read_youtube_mapping(path: Path) -> dict[str, str]:
 
 
 def read_answer_set(path: Path) -> AnswerVocabulary:
-    """Read answer_set.txt of All-in-One: an answer a line, the line is its class.
+    """Read answer_set.txt of All-in-One: one answer per line, whose index is its class.
 
     Raises:
-        DataError: no such file, no answers, or one that occurs twice.
+        DataError: the file is missing, has no answers, or repeats one.
     """
     answers = [line.strip() for line in read_text(path).split("\n")]
     while answers and not answers[-1]:

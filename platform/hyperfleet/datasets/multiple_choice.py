@@ -1,4 +1,4 @@
-"""Multiple choice in the files of MSRVTT-MC: which of five captions describes the clip."""
+"""Files of MSRVTT-MC: choose the caption that describes a clip among five."""
 
 import json
 from collections.abc import Iterable
@@ -23,10 +23,10 @@ UNKNOWN_CATEGORY = -1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChoiceExample:
-    """Five candidates for one video; `answer` is the place of the true one, 0 to 4.
+    """Five candidates for one video; `answer` is the index of the true one, 0 to 4.
 
-    `question` is "" in MSRVTT-MC, which has none. `category` is the cluster of the true caption,
-    -1 where it is unknown.
+    `question` is "" in MSRVTT-MC, which has none. `category` is the cluster of the true caption, -1 if
+    unknown.
     """
 
     id: int
@@ -41,18 +41,18 @@ class ChoiceExample:
 def read_msrvtt_mc(path: Path) -> tuple[ChoiceExample, ...]:
     """Read a file of MSRVTT-MC.
 
-    Two forms are understood: `msrvtt_mc_test.jsonl` (an object a line: `qid`, `clip_name`, `title`,
-    `answer` as a string, `options`) and the JSON list of VindLU and MMAction2 (`video` with ending,
-    `caption`, `answer` as a number; the place in the list is the id).
+    Two forms are accepted: `msrvtt_mc_test.jsonl` (one object per line: `qid`, `clip_name`, `title`, `answer`
+    as a string, `options`) and the JSON list of VindLU and MMAction2 (`video` with suffix, `caption`,
+    `answer` as a number; the index in the list is the id).
 
     Raises:
-        DataError: no such file, no JSON, a record with a field missing or of a wrong type, another
-            number of candidates than five, an answer outside them, or an id that occurs twice.
+        DataError: the file is missing or not JSON, a field is missing or of a wrong type, there are not five
+            candidates, the answer is outside them, or an id occurs twice.
     """
     if not path.is_file():
         raise DataError(
-            f"no multiple-choice file at {path}; FleetQA is made with `hyperfleet data render`, MSRVTT-MC "
-            "has msrvtt_mc_test.jsonl and is brought into form by `hyperfleet data prepare`"
+            f"no multiple-choice file at {path}; make FleetQA with `hyperfleet data render`, or convert "
+            "msrvtt_mc_test.jsonl of MSRVTT-MC with `hyperfleet data prepare`"
         )
     examples = convert(path, read_json_records(path), _to_example)
     refuse_duplicates(path, "qid", (f"mc{example.id}" for example in examples))
@@ -60,7 +60,7 @@ def read_msrvtt_mc(path: Path) -> tuple[ChoiceExample, ...]:
 
 
 def write_msrvtt_mc(path: Path, examples: Iterable[ChoiceExample]) -> None:
-    """Write examples as msrvtt_mc_test.jsonl has them; question and category only where they are known."""
+    """Write examples in the form of msrvtt_mc_test.jsonl; question and category only if known."""
     with path.open("w", encoding="utf-8") as file:
         for example in examples:
             record: dict[str, Any] = {
@@ -93,7 +93,7 @@ def _to_example(index: int, value: Any) -> ChoiceExample:
     if len(options) != NUM_CANDIDATES:
         raise ValueError(f"expected {NUM_CANDIDATES} candidates, got {len(options)}")
     if not 0 <= answer < NUM_CANDIDATES:
-        raise ValueError(f"the answer must lie in 0..{NUM_CANDIDATES - 1}, got {answer}")
+        raise ValueError(f"the answer must be in 0..{NUM_CANDIDATES - 1}, got {answer}")
     return ChoiceExample(
         id=number,
         video_id=video_id,

@@ -1,6 +1,6 @@
-"""Spreading the videos of a public data set over devices that each have a taste.
+"""Partition of a public data set's videos over devices with label skew.
 
-Videos are divided, never questions: frames of one clip must not be known to two devices.
+Videos are divided, not questions: two devices must never know frames of the same clip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ HELD_OUT_SHARE = 0.2
 
 
 def num_held_out(num_devices: int) -> int:
-    """Number of devices without history: a fifth; they have the highest numbers."""
+    """Return the number of devices without history: a fifth, those with the highest numbers."""
     return round(HELD_OUT_SHARE * num_devices)
 
 
@@ -27,21 +27,21 @@ def partition_videos(
     alpha: float,
     seed: int,
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the devices of history and of live videos.
+    """Return the devices of the history videos and of the live videos.
 
-    For each category the devices' shares are drawn from a symmetric Dirichlet distribution (label skew
-    as in Hsu et al. 2019, https://arxiv.org/abs/1909.06335; a small `alpha` gives strong tastes). A
-    device has one taste for its history and its live videos; held-out devices have live videos alone.
-    Whoever would get none is given one of the device that has most.
+    The devices' shares of each category are drawn from a symmetric Dirichlet distribution (label skew as in
+    Hsu et al. 2019, https://arxiv.org/abs/1909.06335; a small `alpha` gives strong skew). History and live
+    videos of a device have the same skew; held-out devices have live videos only. A device without a video
+    gets one from the device with the most.
 
     Raises:
-        ConfigError: fewer videos than devices, or `alpha` is not above 0.
+        ConfigError: there are fewer videos than devices, or `alpha` is not above 0.
     """
     num_seen = num_devices - num_held_out(num_devices)
     if num_devices < 1 or num_seen > len(history) or num_devices > len(live):
         raise ConfigError(
             f"{num_devices} devices ({num_seen} of them with a history) share {len(history)} history and "
-            f"{len(live)} live videos; expected 1 device or more, and a video of each kind for every one: "
+            f"{len(live)} live videos; expected at least 1 device, and a video of each kind per device: "
             "lower num_devices"
         )
     if not alpha > 0:
@@ -49,7 +49,7 @@ def partition_videos(
     kinds = sorted({category[video] for video in (*history, *live)})
     rng = numpy_generator(seed, "partition")
     taste = {kind: rng.dirichlet(np.full(num_devices, alpha)) for kind in kinds}
-    # Adding a trace to each keeps a draw possible where all of a taste lies on held-out devices.
+    # A small constant keeps the draw possible if held-out devices have a whole category.
     seen_taste = {kind: share[:num_seen] + 1e-12 for kind, share in taste.items()}
     return (
         _assign(history, category, seen_taste, rng),

@@ -1,4 +1,4 @@
-"""What can be had from the question alone: the number to publish beside any accuracy."""
+"""Question-only baseline, to be published beside any accuracy."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from hyperfleet.errors import EmptyStreamError
 
 
 def question_only_accuracy(train: Iterable[QAExample], test: Iterable[QAExample]) -> float:
-    """Accuracy of answering each question with its most frequent answer in training.
+    """Return the accuracy of answering each question with its most frequent training answer.
 
-    A question never asked in training gets the most frequent answer of all. Answers outside the
-    vocabulary count as wrong, as everywhere.
+    A question that training lacks gets the most frequent answer overall. Answers outside the vocabulary count
+    as wrong, as everywhere.
 
     Raises:
-        EmptyStreamError: no training or no test examples.
+        EmptyStreamError: there are no training or no test examples.
     """
     by_question: dict[str, Counter[str]] = defaultdict(Counter)
     overall: Counter[str] = Counter()

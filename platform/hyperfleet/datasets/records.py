@@ -1,4 +1,4 @@
-"""Reading annotation files record by record, so that what is broken is named by file and place."""
+"""Readers of annotation files, with errors that name the file and the place."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ Example = TypeVar("Example")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a file; `place` is "line 3" or "record 2" and goes into messages."""
+    """One record of a file; `place`, such as "line 3" or "record 2", is used in messages."""
 
     place: str
     value: Any
@@ -23,7 +23,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Something odd about a data set that does not stop its use: what, how often, and the first case."""
+    """Oddity of a data set that does not prevent its use: description, count and first case."""
 
     file: str
     what: str
@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
     """Read a UTF-8 file, with or without byte order mark.
 
     Raises:
-        DataError: the file is missing, cannot be read or is no UTF-8.
+        DataError: the file is missing, cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -49,19 +49,19 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file that is one JSON value.
+    """Read a file with one JSON value.
 
     Raises:
-        DataError: the file cannot be read or is no JSON.
+        DataError: the file cannot be read or is not JSON.
     """
     return _parse(path, read_text(path), "the file")
 
 
 def read_json_records(path: Path) -> list[Record]:
-    """Read a JSON list of records, or one JSON record a line.
+    """Read a JSON list of records, or one JSON record per line.
 
     Raises:
-        DataError: the file cannot be read or is no JSON; the message names the line.
+        DataError: the file cannot be read or is not JSON; the message names the line.
     """
     text = read_text(path)
     if text.lstrip().startswith("["):
@@ -74,16 +74,15 @@ def read_json_records(path: Path) -> list[Record]:
 
 
 def to_records(kind: str, values: Iterable[Any]) -> list[Record]:
-    """Name the values of a list by their places, "record 0" on."""
+    """Turn the values of a list into records named "`kind` 0", "`kind` 1" and so on."""
     return [Record(f"{kind} {index}", value) for index, value in enumerate(values)]
 
 
 def read_csv_records(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> list[Record]:
-    """Read the rows of a file with a header as dictionaries; `columns` are those it must have.
+    """Read the rows of a file with a header as dictionaries; it must have `columns`.
 
     Raises:
-        DataError: the file cannot be read, columns are missing, or a row has fewer or more cells than
-            the header.
+        DataError: the file cannot be read, columns are missing, or a row and the header differ in length.
     """
     rows = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
     header = next(rows, [])
@@ -107,7 +106,7 @@ def read_csv_records(path: Path, columns: Sequence[str], *, delimiter: str = ","
 def convert(
     path: Path, records: Sequence[Record], to_example: Callable[[int, Any], Example]
 ) -> tuple[Example, ...]:
-    """Apply `to_example(index, value)` to all records; it raises ValueError for a broken one.
+    """Apply `to_example(index, value)`, which raises ValueError for a broken record, to all records.
 
     Raises:
         DataError: records are broken; the message counts them and names the first.
@@ -126,7 +125,7 @@ def convert(
 
 
 def refuse_duplicates(path: Path, kind: str, keys: Iterable[Hashable]) -> None:
-    """Refuse a file in which a key occurs twice; `kind` names the key in the message.
+    """Refuse a file with a duplicate key; `kind` names the key in the message.
 
     Raises:
         DataError: a key occurs twice; the message counts them and names the first.
@@ -139,7 +138,7 @@ def refuse_duplicates(path: Path, kind: str, keys: Iterable[Hashable]) -> None:
         known.add(key)
     if twice:
         raise DataError(
-            f"{path}: {kind} {twice[0]} occurs twice; expected it once in a file ({len(twice)} records "
+            f"{path}: {kind} {twice[0]} occurs twice; expected it once per file ({len(twice)} records "
             "repeat one)"
         )
 
@@ -148,7 +147,7 @@ def text_field(value: Any, name: str) -> str:
     """Return a field that must be a string.
 
     Raises:
-        ValueError: `value` is no dictionary, or the field is missing or something else.
+        ValueError: `value` is not a dictionary, or the field is missing or not a string.
     """
     field = fields(value).get(name)
     if not isinstance(field, str):
@@ -157,10 +156,10 @@ def text_field(value: Any, name: str) -> str:
 
 
 def integer_field(value: Any, name: str, default: int | None = None) -> int:
-    """Return a field that must be an integer; `default` where it is missing.
+    """Return a field that must be an integer, or `default` if it is missing.
 
     Raises:
-        ValueError: `value` is no dictionary, or the field is something else, or missing without default.
+        ValueError: `value` is not a dictionary, or the field is not an integer or missing without default.
     """
     field = fields(value).get(name, default)
     if not isinstance(field, int) or isinstance(field, bool):
@@ -172,7 +171,7 @@ def number_of(prefix: str, name: str) -> int:
     """Return the number in a name such as "mc12" or "ret3".
 
     Raises:
-        ValueError: the name is another.
+        ValueError: the name has another form.
     """
     digits = name.removeprefix(prefix)
     if digits == name or not digits.isdecimal():
@@ -181,10 +180,10 @@ def number_of(prefix: str, name: str) -> int:
 
 
 def fields(value: Any) -> dict[str, Any]:
-    """Return a record as the dictionary it must be.
+    """Return a record that must be a dictionary.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not a dictionary.
     """
     if not isinstance(value, dict):
         raise ValueError(f"must be an object with named fields, got {value!r:.80}")
@@ -196,5 +195,5 @@ def _parse(path: Path, text: str, place: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}: {place} is no JSON: {error}; expected a list of records, or one record a line"
+            f"{path}: {place} is not JSON: {error}; expected a list of records, or one record per line"
         ) from error

@@ -1,7 +1,7 @@
-"""Video-text retrieval in the files of MSR-VTT as CLIP4Clip distributes them.
+"""Files of video-text retrieval on MSR-VTT, as CLIP4Clip distributes them.
 
-`MSRVTT_data.json` holds all videos and captions. Which of them train is in a list of videos, one file
-for each cut of the data set; which caption asks for which test video is in a table of queries.
+`MSRVTT_data.json` holds all videos and captions. Each cut of the data set has a list of training videos and
+a table of queries, which pairs captions with test videos.
 """
 
 import csv
@@ -32,7 +32,7 @@ QUERY_COLUMNS = ("key", "vid_key", "video_id", "sentence")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cut:
-    """A way to divide MSR-VTT into training and test; recalls on different cuts do not compare."""
+    """A division of MSR-VTT into training and test; recalls on different cuts are not comparable."""
 
     name: str
     train_file: str
@@ -42,11 +42,11 @@ class Cut:
 CUTS = {
     cut.name: cut
     for cut in (
-        # 1k-A: the thousand test clips of JSFusion. 9k trains on all else, 1,990 official test clips
-        # among them; 7k on the official train and validation clips alone.
+        # 1k-A: the thousand test clips of JSFusion. 9k trains on all others, including 1,990 official test
+        # clips; 7k only on the official train and validation clips.
         Cut(name="9k-1ka", train_file="MSRVTT_train.9k.csv", test_file="MSRVTT_JSFUSION_test.csv"),
         Cut(name="7k-1ka", train_file="MSRVTT_train.7k.csv", test_file="MSRVTT_JSFUSION_test.csv"),
-        # The official 6,513 / 497 / 2,990, which both papers state; made from `split` in MSRVTT_data.json.
+        # The official 6,513 / 497 / 2,990 that both papers state, from `split` in MSRVTT_data.json.
         Cut(name="full", train_file="MSRVTT_train.full.csv", test_file="MSRVTT_test.full.csv"),
     )
 }
@@ -54,7 +54,7 @@ CUTS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionedVideo:
-    """One video of MSRVTT_data.json; `split` is the official one: train, validate or test."""
+    """One video of MSRVTT_data.json; `split` is the official train, validate or test."""
 
     video_id: str
     category: int
@@ -63,7 +63,7 @@ class CaptionedVideo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caption:
-    """One sentence of MSRVTT_data.json; `category` is its cluster, -1 where it is unknown."""
+    """One sentence of MSRVTT_data.json; `category` is its cluster, -1 if unknown."""
 
     id: int
     video_id: str
@@ -73,7 +73,7 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """A caption that asks for one video among those of its file."""
+    """A caption as a query for one video among those of its file."""
 
     id: int
     video_id: str
@@ -84,12 +84,12 @@ def read_msrvtt_data(path: Path) -> tuple[tuple[CaptionedVideo, ...], tuple[Capt
     """Read the videos and captions of MSRVTT_data.json.
 
     Raises:
-        DataError: no such file, not of its form, a broken record, or an id that occurs twice.
+        DataError: the file is missing or has another form, a record is broken, or an id occurs twice.
     """
     if not path.is_file():
         raise DataError(
-            f"no captions at {path}; FleetQA is made with `hyperfleet data render`, {DATA_FILE} of MSR-VTT "
-            "comes with CLIP4Clip and is brought into form by `hyperfleet data prepare`"
+            f"no captions at {path}; make FleetQA with `hyperfleet data render`, or convert {DATA_FILE} of "
+            "MSR-VTT, which comes with CLIP4Clip, with `hyperfleet data prepare`"
         )
     content = read_json(path)
     if not isinstance(content, dict) or not all(
@@ -104,7 +104,7 @@ def read_msrvtt_data(path: Path) -> tuple[tuple[CaptionedVideo, ...], tuple[Capt
 
 
 def write_msrvtt_data(path: Path, videos: Sequence[CaptionedVideo], captions: Iterable[Caption]) -> None:
-    """Write MSRVTT_data.json; a sentence carries its cluster as `caption_category` where it is known."""
+    """Write MSRVTT_data.json; a sentence has its cluster, if known, as `caption_category`."""
     content = {
         "videos": [
             {
@@ -131,7 +131,7 @@ def read_video_list(path: Path) -> tuple[str, ...]:
     """Read a list of videos such as MSRVTT_train.9k.csv: the column `video_id`.
 
     Raises:
-        DataError: no such file, no such column, a broken row, or a video that occurs twice.
+        DataError: the file or the column is missing, a row is broken, or a video occurs twice.
     """
     records = read_csv_records(path, ["video_id"])
     videos = convert(path, records, lambda _, row: text_field(row, "video_id"))
@@ -148,8 +148,8 @@ def read_queries(path: Path) -> tuple[Query, ...]:
     """Read queries such as MSRVTT_JSFUSION_test.csv: key ("ret0"), vid_key, video_id, sentence.
 
     Raises:
-        DataError: no such file, columns missing, a truncated or broken row, or a key or video that
-            occurs twice.
+        DataError: the file or a column is missing, a row is truncated or broken, or a key or video occurs
+            twice.
     """
     queries = convert(path, read_csv_records(path, QUERY_COLUMNS), _to_query)
     refuse_duplicates(path, "key", (f"ret{query.id}" for query in queries))
@@ -158,7 +158,7 @@ def read_queries(path: Path) -> tuple[Query, ...]:
 
 
 def write_queries(path: Path, queries: Iterable[Query]) -> None:
-    """Write queries as MSRVTT_JSFUSION_test.csv has them."""
+    """Write queries in the form of MSRVTT_JSFUSION_test.csv."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(QUERY_COLUMNS)
@@ -170,7 +170,7 @@ def write_queries(path: Path, queries: Iterable[Query]) -> None:
 def first_queries(
     video_ids: Iterable[str], captions: Iterable[Caption], first_id: int = 0
 ) -> tuple[Query, ...]:
-    """Let the first caption of each video ask for it; a video without captions is left out."""
+    """Return the first caption of each video as its query; videos without captions are left out."""
     text: dict[str, str] = {}
     for caption in captions:
         text.setdefault(caption.video_id, caption.text)
@@ -182,18 +182,18 @@ def first_queries(
 
 
 def cut_in(root: Path) -> Cut:
-    """Tell which cut a data set folder holds.
+    """Return the cut in a data set folder.
 
     Raises:
-        DataError: it holds the training list of none, or of several.
+        DataError: the folder has the training list of no cut, or of several.
     """
     found = [cut for cut in CUTS.values() if (root / cut.train_file).is_file()]
     if len(found) != 1:
         names = ", ".join(cut.train_file for cut in found) or "none"
         raise DataError(
             f"{root}: expected the training list of one retrieval cut "
-            f"({', '.join(cut.train_file for cut in CUTS.values())}), got {names}; FleetQA is made with "
-            "`hyperfleet data render`, MSR-VTT is brought into form by `hyperfleet data prepare`"
+            f"({', '.join(cut.train_file for cut in CUTS.values())}), got {names}; make FleetQA with "
+            "`hyperfleet data render`, or convert MSR-VTT with `hyperfleet data prepare`"
         )
     return found[0]
 

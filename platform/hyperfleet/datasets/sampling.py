@@ -1,4 +1,4 @@
-"""Which of a clip's stored frames a model sees, and which part of them."""
+"""Choice of the stored frames of a clip, and of the crop that a model sees."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -10,7 +10,7 @@ def _segments(num_stored: int, num_frames: int) -> Int[np.ndarray, " bound"]:
     if num_frames < 1 or num_stored < num_frames:
         raise ConfigError(
             f"a clip of {num_stored} stored frames cannot be cut into {num_frames} segments; "
-            "render the data set with more stored frames or use fewer frames a clip"
+            "render the data set with more stored frames or use fewer frames per clip"
         )
     return np.linspace(0, num_stored, num_frames + 1).round().astype(np.int64)
 
@@ -25,7 +25,7 @@ def inference_frames(num_stored: int, num_frames: int) -> Int[np.ndarray, " fram
 def training_frames(
     rng: np.random.Generator, num_clips: int, num_stored: int, num_frames: int
 ) -> Int[np.ndarray, "clip frame"]:
-    """Draw one stored frame of each segment for each clip."""
+    """Draw one stored frame per segment for each clip."""
     bounds = _segments(num_stored, num_frames)
     drawn: np.ndarray = rng.integers(bounds[:-1], bounds[1:], size=(num_clips, num_frames))
     return drawn
@@ -53,7 +53,7 @@ def random_corners(
 def crop_at(
     frames: UInt8[np.ndarray, "clip frame height width 3"], corners: Int[np.ndarray, "clip 2"], size: int
 ) -> UInt8[np.ndarray, "clip frame size size 3"]:
-    """Cut a square of `size` pixels out of every frame, at one corner (row, column) a clip."""
+    """Cut a square of `size` pixels out of every frame, at one corner (row, column) per clip."""
     rows, columns = (corners[:, axis, None] + np.arange(size) for axis in (0, 1))
     clip = np.arange(len(frames))[:, None, None]
     # Advanced indices around the frame axis put it last; move it back.
@@ -63,6 +63,6 @@ def crop_at(
 
 def _too_small(stored_size: tuple[int, ...], size: int) -> ConfigError:
     return ConfigError(
-        f"frames of {stored_size[0]} x {stored_size[1]} pixels are stored, the encoder wants {size}; "
+        f"frames of {stored_size[0]} x {stored_size[1]} pixels are stored, the encoder needs {size}; "
         "render the data set with a larger store_short_side or use a smaller encoder"
     )

@@ -1,7 +1,7 @@
-"""One split of a data set as arrays, and what a single device sees of it.
+"""One split of a data set as arrays, and the part of it that one device sees.
 
-What devices see is a `QuestionStream`, which has no field for an answer. Right answers are in
-`Split.label` for training in the cloud and in `Split.answer_key()` for whoever scores.
+Devices see a `QuestionStream`, which has no field for an answer. Answers are in `Split.label`, for training
+in the cloud and for scoring.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from hyperfleet.errors import EmptyStreamError
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class QuestionStream:
-    """What one device gets to see: its clips and the texts about them, in order of time, no answers.
+    """Private data of one device: its clips and their texts in order of time, without answers.
 
-    A row has one text of `length` tokens, in multiple choice one a candidate.
+    A row has one text of `length` tokens, in multiple choice one per candidate.
     """
 
     device_id: int
@@ -32,14 +32,16 @@ class QuestionStream:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Split:
-    """One split for one task, a row a sample.
+    """One split for one task, one row per sample.
 
-    The texts are the question (open-ended), the candidates (multiple choice, (n, 5, length)) or the
-    caption (retrieval). `label` is the class of the answer, -1 outside the vocabulary; the place of the
-    true candidate, 0 to 4; or the identity of the video, which is its `clip_row`. `category` is the
-    label (open-ended) or the cluster of the true caption, -1 where it is unknown; no device sees it.
-    `clip_row` is the row of the clip store. `num_skipped` samples were left out because their video
-    could not be decoded.
+    Attributes:
+        clip_row: row of the clip store.
+        token_ids: the question (open-ended), the candidates (multiple choice, (n, 5, length)) or the caption
+            (retrieval).
+        label: class of the answer, -1 outside the vocabulary (open-ended); index of the true candidate, 0 to
+            4 (multiple choice); or `clip_row`, the identity of the video (retrieval).
+        category: `label` (open-ended) or the cluster of the true caption, -1 if unknown; no device sees it.
+        num_skipped: samples left out because their video could not be decoded.
     """
 
     name: str
@@ -63,11 +65,11 @@ class Split:
 
     @property
     def oov_share(self) -> float:
-        """Share of the questions whose answer is outside the vocabulary; 0 for the other tasks."""
+        """Share of questions with an answer outside the vocabulary; 0 for the other tasks."""
         return float((self.label == OUT_OF_VOCABULARY).mean())
 
     def stream(self, device_id: int) -> QuestionStream:
-        """What one device sees of this split.
+        """Return the part of this split that one device sees.
 
         Raises:
             EmptyStreamError: the device has no question in this split.
@@ -77,8 +79,7 @@ class Split:
             known = self.device_ids
             raise EmptyStreamError(
                 f"device {device_id} has no question in split {self.name!r}; expected one of its "
-                f"{len(known)} devices "
-                f"({known.min()} to {known.max()}); held-out devices are in 'test' alone"
+                f"{len(known)} devices ({known.min()} to {known.max()}); held-out devices are only in 'test'"
             )
         return QuestionStream(
             device_id=device_id,
@@ -87,7 +88,3 @@ class Split:
             token_ids=self.token_ids[rows],
             token_mask=self.token_mask[rows],
         )
-
-    def answer_key(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """Ids of the examples and their labels, for scoring only."""
-        return self.example_id, self.label

@@ -1,4 +1,4 @@
-"""Names of the tasks, as the command line, the tables and the files of a run spell them."""
+"""Names of the tasks in the command line, in tables and in the files of a run."""
 
 OPEN_ENDED_QA = "open-ended-qa"
 MULTIPLE_CHOICE = "multiple-choice"

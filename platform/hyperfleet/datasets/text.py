@@ -1,4 +1,4 @@
-"""Questions as token ids: WordPiece as in BERT, from the official vocabulary or trained on a corpus."""
+"""WordPiece tokenizer as in BERT, from the official vocabulary or trained on a corpus."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,13 +17,11 @@ class QuestionTokenizer:
     """Lower-case WordPiece; a question becomes [CLS] question [SEP] and padding (id 0).
 
     Args:
-        tokenizer: a WordPiece tokenizer with the five special tokens of BERT, [PAD] being 0.
+        tokenizer: a WordPiece tokenizer with the five special tokens of BERT and [PAD] = 0.
 
     Raises:
         DataError: a special token is missing, or [PAD] is not 0.
     """
-
-    pad_id = PAD_ID
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
@@ -41,15 +39,15 @@ class QuestionTokenizer:
         """Train WordPiece on questions; equal questions give an equal tokenizer.
 
         Raises:
-            DataError: no questions.
+            DataError: there are no questions.
         """
         corpus = sorted(questions)
         if not corpus:
-            raise DataError("a tokenizer is trained on questions, got none")
+            raise DataError("a tokenizer needs questions to train on, got none")
         tokenizer = _bert_pipeline(models.WordPiece(unk_token=UNK))
         words = {word for question in corpus for word in _words(tokenizer, question)}
-        # Left alone, the trainer numbers inner letters in the order of a hash table, which is another
-        # one in each process, and breaks ties by those numbers. Naming them beforehand settles both.
+        # By default the trainer numbers inner letters in the order of a hash table, which differs between
+        # processes, and breaks ties by these numbers. Listing the letters beforehand fixes both.
         inner_letters = sorted({f"##{letter}" for word in words for letter in word[1:]})
         trainer = trainers.WordPieceTrainer(
             vocab_size=vocab_size, special_tokens=[*SPECIAL_TOKENS, *inner_letters], show_progress=False
@@ -59,10 +57,10 @@ class QuestionTokenizer:
 
     @classmethod
     def from_vocab_file(cls, path: Path) -> "QuestionTokenizer":
-        """Read the vocab.txt of bert-base-uncased: one token a line, the line number is its id.
+        """Read the vocab.txt of bert-base-uncased: one token per line, whose index is its id.
 
         Raises:
-            DataError: no such file, or special tokens missing.
+            DataError: the file or a special token is missing.
         """
         if not path.is_file():
             raise DataError(f"no vocabulary at {path}; expected the vocab.txt of bert-base-uncased")
@@ -71,7 +69,7 @@ class QuestionTokenizer:
         missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
         if missing:
             raise DataError(
-                f"{path}: no vocabulary of BERT, {', '.join(missing)} missing among {len(tokens)} tokens"
+                f"{path} is not a BERT vocabulary: {', '.join(missing)} missing among {len(tokens)} tokens"
             )
         return cls(_from_vocabulary(vocabulary))
 
@@ -80,16 +78,16 @@ class QuestionTokenizer:
         """Read a tokenizer.json.
 
         Raises:
-            DataError: no such file, or not a tokenizer.
+            DataError: the file is missing or not a tokenizer.
         """
         if not path.is_file():
             raise DataError(
-                f"no tokenizer at {path}; it is written by `hyperfleet data render` and `hyperfleet train`"
+                f"no tokenizer at {path}; `hyperfleet data render` and `hyperfleet train` write it"
             )
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises nothing narrower
-            raise DataError(f"{path} is no tokenizer.json: {error}") from error
+            raise DataError(f"{path} is not a tokenizer.json: {error}") from error
         return cls(tokenizer)
 
     def save(self, path: Path) -> None:
@@ -104,16 +102,16 @@ class QuestionTokenizer:
     def encode(
         self, questions: Sequence[str], length: int
     ) -> tuple[Int64[np.ndarray, "n length"], Bool[np.ndarray, "n length"]]:
-        """Encode questions as token ids and a mask that is True where there is a token.
+        """Encode questions as token ids and a mask that is True for tokens and False for padding.
 
-        Longer questions are cut, [SEP] stays last.
+        Longer questions are cut before the final [SEP].
 
         Raises:
             ConfigError: `length` leaves no room for a word between [CLS] and [SEP].
         """
         if length < 3:
             raise ConfigError(
-                f"a question needs a text length of 3 at least ([CLS], a word, [SEP]), got {length}"
+                f"a question needs a text length of at least 3 ([CLS], a word, [SEP]), got {length}"
             )
         token_ids = np.full((len(questions), length), PAD_ID, np.int64)
         # The same few questions are asked about many videos.

@@ -1,4 +1,4 @@
-"""FrameQA of TGIF-QA, in the original table and in the form of ClipBERT and All-in-One."""
+"""Files of FrameQA in TGIF-QA: the original table, and the form of ClipBERT and All-in-One."""
 
 from pathlib import Path
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from hyperfleet.datasets.annotations import QAExample
 from hyperfleet.datasets.records import convert, fields, read_csv_records, read_json_records, text_field
 
-# In the order of the numbers in the column `type`.
+# Indexed by the numbers in the column `type`.
 ANSWER_TYPES = ("object", "number", "color", "location")
 
 
 def read_frameqa(path: Path) -> tuple[QAExample, ...]:
-    """Read Train_frameqa_question.csv (separated by tabs) or frameqa_train.jsonl, by the file's ending.
+    """Read Train_frameqa_question.csv (tab-separated) or frameqa_train.jsonl, depending on the suffix.
 
-    Neither has ids of questions: the place in the file counts. `category_id` is the type of the answer,
-    where it is known.
+    Neither has question ids: the index in the file is the id. `category_id` is the type of the answer, if
+    known.
 
     Raises:
-        DataError: no such file, columns missing, a truncated row, or a field of a wrong type.
+        DataError: the file or a column is missing, a row is truncated, or a field has a wrong type.
     """
     if path.suffix == ".csv":
         columns = ("gif_name", "question", "answer", "type")

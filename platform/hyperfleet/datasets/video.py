@@ -1,8 +1,8 @@
-"""Decoding video files into a few evenly spaced frames.
+"""Decoder of video files into a few evenly spaced frames.
 
-Frames are decoded one after another instead of sought: seeking returns wrong frames on open GOPs,
-variable rates and B-frames in AVI, and short clips cost little. One thread, because the callers run
-many decoders side by side.
+Frames are decoded in sequence, without seeking: seeking returns wrong frames on open GOPs, variable rates
+and B-frames in AVI, and short clips cost little. Decoders use one thread each, because callers run many in
+parallel.
 """
 
 from fractions import Fraction
@@ -22,53 +22,48 @@ MAX_PIXELS = 64_000_000
 MAX_DEMUXED_PACKETS = 1_000_000
 
 
-def read_frames(path: Path, num_frames: int, *, short_side: int) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Decode `num_frames` frames spread evenly over a clip, as RGB of that short side.
-
-    Frame i is the middle of the i-th of `num_frames` equal parts. A clip with fewer frames repeats
-    some, the last one at the end. Rotation noted in the file is applied; transparent parts are black.
-
-    Raises:
-        VideoDecodeError: no such file, no video in it, too large a picture, or broken data.
-    """
-    return read_clip(path, num_frames, short_side=short_side)[0]
-
-
 def read_clip(
     path: Path, num_frames: int, *, short_side: int
 ) -> tuple[UInt8[np.ndarray, "frame height width 3"], int]:
-    """Like `read_frames`, and tell how many frames the file holds."""
+    """Decode `num_frames` RGB frames spread evenly over a clip; return them and the clip's frame count.
+
+    Frame i is the middle of the i-th of `num_frames` equal parts, scaled to `short_side` pixels. A clip with
+    fewer frames repeats some. Rotation noted in the file is applied; transparent parts become black.
+
+    Raises:
+        VideoDecodeError: the file is missing, has no video or broken data, or its picture is too large.
+    """
     if not path.is_file():
         raise _error(path, "no such file", 0)
     promised = _count_frames(path)
     frames, num_decoded = _decode(path, spread(promised, num_frames), short_side)
     if not frames:
-        # Headers promise too much on edit lists and cut files: choose again among what is there.
+        # Headers of edited and truncated files promise too many frames: choose again among those found.
         promised = num_decoded
         frames, _ = _decode(path, spread(promised, num_frames), short_side)
     return np.stack(frames), promised
 
 
 def spread(num_available: int, num_frames: int) -> Int64[np.ndarray, " frame"]:
-    """Indices of `num_frames` evenly spaced frames out of `num_available`, each the middle of its part."""
+    """Return the indices of `num_frames` of `num_available` frames, each the middle of an equal part."""
     return ((2 * np.arange(num_frames) + 1) * num_available) // (2 * num_frames)
 
 
 def _error(path: Path, reason: str, num_decoded: int) -> VideoDecodeError:
     return VideoDecodeError(
         f"{path}: {reason} ({num_decoded} frames decoded); expected a readable video file; "
-        "fetch or render it again, or go on without it: building a clip store skips and counts it"
+        "fetch or render it again, or continue without it: building a clip store skips and counts it"
     )
 
 
 def _reason(error: Exception) -> str:
-    # FFmpeg's own words without number and function name.
+    # FFmpeg's message without error number and function name.
     return str(getattr(error, "strerror", None) or error)
 
 
 def _open(path: Path) -> InputContainer:
     try:
-        # file: keeps names such as -clip.mp4 or a:b.mp4 from being read as anything but a file.
+        # The prefix makes FFmpeg treat names such as -clip.mp4 or a:b.mp4 as files.
         return av.open(f"file:{path}", metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
         raise _error(path, f"not a video file: {_reason(error)}", 0) from error
@@ -78,7 +73,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise _error(path, "holds no video stream", 0)
-    # FFmpeg leaves it out when it knows no decoder, whatever the type hints say.
+    # None if FFmpeg has no decoder, despite the type hints.
     if getattr(stream, "codec_context", None) is None:
         raise _error(path, "is of a codec this FFmpeg cannot decode", 0)
     if stream.width * stream.height > MAX_PIXELS:
@@ -109,7 +104,7 @@ def _count_frames(path: Path) -> int:
 def _decode(
     path: Path, wanted: Int64[np.ndarray, " frame"], short_side: int
 ) -> tuple[list[UInt8[np.ndarray, "height width 3"]], int]:
-    # Returns the pictures and how many frames were decoded; no pictures if the clip ends before the last.
+    # Returns the pictures and the number of decoded frames; no pictures if the clip ends too early.
     last = int(wanted[-1])
     kept: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
     num_decoded = 0
@@ -126,12 +121,12 @@ def _decode(
         except (av.error.FFmpegError, ValueError) as error:
             raise _error(path, f"broken video data: {_reason(error)}", num_decoded) from error
     if num_decoded == 0:
-        raise _error(path, "not a single frame could be decoded", 0)
+        raise _error(path, "no frame could be decoded", 0)
     return [], num_decoded
 
 
 def _to_rgb(path: Path, frame: VideoFrame, short_side: int) -> UInt8[np.ndarray, "height width 3"]:
-    # The size in the header may be a lie.
+    # The size in the header may be wrong.
     if frame.width * frame.height > MAX_PIXELS:
         raise _error(path, f"{frame.width}x{frame.height} pixels exceed the limit of {MAX_PIXELS}", 0)
     scale = Fraction(short_side, min(frame.width, frame.height))

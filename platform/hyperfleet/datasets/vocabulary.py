@@ -1,4 +1,4 @@
-"""The answers a model can give."""
+"""Vocabulary of the answers that a model can give."""
 
 import json
 from collections import Counter
@@ -17,11 +17,11 @@ DEFAULT_MAX_ANSWERS = 1500
 class AnswerVocabulary:
     """Answers in alphabetical order; an answer's index is its class.
 
-    A head has one class more than there are answers. It is never a target: the published heads have
-    1,501 classes for 1,500 answers, and payloads are counted with it.
+    A head has one more class, which is never a target: the published heads have 1,501 classes for 1,500
+    answers, and payloads are counted with it.
 
     Raises:
-        DataError: no answers, or one that occurs twice.
+        DataError: there are no answers, or one occurs twice.
     """
 
     answers: tuple[str, ...]
@@ -43,11 +43,11 @@ class AnswerVocabulary:
         """Keep the `max_size` most frequent answers (ties: alphabetical), labelled alphabetically.
 
         Raises:
-            DataError: there is not a single example.
+            DataError: there are no examples.
         """
         counts = Counter(example.answer for example in examples)
         if not counts:
-            raise DataError("a vocabulary is made from training examples, got none")
+            raise DataError("a vocabulary needs training examples, got none")
         kept = sorted(counts, key=lambda answer: (-counts[answer], answer))[:max_size]
         return cls(tuple(sorted(kept)))
 
@@ -56,11 +56,11 @@ class AnswerVocabulary:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes of a head: the answers and one that is never a target."""
+        """Number of classes of a head: the answers and one class that is never a target."""
         return len(self.answers) + 1
 
     def index(self, answer: str) -> int:
-        """Class of an answer, or OUT_OF_VOCABULARY."""
+        """Return the class of an answer, or OUT_OF_VOCABULARY."""
         return self._index.get(answer, OUT_OF_VOCABULARY)
 
     def to_json(self) -> str:
@@ -72,12 +72,12 @@ class AnswerVocabulary:
         """Decode {answer: class}.
 
         Raises:
-            DataError: no JSON object, or classes that are not 0 to n - 1.
+            DataError: the text is not a JSON object, or its classes are not 0 to n - 1.
         """
         try:
             labels = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"the vocabulary is no JSON: {error}; expected {{answer: class}}") from error
+            raise DataError(f"the vocabulary is not JSON: {error}; expected {{answer: class}}") from error
         if not isinstance(labels, dict) or {str(label) for label in labels.values()} != {
             str(label) for label in range(len(labels))
         }:
@@ -92,10 +92,10 @@ class AnswerVocabulary:
         """Read a vocabulary file.
 
         Raises:
-            DataError: no such file, or none of its form.
+            DataError: the file is missing or has another form.
         """
         if not path.is_file():
-            raise DataError(f"no vocabulary at {path}; FleetQA is made with `hyperfleet data render`")
+            raise DataError(f"no vocabulary at {path}; make FleetQA with `hyperfleet data render`")
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except DataError as error:

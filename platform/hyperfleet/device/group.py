@@ -1,53 +1,32 @@
-"""A group of devices that shares one process: each device's data and head are its own, the code is shared."""
+"""Devices that share one process. Each has its own data; the models are shared."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from hyperfleet.datasets import FrameStore
 from hyperfleet.datasets.sampling import central_crop, inference_frames
 from hyperfleet.device.samples import Samples
-from hyperfleet.errors import CheckpointError, HeadLayoutError
-from hyperfleet.head_codecs import BaseHead
-from hyperfleet.messages import HeadReply, HeadRequest
+from hyperfleet.errors import CheckpointError
 from hyperfleet.nn import DeviceModel
 from hyperfleet.seeding import numpy_generator
 
 
-@runtime_checkable
-class FrameStore(Protocol):
-    """Where the frames of a clip come from; `hyperfleet.datasets` has one."""
-
-    @property
-    def num_stored_frames(self) -> int:
-        """Frames kept of each clip."""
-        ...
-
-    def frames(
-        self, rows: Int[np.ndarray, " clip"], frame_index: Int[np.ndarray, "clip frame"]
-    ) -> UInt8[np.ndarray, "clip frame height width 3"]:
-        """Return the chosen frames of the chosen clips."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EncodedSamples:
-    """What the devices computed of their samples; one row a sample.
+    """Results of encoding samples, one row per sample.
 
     Attributes:
-        anchor: feature of the anchor frame, the only thing that is uploaded.
-        anchor_frame: which of the clip's frames that is.
-        hidden: phi(F_g), what a head is applied to.
+        anchor: feature of the anchor frame, the only value that is uploaded.
+        hidden: phi(F_g), the input of a head.
         base_answer: answer of the personal model's own static head, used when no head arrives.
         static_answer: answer of the static model, which never asks the cloud.
     """
 
-    samples: Samples
     anchor: Float[np.ndarray, "sample 192"]
-    anchor_frame: Int[np.ndarray, " sample"]
     hidden: Float[np.ndarray, "sample 96"]
     base_answer: Int[np.ndarray, " sample"]
     static_answer: Int[np.ndarray, " sample"]
@@ -55,33 +34,13 @@ class EncodedSamples:
     def __len__(self) -> int:
         return len(self.anchor)
 
-    def request(self, i: int) -> HeadRequest:
-        """Return the message that the device of sample `i` sends."""
-        return HeadRequest(features=self.anchor[i : i + 1])
-
-    def answer(self, i: int, reply: HeadReply) -> int:
-        """Answer sample `i` with the head that came for it: the argmax of P = W phi(F_g) + b (equation 7).
-
-        Raises:
-            HeadLayoutError: the head gives scores that are not finite, and so no answer.
-        """
-        # Each head is applied where it was received: a loop over heads is as fast as one product over those
-        # that lie in one array (18.5 against 22.2 microseconds a head) and twice as fast as with the copy
-        # that puts them there. So no more heads are in memory than are under way.
-        scores = reply.heads.scores(self.hidden[i : i + 1])[0]
-        if not np.isfinite(scores).all():
-            raise HeadLayoutError(
-                f"the head from model {reply.label.version} gives {int((~np.isfinite(scores)).sum())} scores "
-                f"of {len(scores)} that are NaN or infinite; serve a generator whose training converged"
-            )
-        return int(scores.argmax())
-
 
 class DeviceGroup:
-    """Many devices as arrays: they encode in batches, but each sees only its own samples.
+    """Many devices as arrays. They encode in batches; each sees only its own samples.
 
-    `personal` is the device part of the personalized model, `static` the Fine-tuning model that
-    answers the same samples with its own encoder and head; `store` holds the clips.
+    `personal` is the device part of the personalized model. `static` is the Fine-tuning model, which
+    answers the same samples with its own encoder and head. `store` holds the clips; `seed` draws the
+    anchor frames.
 
     Raises:
         CheckpointError: the two models do not answer the same questions about the same frames.
@@ -94,15 +53,10 @@ class DeviceGroup:
         self.store = store
         self.seed = seed
 
-    @property
-    def base(self) -> BaseHead:
-        """The static head that offsets are added to; its layout is the one that fits these devices."""
-        return BaseHead(layout=self.personal.layout, flat=self.personal.flat_head().detach())
-
     def encode(self, samples: Samples) -> EncodedSamples:
-        """Compute everything that needs no cloud: features, the anchor's choice and the static answers.
+        """Compute everything that needs no cloud: features, anchors and static answers.
 
-        Nothing is kept for a gradient: a device has no memory for one and no label to get one from.
+        No gradient is recorded: a device has neither the memory nor a label for one.
         """
         config = self.personal.encoder.config
         # Questions about one clip share its frames: decode them once.
@@ -120,23 +74,22 @@ class DeviceGroup:
             else:
                 static_features = self.static.encode(frames, token_ids, token_mask)
                 _, static_answer = _static_path(self.static, static_features)
-        anchor_frame = self._anchor_frames(samples)
+        anchor_frame = anchor_frames(samples, config.num_frames, self.seed)
         return EncodedSamples(
-            samples=samples,
             anchor=features.numpy()[np.arange(len(samples)), anchor_frame],
-            anchor_frame=anchor_frame,
             hidden=hidden.numpy(),
             base_answer=base_answer.numpy(),
             static_answer=static_answer.numpy(),
         )
 
-    def _anchor_frames(self, samples: Samples) -> Int[np.ndarray, " sample"]:
-        num_frames = self.personal.encoder.config.num_frames
-        drawn = [
-            numpy_generator(self.seed, "anchor", int(device_id), int(example_id)).integers(num_frames)
-            for device_id, example_id in zip(samples.device_id, samples.example_id, strict=True)
-        ]
-        return np.array(drawn, dtype=np.int64)
+
+def anchor_frames(samples: Samples, num_frames: int, seed: int) -> Int[np.ndarray, " sample"]:
+    """Draw the anchor frame of each sample, keyed by its device and question."""
+    drawn = [
+        numpy_generator(seed, "anchor", int(device_id), int(example_id)).integers(num_frames)
+        for device_id, example_id in zip(samples.device_id, samples.example_id, strict=True)
+    ]
+    return np.array(drawn, dtype=np.int64)
 
 
 def _static_path(
@@ -147,10 +100,10 @@ def _static_path(
 
 
 def check_comparable(personal: DeviceModel, static: DeviceModel) -> None:
-    """Make sure that both models take the same frames and questions and know the same answers.
+    """Check that both models take the same frames and questions and have the same answers.
 
     Raises:
-        CheckpointError: they do not.
+        CheckpointError: they differ.
     """
 
     def inputs(model: DeviceModel) -> dict[str, int]:

@@ -1,43 +1,18 @@
-"""Questions of many devices side by side: what the devices see, so there is no label."""
+"""Samples of many devices as arrays. They hold what the devices see, so there is no label."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from hyperfleet.errors import ConfigError, EmptyStreamError
-
-
-@runtime_checkable
-class QuestionStream(Protocol):
-    """The private stream of one device, in order of time; `hyperfleet.datasets` has one."""
-
-    @property
-    def example_id(self) -> Int[np.ndarray, " sample"]:
-        """Number of the question in the annotation file."""
-        ...
-
-    @property
-    def clip_row(self) -> Int[np.ndarray, " sample"]:
-        """Row of its clip in the clip store."""
-        ...
-
-    @property
-    def token_ids(self) -> Int[np.ndarray, "sample word"]:
-        """The tokenised question."""
-        ...
-
-    @property
-    def token_mask(self) -> Bool[np.ndarray, "sample word"]:
-        """False where the question is padded."""
-        ...
+from hyperfleet.datasets import QuestionStream
+from hyperfleet.errors import EmptyStreamError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Samples:
-    """Samples of one or more devices as arrays of equal length: who asks, about which clip, what."""
+    """Samples of one or more devices as arrays of equal length: device, question and clip of each."""
 
     device_id: Int[np.ndarray, " sample"]
     example_id: Int[np.ndarray, " sample"]
@@ -55,43 +30,21 @@ class Samples:
             yield Samples(**{each.name: getattr(self, each.name)[part] for each in fields(self)})
 
 
-def gather_samples(
-    stream: Callable[[int], QuestionStream], device_ids: Sequence[int], samples_per_device: int | None = None
-) -> tuple[Samples | None, tuple[int, ...]]:
-    """Put the streams of `device_ids` side by side, the first `samples_per_device` questions of each.
-
-    Returns:
-        The samples, None when there is not one, and the devices whose stream is empty.
-
-    Raises:
-        ConfigError: `samples_per_device` below 1.
-    """
-    if samples_per_device is not None and samples_per_device < 1:
-        raise ConfigError(f"samples_per_device must be >= 1, or None for all, got {samples_per_device}")
-    taken = slice(samples_per_device)
-    parts, empty = [], []
+def gather_samples(stream: Callable[[int], QuestionStream], device_ids: Sequence[int]) -> Samples | None:
+    """Concatenate the streams of `device_ids`, leaving out empty ones; None if all are empty."""
+    streams = []
     for device_id in device_ids:
         try:
-            own = stream(device_id)
+            streams.append(stream(device_id))
         except EmptyStreamError:
-            empty.append(device_id)
             continue
-        example_id = own.example_id[taken]
-        if len(example_id) == 0:
-            empty.append(device_id)
-            continue
-        parts.append(
-            Samples(
-                device_id=np.full(len(example_id), device_id, dtype=np.int64),
-                example_id=example_id,
-                clip_row=own.clip_row[taken],
-                token_ids=own.token_ids[taken],
-                token_mask=own.token_mask[taken],
-            )
-        )
-    if not parts:
-        return None, tuple(empty)
-    arrays = {
-        each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Samples)
-    }
-    return Samples(**arrays), tuple(empty)
+    if not streams:
+        return None
+    lengths = [len(each) for each in streams]
+    return Samples(
+        device_id=np.repeat(np.array([each.device_id for each in streams], np.int64), lengths),
+        example_id=np.concatenate([each.example_id for each in streams]),
+        clip_row=np.concatenate([each.clip_row for each in streams]),
+        token_ids=np.concatenate([each.token_ids for each in streams]),
+        token_mask=np.concatenate([each.token_mask for each in streams]),
+    )

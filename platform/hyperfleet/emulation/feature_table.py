@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import xxhash
@@ -12,8 +11,8 @@ from jaxtyping import Float32, Int32, Int64
 
 from hyperfleet.bundle import CONFIG_FILE, WEIGHTS_FILE, replace_folder
 from hyperfleet.datasets.corpus import STORE_FILE
-from hyperfleet.device import DeviceGroup, QuestionStream, Samples, gather_samples
-from hyperfleet.device.group import FrameStore
+from hyperfleet.device import DeviceGroup, Samples, gather_samples
+from hyperfleet.emulation.live_data import LiveData
 from hyperfleet.errors import DataError, EmptyStreamError
 
 # Samples encoded together. Not a setting: features differ in their last bits with the batch size, and kept
@@ -23,32 +22,13 @@ _DESCRIPTION_FILE = "features.json"
 _FORMAT = "hyperfleet features 1"
 
 
-@runtime_checkable
-class LiveStreams(Protocol):
-    """The live part of a data set; `hyperfleet.emulation.live_data.LiveData` is one."""
-
-    @property
-    def store(self) -> FrameStore:
-        """Frames of the clips."""
-        ...
-
-    @property
-    def seen(self) -> Mapping[int, bool]:
-        """Every device there is, and whether training saw it."""
-        ...
-
-    def stream(self, device_id: int) -> QuestionStream:
-        """Return the private stream of a device."""
-        ...
-
-
-def live_samples(data: LiveStreams) -> Samples:
+def live_samples(data: LiveData) -> Samples:
     """Return every live sample of the data set, by device and in each stream's order of time.
 
     Raises:
         EmptyStreamError: there is not one.
     """
-    samples, _ = gather_samples(data.stream, sorted(data.seen))
+    samples = gather_samples(data.stream, sorted(data.seen))
     if samples is None:
         raise EmptyStreamError(
             f"none of {len(data.seen)} devices has a live question; render the data set again"

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperfleet.datasets import Corpus, QuestionStream, Split
-from hyperfleet.device.group import FrameStore
+from hyperfleet.datasets import Corpus, FrameStore, QuestionStream, Split
 from hyperfleet.errors import EmptyStreamError
 
 LIVE_SPLIT = "test"

@@ -1,1 +1,1 @@
-"""The link between a device and the cloud: how long bytes take."""
+"""The link between a device and the cloud: transfer times and radio energy."""

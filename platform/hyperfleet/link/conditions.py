@@ -1,6 +1,6 @@
-"""What a device's link is like: both directions, round-trip time, jitter, loss, handovers, radio.
+"""Conditions of a device's link: throughput, round-trip time, jitter, loss, handovers and radio.
 
-Names are those of the catalogue, or files: `mahimahi:UP_PATH:DOWN_PATH` and `csv:UP_PATH:DOWN_PATH`.
+A name is one of the catalogue, or gives files: `mahimahi:UP_PATH:DOWN_PATH` or `csv:UP_PATH:DOWN_PATH`.
 """
 
 import math
@@ -23,19 +23,19 @@ class LinkConditions:
     """One kind of link; times in seconds.
 
     Attributes:
-        rtt_s: round-trip time without queues; half of it lies on each way.
-        jitter_s: mean of the extra delay on each way (exponential).
-        loss: probability that a packet has to be sent again.
-        handover_every_s: mean time between two handovers, None for none.
-        handover_gap_s: how long nothing moves at a handover.
-        radio: whose energy it costs, a key of `hyperfleet.link.energy.RADIOS`.
+        rtt_s: round-trip time without queueing; half in each direction.
+        jitter_s: mean extra delay in each direction (exponential).
+        loss: probability that a packet must be sent again.
+        handover_every_s: mean time between two handovers, None for no handovers.
+        handover_gap_s: duration of a handover, during which nothing moves.
+        radio: energy model, a key of `hyperfleet.link.energy.RADIOS`.
         log_kept: logarithm of the probability that a packet is not lost.
-        recorded_s: seconds of the longest recorded trace, 0 where both directions have one speed.
-        has_draws: whether devices differ in anything that is drawn.
+        recorded_s: length of the longest recorded trace, 0 if both directions have constant speed.
+        has_draws: True if devices on this link make random draws.
 
     Raises:
-        ConfigError: a time that is negative or not finite, a loss outside 0 <= loss < 1, handovers that leave
-            no time between them, an unknown radio.
+        ConfigError: a time is negative or not finite, the loss is outside 0 <= loss < 1, handovers leave no
+            time between them, or the radio is unknown.
     """
 
     name: str
@@ -48,7 +48,7 @@ class LinkConditions:
     handover_every_s: float | None = None
     handover_gap_s: float = 0.0
     radio: str = "lte"
-    # Here because they are the same for all devices of a fleet.
+    # Computed once here: all devices of a fleet share them.
     log_kept: float = field(init=False, repr=False, compare=False)
     recorded_s: float = field(init=False, repr=False, compare=False)
     has_draws: bool = field(init=False, repr=False, compare=False)
@@ -63,13 +63,13 @@ class LinkConditions:
         if not 0 <= self.loss < 1:
             raise ConfigError(
                 f"LinkConditions.loss must be >= 0 and < 1, got {self.loss}; a link that loses every packet "
-                "is an outage: give it as a pause"
+                "is an outage: model it as a pause"
             )
         if self.handover_every_s is None:
             if self.handover_gap_s > 0:
                 raise ConfigError(
                     "LinkConditions.handover_gap_s must be 0.0 without handovers, got "
-                    f"{self.handover_gap_s}; say how often in handover_every_s"
+                    f"{self.handover_gap_s}; set handover_every_s"
                 )
         elif not self.handover_gap_s < self.handover_every_s < math.inf:
             raise ConfigError(
@@ -85,7 +85,7 @@ class LinkConditions:
         object.__setattr__(self, "has_draws", any(each > 0 for each in drawn))
 
 
-# Round-trip times, jitter, loss and handovers of the synthetic links are choices of ours like their speeds.
+# Round-trip times, jitter, loss and handovers of the synthetic links are our choices, as are their speeds.
 # label, radio, rtt_s, jitter_s, loss, handover_every_s, handover_gap_s
 _SYNTHETIC_LINKS: Mapping[str, tuple[str, str, float, float, float, float, float]] = MappingProxyType(
     {
@@ -95,7 +95,7 @@ _SYNTHETIC_LINKS: Mapping[str, tuple[str, str, float, float, float, float, float
         "nr_mmwave": ("5G, millimetre waves", "nr", 0.015, 0.003, 0.001, 15.0, 0.10),
     }
 )
-# The catalogue's traces are the same in every run; what differs between devices is drawn in DeviceLink.
+# The catalogue's traces are the same in every run; DeviceLink draws the differences between devices.
 _CATALOGUE_SEED = 0
 
 
@@ -133,7 +133,7 @@ def _made(name: str) -> LinkConditions:
 
 
 class _Catalogue(Mapping[str, LinkConditions]):
-    """Conditions by name, each made when it is first asked for: importing draws no trace."""
+    """Conditions by name, built on first access so that importing draws no trace."""
 
     def __getitem__(self, name: str) -> LinkConditions:
         if name not in _NAMES:
@@ -159,15 +159,15 @@ _READERS: Mapping[str, Callable[[Path], RateTrace]] = MappingProxyType(
 
 
 def link_conditions(name: str) -> LinkConditions:
-    """Return the conditions called `name`: of the catalogue, or `mahimahi:UP:DOWN` or `csv:UP:DOWN` of files.
+    """Return the conditions called `name`, from the catalogue or from files.
 
-    Links from files have the throughput of the files and nothing else: no delay, no loss;
-    `dataclasses.replace` adds what is known.
+    Links from files have only the throughput of the files, without delay or loss; add these with
+    `dataclasses.replace`.
 
     Raises:
         UnknownNameError: no conditions have that name.
-        ConfigError: a name of files that does not hold exactly two paths.
-        DataError: a file that cannot be read.
+        ConfigError: `name` refers to files but does not give exactly two paths.
+        DataError: a file cannot be read.
     """
     kind, _, paths = name.partition(":")
     if kind in _READERS and paths:
@@ -183,7 +183,7 @@ def _from_files(name: str, kind: str, paths: str) -> LinkConditions:
     if len(both) != 2 or not all(both):
         raise ConfigError(
             f"link conditions from files must name an uplink and a downlink file, got {name!r}; "
-            f"write {kind}:UP_PATH:DOWN_PATH, the same path twice for a link alike both ways"
+            f"write {kind}:UP_PATH:DOWN_PATH, with the same path twice for a symmetric link"
         )
     uplink, downlink = (_READERS[kind](Path(path)) for path in both)
     label = " / ".join(Path(path).stem for path in both)

@@ -1,6 +1,6 @@
-"""The link of one device: one message after the other each way, with delay, jitter, loss and outages.
+"""Link of one device: messages in order in each direction, with delay, jitter, loss and outages.
 
-What a device draws depends on the seed, its id and the number of the message alone.
+Draws depend only on the seed, the device id and the message number.
 """
 
 import math
@@ -12,7 +12,7 @@ from hyperfleet.link.conditions import LinkConditions
 from hyperfleet.link.trace import RateTrace
 from hyperfleet.seeding import draw64
 
-# What a TCP segment carries on an Ethernet-sized path with time stamps.
+# Payload of a TCP segment with time stamps on an Ethernet path.
 PACKET_BYTES = 1448
 
 _NO_GAP = (math.inf, math.inf)
@@ -21,13 +21,13 @@ Pauses = Sequence[tuple[float, float]]
 
 
 class Transfer(NamedTuple):
-    """How a message travelled.
+    """Outcome of sending one message.
 
     Attributes:
-        finish_s: when its last byte has arrived, in seconds.
-        air_s: seconds in which its bytes were on the air, those sent again too; no waiting, no delay.
-        sent_bytes: bytes on the air, those sent again too.
-        num_lost_packets: packets lost, each loss of a packet counted.
+        finish_s: arrival time of the last byte, in seconds.
+        air_s: seconds on the air including retransmissions, without waiting and delay.
+        sent_bytes: bytes on the air including retransmissions.
+        num_lost_packets: lost packets; a packet that is lost twice counts twice.
     """
 
     finish_s: float
@@ -37,12 +37,12 @@ class Transfer(NamedTuple):
 
 
 def _unit(key: int, index: int) -> float:
-    """Return a draw above 0 and below 1."""
+    """Return a uniform draw in the open interval (0, 1)."""
     return ((draw64(key, index) >> 12) + 0.5) * 2.0**-52
 
 
 class _Lane:
-    """One direction: what waits, what moves."""
+    """One direction of a link, a first-in first-out queue."""
 
     __slots__ = (
         "_arrived_s",
@@ -86,7 +86,7 @@ class _Lane:
                     sent_bytes += again_bytes
                     lost += again
         self._free_s = through_s
-        # A stream hands over in order: a message never overtakes the one before by having less jitter.
+        # A stream delivers in order: less jitter never lets a message overtake the one before it.
         finish_s = through_s + delay_s
         if finish_s < self._arrived_s:
             finish_s = self._arrived_s
@@ -94,22 +94,22 @@ class _Lane:
         return Transfer(finish_s, air_s, sent_bytes, lost)
 
     def _rounds(self, message_key: int, num_bytes: int) -> list[tuple[int, int]]:
-        """Return (bytes, packets) of each round of sending again, until nothing is lost.
+        """Return (bytes, packets) of each round of retransmission, until nothing is lost.
 
-        The losses of a round are the first ones of an endless row of draws, so a longer message loses what
-        a shorter one would, and more: it never arrives earlier. Cost: one draw for each lost packet.
+        The losses of a round are a prefix of an endless sequence of draws. A longer message therefore loses
+        at least what a shorter one loses and never arrives earlier. Cost: one draw per lost packet.
         """
         rounds: list[tuple[int, int]] = []
         num_packets = -(-num_bytes // PACKET_BYTES)
         log_kept = self._conditions.log_kept
-        # The last packet carries the rest; it stays the last of those sent again, if it is one of them.
+        # The last packet may be shorter; if it is sent again, it stays the last one.
         short_by = num_packets * PACKET_BYTES - num_bytes
         while num_packets:
             round_key = draw64(message_key, len(rounds) + 1)
             lost, position = 0, -1
             last_lost = False
             while True:
-                # Packets kept until the next loss: geometric, by inversion.
+                # Packets kept until the next loss: geometric, by inversion of the distribution.
                 kept = math.log(_unit(round_key, lost)) / log_kept
                 if kept >= num_packets - position - 1:
                     break
@@ -125,7 +125,7 @@ class _Lane:
         return rounds
 
     def _move(self, begin_s: float, num_bytes: int, pauses: Pauses) -> tuple[float, float]:
-        """Return when the last byte is through and for how long bytes moved."""
+        """Return when the last byte is sent and for how long bytes moved, both in seconds."""
         trace, offset_s = self._trace, self._offset_s
         if not pauses and self._conditions.handover_gap_s == 0:
             air_s = trace.duration_s(begin_s + offset_s, float(num_bytes))
@@ -168,7 +168,7 @@ class _Lane:
         return every_s
 
     def _handover(self, turn: int) -> tuple[float, float]:
-        """Return the gap of handover number `turn`: one in each stretch of the mean time, anywhere in it."""
+        """Return the gap of handover number `turn`: one per interval of the mean time, uniform within it."""
         every_s, gap_s = self._handover_every_s, self._conditions.handover_gap_s
         from_s = turn * every_s + _unit(self._handover_key, turn) * (every_s - gap_s)
         return from_s, from_s + gap_s
@@ -177,11 +177,12 @@ class _Lane:
 class DeviceLink:
     """Uplink and downlink of one device under `conditions`.
 
-    Messages of a direction go one after the other in the order of the calls. A lost packet is sent again
-    one round-trip time after the last byte of its round, with all others that were lost in it.
-    Devices that share a recorded trace enter it at a point of their own, `trace_offset_s` seconds into it,
-    lest a whole fleet fades at the same moment; without loss, jitter and delay a message that starts at t is
-    through at exactly `trace.duration_s(t + trace_offset_s, num_bytes)` after t.
+    Each direction sends its messages one after the other, in the order of the calls. All packets lost in a
+    round are sent again one round-trip time after its last byte.
+
+    Each device enters a shared recorded trace at its own point, `trace_offset_s` seconds into it, so that a
+    fleet does not fade all at once. Without loss, jitter and delay, a message that starts at t takes exactly
+    `trace.duration_s(t + trace_offset_s, num_bytes)`.
     """
 
     __slots__ = ("_downlink", "_uplink", "trace_offset_s")
@@ -189,11 +190,11 @@ class DeviceLink:
     def __init__(self, conditions: LinkConditions, seed: int, device_id: int) -> None:
         up_key = down_key = handover_key = 0
         self.trace_offset_s = 0.0
-        # Nothing is drawn that nobody looks at: a large fleet makes its links as fast as it asks.
+        # Skip draws that nothing uses: a large fleet builds many links.
         if conditions.has_draws:
             key = draw64(draw64(seed, 0), device_id)
             up_key, down_key, handover_key = draw64(key, 1), draw64(key, 2), draw64(key, 3)
-            # One point for both directions, which were recorded at the same moment.
+            # The same point for both directions, which were recorded together.
             self.trace_offset_s = _unit(key, 0) * conditions.recorded_s
         offset_s = self.trace_offset_s
         self._uplink = _Lane(conditions, conditions.uplink, up_key, handover_key, offset_s)
@@ -202,8 +203,8 @@ class DeviceLink:
     def up(self, start_s: float, num_bytes: int, pauses: Pauses = ()) -> Transfer:
         """Send `num_bytes` to the cloud at `start_s` (seconds, >= 0).
 
-        `pauses` are outages (from_s, to_s) in which nothing moves, sorted and not overlapping; one that ends
-        at infinity is for good, and so is the wait (`finish_s` is then infinite).
+        `pauses` are outages (from_s, to_s) during which nothing moves, sorted and disjoint. An outage that
+        ends at infinity is permanent; a message that meets it has an infinite `finish_s`.
         """
         return self._uplink.send(start_s, num_bytes, pauses)
 

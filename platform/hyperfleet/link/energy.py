@@ -1,28 +1,29 @@
-"""Joules that a device's radio spends on its messages: promotion, transfer, tail.
+"""Radio energy of a device's messages in joules: promotion, transfer and tail.
 
-A radio that sleeps is promoted before it can send, draws a base power and a part that grows with the
-throughput while bytes move, and stays awake for a tail after the last one. The part that grows is given in
-mW per Mbit/s, which is mJ per Mbit: it depends on the bytes alone, and the base on the seconds alone.
+A sleeping radio is promoted before it can send. While bytes move it draws a base power plus a part that
+grows with the throughput, and it stays awake for a tail after the last byte. The growing part is given in
+mW per Mbit/s, which equals mJ per Mbit: it depends only on the bytes, the base only on the seconds.
 
-Sources; none was compared with the print itself, which was not at hand:
+Sources; none could be compared with the printed paper:
     lte: Huang, Qian, Gerber, Mao, Sen, Spatscheck, "A Close Examination of Performance and Power
         Characteristics of 4G LTE Networks", MobiSys 2012 (Tables 3 and 4), one phone of 2011. CHECKED: both
-        slopes and their unit, power and time of the promotion and power of the tail stand, the last three
-        rounded, in the LTE profile of AT&T's Application Resource Optimizer (attdevsupport/ARO,
-        ARODataAnalyzer/src/lte.conf), whose company took part in the paper; an idle phone is 0 there. It
-        has 1.2 W as base and 10.1 s until idle, so base and time of the tail rest on others who
-        quote the paper with these very digits. Promotion and tail come to 12.6 J here; the paper says 12.76 J
-        with the one packet between them.
+        slopes and their unit, the power and time of the promotion and the power of the tail are, the last
+        three rounded, in the LTE profile of AT&T's Application Resource Optimizer (attdevsupport/ARO,
+        ARODataAnalyzer/src/lte.conf), with the idle phone at 0; AT&T took part in the paper. The profile
+        has a base of 1.2 W and 10.1 s until idle, so the base and the time of the tail rest on others who
+        quote the paper with these digits. Promotion and tail sum to 12.6 J here; the paper gives 12.76 J
+        including the one packet between them.
     nr: Narayanan et al., "A Variegated Look at 5G in the Wild: Performance, Power, and QoE Implications",
         SIGCOMM 2021 (Tables 2, 7 and 8), non-standalone low-band 5G of Verizon on one phone of 2020. CHECKED:
-        power of the tail and of the switch from 4G to 5G against a copy of Table 2 by others; 10.2 s until
+        power of the tail and of the switch from 4G to 5G against others' copy of Table 2; 10.2 s until
         idle against the paper's own script (SIGCOMM21-5G/artifact, RRC-Probe/plot-section4-figure10.py); the
-        uplink's slope and its unit against a text that quotes it. NOT FOUND: 1.4 s of switching, and the
-        downlink's slope, which fits the 2.2 to 5.9 times as much a Mbit up as down that the same text
-        quotes (2.16). The base is an ASSUMPTION: LTE's, plus the half watt by which the artifact's powers
-        (Data-Transfer-Power/MN-Transfer, with screen and system) lie above LTE's at the lowest throughput.
+        uplink slope and its unit against a text that quotes it. NOT FOUND: 1.4 s of switching, and the
+        downlink slope. The ratio of the slopes, 2.16, is close to the 2.2 to 5.9 times more energy per Mbit
+        up than down that the same text quotes. The base is an ASSUMPTION: LTE's base plus the half watt by
+        which the artifact's powers (Data-Transfer-Power/MN-Transfer, with screen and system) exceed LTE's at
+        the lowest throughput.
 
-One phone and one operator each, nine years apart: compare methods on one radio with it, not the radios.
+Each source measured one phone on one network, nine years apart: compare methods on one radio, not radios.
 """
 
 import math
@@ -38,7 +39,7 @@ class RadioEnergy:
     """Powers above those of the idle phone in mW, slopes in mW per Mbit/s (10^6 bit), times in seconds.
 
     Raises:
-        ConfigError: a value that is negative or not finite.
+        ConfigError: a value is negative or not finite.
     """
 
     uplink_mw_per_mbit_s: float
@@ -84,7 +85,7 @@ RADIOS: Mapping[str, RadioEnergy] = MappingProxyType(
 
 
 class DeviceRadio:
-    """The radio of one device, asleep until its first use; uses come in the order of their start."""
+    """Radio of one device, asleep until its first use. Calls must be in the order of their start times."""
 
     __slots__ = ("_awake_s", "_energy")
 
@@ -94,12 +95,12 @@ class DeviceRadio:
         self._awake_s: float | None = None
 
     def use(self, start_s: float, finish_s: float, num_bytes: int, uplink: bool) -> float:
-        """Return the joules that a transfer adds, with the tail that will follow it.
+        """Return the joules that a transfer adds, including the tail after it.
 
-        The tail is charged in advance to the transfer that causes it; one that comes before it is over pays
-        for the time by which it is put off. Sums over transfers are those of the radio's states.
+        A transfer pays for its tail in advance; one that starts during a tail pays only for the extension.
+        Sums over transfers equal the sums over the radio's states.
 
-        Transfers that overlap share the base power. `num_bytes` are those on the air, sent again or not.
+        Overlapping transfers share the base power. `num_bytes` includes retransmissions.
         """
         energy = self._energy
         before_s = self._awake_s
@@ -112,7 +113,7 @@ class DeviceRadio:
                 millijoules = energy.tail_mw * energy.tail_s + energy.promotion_mw * energy.promotion_s
             else:
                 millijoules = energy.tail_mw * gap_s if gap_s > 0 else 0.0
-        # What a transfer that still goes on has been charged for is not charged again.
+        # Time that an ongoing transfer has already paid for is not charged again.
         begin_s = start_s if start_s > before_s else before_s
         if finish_s > begin_s:
             millijoules += energy.base_mw * (finish_s - begin_s)

@@ -1,17 +1,16 @@
-"""Mobile networks of the papers: how long a message takes on the link of a device.
+"""Mobile networks of the papers, and the transfer time of a message.
 
-Link time is computed from the size of the message, never slept: a fleet of thousands of devices
-runs as fast as the machine allows and still reports what its users would have waited.
+Link time is computed from the message size. In virtual time it is never slept: thousands of devices run as
+fast as the machine allows, and the report still shows what their users would have waited.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hyperfleet.errors import ConfigError, unknown_name
-from hyperfleet.seeding import numpy_generator
+from hyperfleet.errors import ConfigError
 
-# The papers write "MB/s" and divide KiB by 1024: only this unit gives back the cells they print.
+# The papers write "MB/s" and divide KiB by 1024: only this unit reproduces their printed cells.
 BYTES_PER_MIB = 1 << 20
 
 
@@ -20,7 +19,7 @@ class NetworkProfile:
     """Speed of a link in each direction, in MiB/s.
 
     Raises:
-        ConfigError: a speed that is not above zero.
+        ConfigError: a speed is not finite or not above zero.
     """
 
     name: str
@@ -34,7 +33,7 @@ class NetworkProfile:
             if not 0 < speed < float("inf"):
                 raise ConfigError(
                     f"NetworkProfile.{direction} must be finite and > 0, got {speed}; "
-                    "a device that is offline has no link at all"
+                    "an offline device has no link"
                 )
 
     def uplink_s(self, num_bytes: int) -> float:
@@ -47,10 +46,10 @@ class NetworkProfile:
 
 
 def transfer_s(num_bytes: int, mib_per_s: float) -> float:
-    """Return the seconds that `num_bytes` take at `mib_per_s`: size over bandwidth, as the papers count.
+    """Return the seconds that `num_bytes` take at `mib_per_s`: size over bandwidth, as in the papers.
 
     Raises:
-        ConfigError: a negative size or a speed that is not above zero.
+        ConfigError: the size is negative, or the speed is not above zero.
     """
     if num_bytes < 0 or not mib_per_s > 0:
         raise ConfigError(
@@ -63,7 +62,7 @@ def _symmetric(name: str, label: str, mib_per_s: float) -> NetworkProfile:
     return NetworkProfile(name=name, label=label, uplink_mib_per_s=mib_per_s, downlink_mib_per_s=mib_per_s)
 
 
-# CDC-MMPG, Tab. 6, and StableSynthNet, Tab. 5; one figure for both directions, as printed there.
+# CDC-MMPG, Tab. 6, and StableSynthNet, Tab. 5, which print one speed for both directions.
 PAPER_NETWORKS: Mapping[str, NetworkProfile] = MappingProxyType(
     {
         profile.name: profile
@@ -75,32 +74,3 @@ PAPER_NETWORKS: Mapping[str, NetworkProfile] = MappingProxyType(
         )
     }
 )
-
-
-def network(name: str) -> NetworkProfile:
-    """Return the profile called `name`.
-
-    Raises:
-        UnknownNameError: no network has that name; the message lists those that exist.
-    """
-    if name not in PAPER_NETWORKS:
-        raise unknown_name("network", name, PAPER_NETWORKS)
-    return PAPER_NETWORKS[name]
-
-
-def assign_network(seed: int, device_id: int, names: Sequence[str]) -> NetworkProfile:
-    """Draw the network of a device, each of `names` alike; a name given twice is drawn twice as often.
-
-    The draw depends on `seed` and `device_id` alone, so a device keeps its network whichever host
-    it runs on and however many devices there are.
-
-    Raises:
-        ConfigError: no name at all.
-        UnknownNameError: a name that no network has.
-    """
-    if not names:
-        raise ConfigError(
-            f"a fleet needs at least one network, got none; choose of {', '.join(PAPER_NETWORKS)}"
-        )
-    profiles = [network(name) for name in names]
-    return profiles[int(numpy_generator(seed, "network", device_id).integers(len(profiles)))]

@@ -1,14 +1,14 @@
-"""Throughput traces that we make ourselves, for links that no recording at hand covers.
+"""Synthetic throughput traces, for links without a recording.
 
-A device wanders between states of reception, each with a median speed and a mean length of stay
-(exponential). Around the median, the logarithm of the speed is a first-order autoregressive noise,
-which gives lognormal speeds that stay alike for about `memory_s`. Both directions share the states, for
-it is the same cell that is near or far, and have noise of their own.
+A device moves between states of reception, each with a median speed and a mean stay (exponential). The
+logarithm of the speed is first-order autoregressive noise around the median: speeds are lognormal and stay
+similar for about `memory_s`. Both directions share the states, because the same cell is near or far, but
+not the noise.
 
-The figures are choices of ours, not measurements. What was looked at in choosing them: medians of 13
-Mbit/s down and 6 Mbit/s up on commercial LTE (Huang et al., "A Close Examination of Performance and
-Power Characteristics of 4G LTE Networks", MobiSys 2012, abstract), several times that on later networks,
-and millimetre waves that a body or a corner takes away for a second at a time.
+The figures are our choices, not measurements, guided by medians of 13 Mbit/s down and 6 Mbit/s up on
+commercial LTE (Huang et al., "A Close Examination of Performance and Power Characteristics of 4G LTE
+Networks", MobiSys 2012, abstract), by several times that on later networks, and by millimetre waves that a
+body or a corner blocks for a second at a time.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ BYTES_PER_MBIT = 1e6 / 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reception:
-    """One state: median speeds in Mbit/s and the mean stay in seconds."""
+    """State of reception: median speeds in Mbit/s and mean stay in seconds."""
 
     down_mbit_per_s: float
     up_mbit_per_s: float
@@ -37,7 +37,7 @@ class Reception:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Movement:
-    """How a device moves between states: `follow[i][j]` is the probability that j comes after i."""
+    """Markov model of a moving device: `follow[i][j]` is the probability that state j follows state i."""
 
     states: tuple[Reception, ...]
     follow: tuple[tuple[float, ...], ...]
@@ -49,7 +49,7 @@ def _state(down: float, up: float, stay: float) -> Reception:
     return Reception(down_mbit_per_s=down, up_mbit_per_s=up, mean_stay_s=stay)
 
 
-# Near the mast, between, at the edge: one passes through the middle.
+# Near the mast, between, at the edge; every move passes through the middle.
 _ALONG_A_STREET = ((0.0, 1.0, 0.0), (0.5, 0.0, 0.5), (0.0, 1.0, 0.0))
 
 SYNTHETIC: Mapping[str, Movement] = MappingProxyType(
@@ -72,7 +72,7 @@ SYNTHETIC: Mapping[str, Movement] = MappingProxyType(
             log_spread=0.4,
             memory_s=1.0,
         ),
-        # Beam in sight, by a reflection, blocked: a body takes the beam away at once and gives it back so.
+        # Line of sight, reflected, blocked: a body blocks and clears the beam at once.
         "nr_mmwave": Movement(
             states=(_state(1200.0, 110.0, 6.0), _state(350.0, 40.0, 2.0), _state(1.0, 0.2, 0.6)),
             follow=((0.0, 0.4, 0.6), (0.6, 0.0, 0.4), (0.7, 0.3, 0.0)),
@@ -84,7 +84,7 @@ SYNTHETIC: Mapping[str, Movement] = MappingProxyType(
 
 
 def synthetic_trace(name: str, seed: int) -> tuple[RateTrace, RateTrace]:
-    """Return uplink and downlink of the movement called `name`, ten minutes of them, repeated.
+    """Return uplink and downlink traces of the movement called `name`: ten minutes, repeated.
 
     Raises:
         UnknownNameError: no movement has that name.

@@ -1,4 +1,4 @@
-"""Throughput of a link that changes over time, repeated for ever, and when a message is through."""
+"""Time-varying, periodic throughput of a link, and the duration of messages on it."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -8,28 +8,28 @@ from dataclasses import dataclass, field
 from hyperfleet.errors import ConfigError
 from hyperfleet.link.network import BYTES_PER_MIB
 
-# Bounds of segments are sums of rounded products. What exceeds one by less than this is through at it, lest
-# the last byte before a silent stretch waits for its end because of a rounding.
+# Bytes at segment bounds are sums of rounded products. A message that exceeds a bound by less than this ends
+# there: rounding must not make its last byte wait for the end of a silent stretch.
 _SLACK_BYTES = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RateTrace:
-    """Piecewise constant throughput: `bytes_per_s[i]` from `start_s[i]` on, again after `period_s`.
+    """Piecewise constant throughput: `bytes_per_s[i]` from `start_s[i]` on, repeated every `period_s`.
 
-    Plain tuples and floats, because every message of a run looks something up here.
+    Plain tuples and floats, because every message of a run reads them.
 
     Raises:
-        ConfigError: segments that do not begin at 0 and rise up to the period, rates that are negative or
-            not finite, or a trace that never moves a byte.
+        ConfigError: the segments do not start at 0 and rise up to the period, a rate is negative or not
+            finite, or the trace never moves a byte.
     """
 
     start_s: tuple[float, ...]
     bytes_per_s: tuple[float, ...]
     period_s: float
-    # Set for a link of one speed: its times are then the papers' quotient, bit for bit.
+    # Set for a link of constant speed: durations are then the papers' quotient, bit for bit.
     steady_mib_per_s: float | None = None
-    # Bounds of the segments, the period last, and the bytes that are through at each bound.
+    # Bounds of the segments, the period last, and the bytes sent up to each bound.
     edges_s: tuple[float, ...] = field(init=False, repr=False, compare=False)
     done_bytes: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
@@ -56,7 +56,7 @@ class RateTrace:
                 f"{len(self.start_s)} times for {len(self.bytes_per_s)} rates"
             )
         edges = (*self.start_s, self.period_s)
-        # Written as "not less" so that a NaN is refused too.
+        # "not less" also refuses NaN.
         if edges[0] != 0 or any(not edges[i] < edges[i + 1] for i in range(len(self.start_s))):
             raise ConfigError(
                 "RateTrace.start_s must begin at 0 and rise, all below period_s, got "
@@ -71,10 +71,10 @@ class RateTrace:
 
     @classmethod
     def constant(cls, mib_per_s: float) -> "RateTrace":
-        """Return the trace of a link that always has `mib_per_s` MiB/s.
+        """Return the trace of a link with a constant `mib_per_s` MiB/s.
 
         Raises:
-            ConfigError: a speed that is not finite and above zero.
+            ConfigError: the speed is not finite or not above zero.
         """
         if not 0 < mib_per_s < math.inf:
             raise ConfigError(
@@ -90,7 +90,7 @@ class RateTrace:
 
     @classmethod
     def of(cls, start_s: Sequence[float], bytes_per_s: Sequence[float], period_s: float) -> "RateTrace":
-        """Return the trace with `bytes_per_s[i]` from `start_s[i]` on, repeated after `period_s` seconds.
+        """Return the trace with `bytes_per_s[i]` from `start_s[i]` on, repeated every `period_s` seconds.
 
         Raises:
             ConfigError: see the class.
@@ -101,17 +101,8 @@ class RateTrace:
             period_s=float(period_s),
         )
 
-    @property
-    def mean_bytes_per_s(self) -> float:
-        """Bytes per second over a whole period."""
-        return self.done_bytes[-1] / self.period_s
-
-    def finish_s(self, start_s: float, num_bytes: float) -> float:
-        """Return when the last of `num_bytes` that start at `start_s` (>= 0) is through, in seconds."""
-        return start_s + self.duration_s(start_s, num_bytes)
-
     def duration_s(self, start_s: float, num_bytes: float) -> float:
-        """Return the seconds from `start_s` until `num_bytes` are through; more bytes never take less."""
+        """Return the seconds that `num_bytes` take from `start_s` (>= 0) on; more bytes never take less."""
         if self.steady_mib_per_s is not None:
             return num_bytes / BYTES_PER_MIB / self.steady_mib_per_s
         if num_bytes <= _SLACK_BYTES:
@@ -132,13 +123,13 @@ class RateTrace:
                 periods -= 1.0
                 target += total
             target = min(target, total)
-        # The earliest time at which as many bytes are through: never the end of a segment without any.
+        # The earliest time by which that many bytes are sent: never the end of a silent segment.
         j = bisect_left(done, target - _SLACK_BYTES) - 1
         passed = min(edges[j] + (target - done[j]) / rates[j], edges[j + 1])
         return max(periods * self.period_s + passed - phase, 0.0)
 
     def bytes_between(self, from_s: float, to_s: float) -> float:
-        """Return the bytes that get through from `from_s` to `to_s` (seconds, 0 <= from_s <= to_s)."""
+        """Return the bytes sent from `from_s` to `to_s` (seconds, 0 <= from_s <= to_s)."""
         if self.steady_mib_per_s is not None:
             return (to_s - from_s) * self.bytes_per_s[0]
         return self._bytes_by(to_s) - self._bytes_by(from_s)

@@ -7,9 +7,9 @@ from pathlib import Path
 from hyperfleet.errors import ConfigError, DataError
 from hyperfleet.link.trace import RateTrace
 
-# One line of a Mahimahi trace is the chance to deliver one packet of this size.
+# Each line of a Mahimahi trace is one opportunity to deliver a packet of this size.
 MAHIMAHI_PACKET_BYTES = 1500
-# A recording that is silent for longer was interrupted; an outage that is meant belongs into a scenario.
+# A longer silence means an interrupted recording; intended outages belong in a scenario.
 MAX_GAP_S = 60.0
 
 _BYTES_PER_MBIT = 1e6 / 8
@@ -17,14 +17,14 @@ _COLUMNS = ("time_s", "mbit_per_s")
 
 
 def read_mahimahi(path: Path) -> RateTrace:
-    """Return the trace of a Mahimahi file, repeated after the time of its last line.
+    """Return the trace of a Mahimahi file. The time of its last line is the period.
 
-    Each line is a whole number of milliseconds, at which one packet of 1,500 bytes may be delivered; here it
-    is delivered evenly over the millisecond that ends then (over the first one for a time of 0).
+    Each line is the time, in whole milliseconds, at which a packet of 1,500 bytes may be delivered. The trace
+    delivers it evenly over the millisecond that ends then (the first millisecond for a time of 0).
 
     Raises:
-        DataError: a file that cannot be read or is empty, a line that is no whole number or earlier than
-            the one before, or more than 60 s without a delivery.
+        DataError: the file cannot be read or is empty, a line is not a whole number or is earlier than the
+            one before, or there is no delivery for more than 60 s.
     """
     packets: dict[int, int] = {}  # by the number of the millisecond, from 0
     last_ms = 0
@@ -33,7 +33,7 @@ def read_mahimahi(path: Path) -> RateTrace:
         if not (text.isascii() and text.isdigit()):
             raise DataError(
                 f"{path}:{number}: expected the time of a delivery in whole milliseconds, got {text!r}; "
-                "a Mahimahi trace holds one such number a line and nothing else"
+                "a Mahimahi trace holds one such number per line and nothing else"
             )
         ms = int(text)
         _check_step(path, number, last_ms / 1000, ms / 1000, "delivery")
@@ -42,14 +42,14 @@ def read_mahimahi(path: Path) -> RateTrace:
         last_ms = ms
     if last_ms == 0:
         raise DataError(
-            f"{path}: the last delivery must be later than 0 ms, for its time is the period; "
-            "add the deliveries that are missing"
+            f"{path}: the last delivery must be later than 0 ms, because its time is the period; "
+            "add the missing deliveries"
         )
     return _of_milliseconds(packets, last_ms)
 
 
 def _of_milliseconds(packets: dict[int, int], period_ms: int) -> RateTrace:
-    """Join neighbouring milliseconds of one rate, for a trace has as many segments as it is slow to read."""
+    """Merge neighbouring milliseconds of equal rate: fewer segments make lookups faster."""
     starts: list[int] = []
     rates: list[float] = []
 
@@ -60,7 +60,7 @@ def _of_milliseconds(packets: dict[int, int], period_ms: int) -> RateTrace:
             rates.append(rate)
 
     reached_ms = 0
-    for bin_ms, count in packets.items():  # in the order of the file, which is that of time
+    for bin_ms, count in packets.items():  # in the order of the file, sorted by time
         if bin_ms > reached_ms:
             begin(reached_ms, 0)
         begin(bin_ms, count)
@@ -71,13 +71,13 @@ def _of_milliseconds(packets: dict[int, int], period_ms: int) -> RateTrace:
 def read_throughput_csv(path: Path) -> RateTrace:
     """Return the trace of a CSV file with the columns `time_s` and `mbit_per_s` (10^6 bit/s).
 
-    A row holds from its time until that of the next, the last one as long as the one before; then the trace
-    begins again. Times may begin anywhere.
+    A row applies from its time until that of the next row, the last one as long as the one before it; then
+    the trace repeats. The first time may be any number.
 
     Raises:
-        DataError: a file that cannot be read, without these columns or with fewer than two rows; a value
-            that is no finite number, a time that does not rise, a step of more than 60 s, a negative rate,
-            or no rate above zero at all.
+        DataError: the file cannot be read, lacks these columns or has fewer than two rows; a value is not a
+            finite number, a time does not rise, a step exceeds 60 s, a rate is negative, or no rate is above
+            zero.
     """
     rows = csv.reader(_lines(path))
     header = [name.strip() for name in next(rows)]
@@ -100,7 +100,7 @@ def read_throughput_csv(path: Path) -> RateTrace:
         if times:
             if second == times[-1]:
                 raise DataError(
-                    f"{path}:{number}: time_s must rise, got {second} twice; keep one row for each time"
+                    f"{path}:{number}: time_s must rise, got {second} twice; keep one row per time"
                 )
             _check_step(path, number, times[-1], second, "row")
         times.append(second)
@@ -108,13 +108,13 @@ def read_throughput_csv(path: Path) -> RateTrace:
     if len(times) < 2 or not any(rates):
         raise DataError(
             f"{path}: expected at least two rows, one of them with mbit_per_s > 0, got {len(times)} rows, "
-            f"the fastest with {max(rates, default=0.0)} bytes/s; a link of one speed needs no file"
+            f"the fastest with {max(rates, default=0.0)} bytes/s; a link of constant speed needs no file"
         )
     period_s = times[-1] - times[0] + (times[-1] - times[-2])
     try:
         return RateTrace.of([second - times[0] for second in times], rates, period_s)
-    except ConfigError as error:  # e.g. steps too small for the size of the times
-        raise DataError(f"{path}: the rows make no trace: {error}") from error
+    except ConfigError as error:  # e.g. steps lost to rounding of large times
+        raise DataError(f"{path}: the rows do not form a trace: {error}") from error
 
 
 def _lines(path: Path) -> list[str]:
@@ -148,5 +148,5 @@ def _check_step(path: Path, number: int, before_s: float, now_s: float, what: st
     if now_s - before_s > MAX_GAP_S:
         raise DataError(
             f"{path}:{number}: no {what} for {now_s - before_s:g} s after {before_s} s, expected gaps of at "
-            f"most {MAX_GAP_S:g} s; split the recording there and give the outage to the scenario"
+            f"most {MAX_GAP_S:g} s; split the recording there and put the outage into the scenario"
         )

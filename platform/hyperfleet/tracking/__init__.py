@@ -1,1 +1,1 @@
-"""Where runs are recorded and models are registered; the only package that knows MLflow."""
+"""Records of runs and the model registry; the only package that uses MLflow."""

@@ -1,4 +1,4 @@
-"""What a training or fleet run tells about itself, whatever keeps it."""
+"""Interface for recording a run, independent of the store."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +9,15 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 @runtime_checkable
 class Tracker(Protocol):
-    """One run's record. Implementations: `MlflowTracker` and, in tests, `MemoryTracker`."""
+    """Record of one run. `MlflowTracker` implements it; depending on this keeps MLflow out of an import."""
 
     @property
     def run_id(self) -> str:
-        """Name of the run in the store; the same in every process that writes to it."""
+        """Id of the run in the store, the same in every process that writes to it."""
         ...
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Record what the run was started with. A name may be set once; repeating its value is fine."""
+        """Record the parameters of the run. A name has one value; recording it again is allowed."""
         ...
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:

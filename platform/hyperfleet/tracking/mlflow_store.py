@@ -1,7 +1,7 @@
-"""The MLflow tracking store: where it is, and how it comes to be.
+"""Location, creation and opening of the MLflow tracking store.
 
-By default one SQLite file in the working directory with the artifacts in a folder beside it; a
-server or another database by its URI.
+The default is an SQLite file in the working directory with a folder of artifacts beside it. A URI names a
+server or another database.
 """
 
 import contextlib
@@ -32,15 +32,15 @@ _CHATTY_LOGGERS = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_regis
 
 
 def default_tracking_uri() -> str:
-    """Return $MLFLOW_TRACKING_URI or else `mlflow.db` in the working directory, as an absolute URI."""
+    """Return $MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory, as an absolute URI."""
     return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_DATABASE}")
 
 
 def absolute_uri(uri: str) -> str:
-    """Make the path in a SQLite URI absolute: Ray's workers run in other directories than the driver.
+    """Make the path in a SQLite URI absolute: Ray workers do not run in the driver's directory.
 
     Raises:
-        ConfigError: no tracking store can be meant by `uri`.
+        ConfigError: `uri` does not name a tracking store.
     """
     if _is_server(uri):
         return uri.rstrip("/")
@@ -52,18 +52,18 @@ def absolute_uri(uri: str) -> str:
         raise ConfigError(
             f"{uri!r} names no tracking store; expected sqlite:///path/mlflow.db, or the URL of an MLflow "
             f"server (http://host:port) or of a database ({', '.join(DATABASE_SCHEMES)}); MLflow's plain "
-            "file store is not supported any more"
+            "file store is no longer supported"
         )
     if url.get_backend_name() != "sqlite":
         return uri
     if url.database in {None, "", ":memory:"}:
         raise ConfigError(f"{uri!r} is a database in memory, which other processes cannot see; name a file")
-    # Not resolve(): a link to the store should stay a link in what the user reads.
+    # Not resolve(): messages should show a symbolic link as the user wrote it.
     return url.set(database=str(Path(str(url.database)).absolute())).render_as_string(hide_password=False)
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the database file of an absolute SQLite URI, None for every other kind of store."""
+    """Return the database file of an absolute SQLite URI, None for other stores."""
     if _is_server(uri):
         return None
     url = make_url(uri)
@@ -71,7 +71,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """Return a store's URI as it may stand in messages and logs: without a password."""
+    """Return a store's URI without its password, for messages and logs."""
     parts = urlsplit(uri)
     if parts.password is None:
         return uri
@@ -79,14 +79,13 @@ def shown(uri: str) -> str:
 
 
 def prepare_store(uri: str, experiment: str = EXPERIMENT) -> str:
-    """Create store and experiment where they do not exist yet, and return the experiment's id.
+    """Create the store and the experiment if needed, and return the experiment's id.
 
-    Call it in the driver before any worker starts: a fresh SQLite file that several processes open
-    at once breaks all of them, because each tries to migrate it. The lock also keeps two drivers
-    apart.
+    Call it in the driver before any worker starts: if several processes open a new SQLite file at once, each
+    tries to migrate it and all fail. The lock does the same for two drivers.
 
     Raises:
-        ConfigError: `uri` names no tracking store, or the experiment was deleted.
+        ConfigError: `uri` does not name a tracking store, or the experiment was deleted.
         ServiceError: the server or database cannot be reached or opened.
     """
     uri = absolute_uri(uri)
@@ -97,23 +96,23 @@ def prepare_store(uri: str, experiment: str = EXPERIMENT) -> str:
         database.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{database}.lock")
         with lock, quiet_mlflow():
-            # Absolute, for MLflow's default is a folder of whatever directory a process runs in.
+            # Absolute, because MLflow's default depends on the working directory of each process.
             artifacts = (database.parent / ARTIFACT_FOLDER).as_uri()
             return _experiment_id(connect(uri), experiment, artifact_location=artifacts)
     except OSError as error:
         raise ServiceError(
             f"the tracking store {shown(uri)} cannot be created: {error}; "
-            "name a writable place with MLFLOW_TRACKING_URI"
+            "set MLFLOW_TRACKING_URI to a writable location"
         ) from error
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client of the store, for runs and for models alike.
+    """Return a client of the store, for both runs and models.
 
     Raises:
-        ServiceError: nothing answers, or the database is of another MLflow.
+        ServiceError: nothing answers, or another version of MLflow made the database.
     """
-    # MLflow's own clients retry a dead server or an unusable file for minutes before they say a word.
+    # Check first: MLflow's clients silently retry a dead server or unusable file for minutes.
     if _is_server(uri):
         _require_reachable(uri)
     elif (database := sqlite_file(uri)) is not None:
@@ -127,7 +126,7 @@ def connect(uri: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """Hold back what MLflow and alembic say about tables and migrations that went well."""
+    """Silence MLflow's and alembic's messages about successful table creation and migration."""
     loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -182,5 +181,5 @@ def _require_database(database: Path) -> None:
     except sqlite3.Error as error:
         raise ServiceError(
             f"the tracking store {database} cannot be opened: {error}; expected an SQLite file that "
-            "MLflow wrote, or a path in a writable folder where it can make one; see MLFLOW_TRACKING_URI"
+            "MLflow wrote, or a new path in a writable folder; see MLFLOW_TRACKING_URI"
         ) from error

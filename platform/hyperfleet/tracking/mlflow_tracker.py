@@ -1,4 +1,4 @@
-"""One MLflow run, written to from any process by its id."""
+"""MLflow implementation of `Tracker`, usable from any process."""
 
 import time
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from hyperfleet.tracking.mlflow_store import connect
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MlflowTracker:
-    """A `Tracker` that holds two strings, so that it can be sent to a worker.
+    """A `Tracker` of two strings, cheap to send to a worker.
 
-    The driver opens the run with `open_run` and passes the tracker to the training workers, where
-    rank 0 writes: a restarted worker group then continues the same run.
+    The driver opens the run with `open_run` and passes the tracker to the training workers, where rank 0
+    writes. A restarted worker group thus continues the same run.
     """
 
     run_id: str
@@ -46,7 +46,7 @@ class MlflowTracker:
         self._client().set_terminated(self.run_id, status)
 
     def _client(self) -> MlflowClient:
-        # Cheap to make each time: MLflow keeps one store for a URI and process.
+        # Cheap: MLflow keeps one store per URI and process.
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
 
@@ -70,7 +70,7 @@ def open_run(
 
 
 def run_exists(run_id: str, tracking_uri: str) -> bool:
-    """Tell whether the store at `tracking_uri`, an absolute URI, holds the run.
+    """Return whether the store at `tracking_uri`, an absolute URI, holds the run.
 
     Raises:
         ServiceError: the store cannot be reached.

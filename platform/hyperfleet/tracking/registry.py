@@ -1,7 +1,7 @@
-"""Generators in the MLflow model registry: plain files, no pickle, no code.
+"""Generators in the MLflow model registry, as plain files without pickle or code.
 
-A registered version points at a bundle folder among the artifacts of the run that trained it. The
-folder's name carries a digest of its files, so a version never changes and a damaged copy is noticed.
+A registered version points to a bundle folder among the artifacts of its training run. The folder is named
+after a digest of its files, so a version never changes and a damaged copy is detected.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ STATIC_NAME = "hyperfleet-static"
 ALIAS = "champion"
 NEWEST = f"models:/{GENERATOR_NAME}@{ALIAS}"
 BUNDLE_FILES = ("answers.json", "config.json", "model.safetensors", "tokenizer.json")
-# Retrieval and multiple choice have no list of answers. A list that is lost changes the digest.
+# Retrieval and multiple choice have no list of answers. Losing the list changes the digest.
 _OPTIONAL = frozenset({"answers.json"})
 LOCAL = "local"
 REMEDY = (
@@ -48,13 +48,13 @@ _MODEL_URI = re.compile(r"models:/(?P<name>[\w. -]+)(?:/(?P<version>\d+)|@(?P<al
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedBundle:
-    """A bundle folder on this machine and where it comes from.
+    """A bundle folder on this machine and its origin.
 
     Attributes:
-        uri: names exactly this version wherever it is resolved again, unlike an alias.
-        name: registered name, or "local" for a folder that was given by path.
+        uri: always resolves to this version, unlike an alias.
+        name: registered name, or "local" for a folder given by path.
         version: registered version, or "local-" and the start of the folder's digest.
-        run_id: the run that trained it, "" for a local folder.
+        run_id: the training run, "" for a local folder.
         local_dir: folder with the files of `BUNDLE_FILES`.
     """
 
@@ -74,15 +74,15 @@ def register_bundle(
     name: str = GENERATOR_NAME,
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Log the bundle's files with the run and register them as a new version that `alias` names.
+    """Log the bundle's files with the run, register them as a new version and point `alias` to it.
 
-    Files that the same run has registered before keep their version.
+    If the run has registered the same files before, nothing changes.
 
     Returns:
-        The new version, "1" for the first.
+        The version, "1" for the first.
 
     Raises:
-        CheckpointError: the folder lacks a file of a bundle.
+        CheckpointError: the folder lacks a bundle file.
         ServiceError: the store refuses or cannot be reached.
     """
     artifact_path = f"generator/{bundle_digest(bundle_dir)}"
@@ -95,7 +95,7 @@ def register_bundle(
                 client.create_registered_model(name, description="Parameter generators of HyperFleet")
             source = f"runs:/{run_id}/{artifact_path}"
             for known in client.search_model_versions(f"name = '{name}'"):
-                # A finished run that is repeated has nothing new: no version, and the alias stays.
+                # Repeating a finished run adds no version and leaves the alias alone.
                 if known.source == source:
                     return str(known.version)
             created = client.create_model_version(name, source, run_id, tags=dict(tags or {}))
@@ -113,12 +113,12 @@ def resolve_bundle(model: str = NEWEST, tracking_uri: str | None = None) -> Reso
 
     Args:
         model: "models:/name@alias", "models:/name/3", or the path of a bundle folder.
-        tracking_uri: the store to look in; None means `default_tracking_uri()`.
+        tracking_uri: the store to search; None means `default_tracking_uri()`.
 
     Raises:
-        ModelNotRegisteredError: there is no such model, or no such folder.
+        ModelNotRegisteredError: there is no such model or folder.
         ConfigError: `model` has none of the three forms.
-        CheckpointError: the files are gone, incomplete or not the ones that were registered.
+        CheckpointError: the files are missing, incomplete or not those that were registered.
         ServiceError: the store cannot be reached.
     """
     if not model.startswith("models:"):
@@ -136,7 +136,7 @@ def resolve_bundle(model: str = NEWEST, tracking_uri: str | None = None) -> Reso
 
 
 def resolved_uri(model: str, tracking_uri: str | None = None) -> str:
-    """Return the `ResolvedBundle.uri` of what `model` names now, without fetching or reading its files.
+    """Return the `ResolvedBundle.uri` that `model` resolves to now, without reading its files.
 
     Raises:
         ModelNotRegisteredError, ConfigError, ServiceError: see `resolve_bundle`.
@@ -166,7 +166,7 @@ def _version_uri(found: ModelVersion) -> str:
 
 
 def bundle_digest(bundle_dir: Path) -> str:
-    """Return the first 16 hex digits of a SHA-256 over the bundle's files.
+    """Return the first 16 hexadecimal digits of the SHA-256 of the bundle's files.
 
     Raises:
         CheckpointError: a file is missing.
@@ -178,7 +178,7 @@ def bundle_digest(bundle_dir: Path) -> str:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise CheckpointError(
-                f"{bundle_dir} is no complete bundle: {name} cannot be read ({error.strerror}); "
+                f"{bundle_dir} is not a complete bundle: {name} cannot be read ({error.strerror}); "
                 f"expected the files {', '.join(BUNDLE_FILES)}, as `hyperfleet train` writes them"
             ) from error
     return digest.hexdigest()[:16]
@@ -203,13 +203,13 @@ def _find(client: MlflowClient, model: str) -> ModelVersion:
     wanted = _MODEL_URI.fullmatch(model)
     if wanted is None:
         raise ConfigError(
-            f"{model!r} names no model; expected models:/<name>@<alias>, models:/<name>/<version number> "
-            "or the path of a bundle folder"
+            f"{model!r} does not name a model; expected models:/<name>@<alias>, models:/<name>/<version> or "
+            "the path of a bundle folder"
         )
     name = wanted["name"]
     if not client.search_registered_models(f"name = '{name}'"):
         names = [each.name for each in client.search_registered_models()]
-        held = f"it holds {', '.join(names)}" if names else "it holds no model at all"
+        held = f"it holds {', '.join(names)}" if names else "it holds no model"
         raise ModelNotRegisteredError(
             f"no generator {model} in {shown(client.tracking_uri)}: {held}; {REMEDY}"
         )
@@ -220,7 +220,7 @@ def _find(client: MlflowClient, model: str) -> ModelVersion:
         held = ", ".join(sorted(versions, key=int)) or "none"
         named = ", ".join(f"{alias} -> {target}" for alias, target in aliases.items()) or "none"
         raise ModelNotRegisteredError(
-            f"no generator {model} in {shown(client.tracking_uri)}: versions there are {held} "
+            f"no generator {model} in {shown(client.tracking_uri)}: its versions are {held} "
             f"and aliases {named}; {REMEDY}"
         )
     return versions[version]
@@ -268,7 +268,7 @@ def _check_digest(folder: Path, expected: str) -> None:
     got = bundle_digest(folder)
     if got != expected:
         raise CheckpointError(
-            f"the files in {folder} are not the ones that were registered: digest {got}, "
+            f"the files in {folder} are not those that were registered: digest {got}, "
             f"expected {expected}; delete the folder if it is a download, "
-            "else choose another version or train again"
+            "otherwise choose another version or train again"
         )

@@ -48,7 +48,7 @@ def test_written_annotations_are_in_the_original_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[{", "the file is no JSON"),
+        ("[{", "the file is not JSON"),
         ('{"question": "who?"}', "line 1: 'answer' must be a string"),
         ('[{"question": "who?", "answer": 3, "video_id": 1}]', "record 0: 'answer' must be a string, got 3"),
         ('[{"question": "who?", "answer": "a", "video_id": true}]', "record 0: 'video_id'"),

@@ -8,7 +8,7 @@ import pytest
 
 from hyperfleet.datasets.clip_store import ClipStore, StoredClip, decode_clip, encode_frames, write_clips
 from hyperfleet.datasets.sampling import inference_frames, training_frames
-from hyperfleet.datasets.video import read_frames
+from hyperfleet.datasets.video import read_clip
 from hyperfleet.errors import ConfigError, DataError
 from pipelines.render_data import build_clip_store
 
@@ -64,7 +64,7 @@ def test_stored_pictures_match_the_video_and_are_small(small_root: Path) -> None
     rows = np.arange(len(store))
 
     frames = store.frames(rows, np.tile(np.arange(6), (len(store), 1)))
-    decoded = read_frames(small_root / "videos" / "all" / "video3.mp4", 6, short_side=76)
+    decoded, _ = read_clip(small_root / "videos" / "all" / "video3.mp4", 6, short_side=76)
 
     # 101x76 pixels, of which the store keeps the central square.
     error = np.abs(frames[store.row("video3")].astype(int) - decoded[:, :, 12:88].astype(int))
@@ -133,7 +133,7 @@ def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="hyperfleet data render"):
         ClipStore(tmp_path / "nowhere.arrow")
-    with pytest.raises(DataError, match="is no Arrow file"):
+    with pytest.raises(DataError, match="is not an Arrow file"):
         ClipStore(noise)
     with pytest.raises(DataError, match="got 'no format mark'"):
         ClipStore(table)

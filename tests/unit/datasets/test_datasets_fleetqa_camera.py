@@ -20,7 +20,7 @@ from hyperfleet.datasets.fleetqa.scene import (
     SceneObject,
 )
 from hyperfleet.datasets.fleetqa.writer import clip_frames, clip_truth, write_video
-from hyperfleet.datasets.video import read_frames
+from hyperfleet.datasets.video import read_clip
 
 SCENE = Scene(
     background="sand",
@@ -120,7 +120,7 @@ def test_stored_frames_of_rendered_clips_reveal_the_camera(tmp_path: Path) -> No
         style = truth.conditions.style
         path = tmp_path / f"{plan.video_id}.mp4"
         write_video(path, clip_frames(config, truth), style.fps, style.crf)
-        frame = read_frames(path, 6, short_side=76)[2][:, 12:88]
+        frame = read_clip(path, 6, short_side=76)[0][2][:, 12:88]
         seen = _patches(frame, (7, 7), 22 * 76 / 240)
         expected = style.apply_color(np.array([MARK_COLORS], np.uint8))[0]
         # Vignette, blur, noise and the codec leave the colors recognizable.
@@ -206,5 +206,5 @@ def test_without_x264_clips_are_mpeg4(tmp_path: Path, monkeypatch: pytest.Monkey
 
     write_video(path, frames, fps=10, crf=20)
 
-    decoded = read_frames(path, 2, short_side=240)
+    decoded = read_clip(path, 2, short_side=240)[0]
     assert np.abs(decoded[0].astype(int) - frames[2]).mean() < 5

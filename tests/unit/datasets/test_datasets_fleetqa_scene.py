@@ -9,7 +9,7 @@ import pytest
 from hyperfleet.datasets.fleetqa import FleetQAConfig, scale
 from hyperfleet.datasets.fleetqa.camera import MAX_SHAKE_PX, MAX_ZOOM
 from hyperfleet.datasets.fleetqa.plan import plan_clips
-from hyperfleet.datasets.fleetqa.questions import all_questions, question_kind
+from hyperfleet.datasets.fleetqa.questions import ask, question_kind
 from hyperfleet.datasets.fleetqa.scales import SCALES
 from hyperfleet.datasets.fleetqa.scene import (
     COLORS,
@@ -27,6 +27,8 @@ from hyperfleet.datasets.fleetqa.writer import ClipTruth, clip_truth
 from hyperfleet.errors import ConfigError, UnknownNameError
 
 # Many objects, to make it hard.
+# More than any scene allows, so that `ask` leaves none out.
+ALL_QUESTIONS = 1000
 CROWDED = replace(scale("smoke"), num_seen_devices=100, object_weights=(0.3, 0.4, 0.3))
 
 
@@ -38,7 +40,7 @@ def truths() -> list[ClipTruth]:
 def test_every_question_has_exactly_one_right_answer(truths: list[ClipTruth]) -> None:
     asked: Counter[str] = Counter()
     for truth in truths:
-        pairs = all_questions(truth.scene)
+        pairs = ask(truth.scene, ALL_QUESTIONS, np.random.default_rng(0))
         assert len({question for question, _ in pairs}) == len(pairs)
         for question, answer in pairs:
             assert _answers(truth.scene, question) == {answer}, (question, truth.scene)
@@ -52,7 +54,7 @@ def test_clips_ask_the_agreed_mix_of_questions(truths: list[ClipTruth]) -> None:
     assert 4.9 <= kinds.total() / len(truths) <= CROWDED.questions_per_clip == 5
     assert 0.35 <= kinds["color"] / kinds.total() <= 0.40
     for truth in truths:
-        assert set(truth.questions) <= set(all_questions(truth.scene))
+        assert set(truth.questions) <= set(ask(truth.scene, ALL_QUESTIONS, np.random.default_rng(0)))
         has_letter = any(thing.letter for thing in truth.scene.objects)
         assert has_letter == any(question_kind(question) == "letter" for question, _ in truth.questions)
 
@@ -148,16 +150,16 @@ def test_a_clip_depends_on_seed_and_number_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shift": -1.0}, "shift must lie in 0..3, got -1"),
+        ({"shift": -1.0}, "shift must be in 0..3, got -1"),
         ({"label_alpha": 0.0}, "use None for uniform priors"),
         ({"object_weights": (0.5, 0.4)}, "shares that sum to 1"),
         ({"object_weights": (0.25,) * 4}, "1 to 3 shares"),
-        ({"num_seen_devices": 0}, "num_seen_devices must lie in 1"),
+        ({"num_seen_devices": 0}, "num_seen_devices must be in 1"),
         ({"num_seen_devices": 1, "history_clips": 1}, "no clip is left to train on"),
         ({"fps_choices": ()}, "frame rates of 5..60"),
         ({"min_seconds": 3.0}, "min_seconds <= max_seconds"),
-        ({"letter_share": 1.5}, "letter_share must lie in 0..1"),
-        ({"store_quality": 60}, "store_quality must lie in 90..100, got 60"),
+        ({"letter_share": 1.5}, "letter_share must be in 0..1"),
+        ({"store_quality": 60}, "store_quality must be in 90..100, got 60"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object], message: str) -> None:

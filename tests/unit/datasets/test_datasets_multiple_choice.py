@@ -46,9 +46,9 @@ def test_question_and_category_survive_writing(tmp_path: Path) -> None:
             r"line 2: expected 5 candidates, got 4 \(1 of 2 records",
         ),
         ([RECORD | {"options": "abcde"}], "line 1: the candidates must be a list"),
-        ([RECORD | {"answer": "5"}], r"line 1: the answer must lie in 0\.\.4, got 5"),
+        ([RECORD | {"answer": "5"}], r"line 1: the answer must be in 0\.\.4, got 5"),
         ([RECORD | {"answer": 3}], "line 1: 'answer' must be a string such as \"0\", got 3"),
-        ([VINDLU | {"answer": -1}], r"line 1: the answer must lie in 0\.\.4, got -1"),
+        ([VINDLU | {"answer": -1}], r"line 1: the answer must be in 0\.\.4, got -1"),
         ([RECORD | {"qid": "first"}], "line 1: expected a name such as 'mc12', got 'first'"),
         ([{**RECORD, "clip_name": None}], "line 1: 'clip_name' must be a string, got None"),
         ([1], "line 1: must be an object"),
@@ -64,9 +64,9 @@ def test_broken_records_are_named_and_counted(tmp_path: Path, records: list[obje
 
 
 def test_missing_and_cut_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"msrvtt_mc_test\.jsonl and is brought into form by"):
+    with pytest.raises(DataError, match=r"convert msrvtt_mc_test\.jsonl of MSRVTT-MC with"):
         read_msrvtt_mc(tmp_path / "msrvtt_mc_train.jsonl")
     path = tmp_path / "cut.jsonl"
     path.write_text(json.dumps(RECORD)[:-5])
-    with pytest.raises(DataError, match="line 1 is no JSON"):
+    with pytest.raises(DataError, match="line 1 is not JSON"):
         read_msrvtt_mc(path)

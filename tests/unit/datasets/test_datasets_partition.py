@@ -79,5 +79,5 @@ def test_categories_sort_captions_by_what_they_say() -> None:
 
 def test_few_captions_have_few_categories() -> None:
     assert len(CaptionCategories(["a cat", "a dog"] * 50)) == 1
-    with pytest.raises(DataError, match="hold none"):
+    with pytest.raises(DataError, match="contain none"):
         CaptionCategories(["", " "])

@@ -305,7 +305,7 @@ def test_missing_videos_and_folders_are_named(folder: Path) -> None:
     with pytest.raises(DataError, match="no folder of annotations at"):
         prepare(_config(folder, "msrvtt-qa", annotations=folder / "none"), workers=0)
     (folder / "train_qa.json").write_text("[]")
-    with pytest.raises(DataError, match="holds no record; expected 158,581"):
+    with pytest.raises(DataError, match="holds no records; expected 158,581"):
         prepare(_config(folder, "msrvtt-qa"), workers=0)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import ray
 
-from hyperfleet.datasets import OUT_OF_VOCABULARY, Corpus, QuestionStream, example_frames
+from hyperfleet.datasets import OUT_OF_VOCABULARY, Corpus, QuestionStream
 from hyperfleet.datasets.annotations import read_msrvtt_qa
 from hyperfleet.datasets.corpus import SPLITS
 from hyperfleet.datasets.device_map import DeviceMap
@@ -60,10 +60,8 @@ def test_labels_are_the_answers_of_the_annotations(small_root: Path) -> None:
     split = corpus.split("test", 16)
     examples = read_msrvtt_qa(small_root / "test_qa.json")
 
-    example_id, label = split.answer_key()
-
-    assert [example.id for example in examples] == example_id.tolist()
-    for example, number, row in zip(examples, label.tolist(), split.clip_row.tolist(), strict=True):
+    assert [example.id for example in examples] == split.example_id.tolist()
+    for example, number, row in zip(examples, split.label.tolist(), split.clip_row.tolist(), strict=True):
         assert corpus.store.video_ids[row] == example.video_id
         if number == OUT_OF_VOCABULARY:
             assert example.answer not in corpus.vocabulary.answers
@@ -145,16 +143,6 @@ def test_files_hold_the_documented_fields(small_root: Path) -> None:
     assert [scene["video_id"] for scene in scenes] == [f"video{number}" for number in range(NUM_CLIPS)]
     assert {"background", "objects", "regime", "camera"} <= set(scenes[0])
     assert {"device_id", "family", "seen", "style", "priors", "drift"} <= set(devices[0])
-
-
-def test_example_frames_show_every_family(small_root: Path) -> None:
-    frames = example_frames(small_root, per_family=2)
-
-    families = DeviceMap.read(small_root).family
-    assert {family: len(pictures) for family, pictures in frames.items()} == {
-        family: min(2, families.count(family)) for family in set(families)
-    }
-    assert all(picture.shape == (76, 76, 3) for pictures in frames.values() for picture in pictures)
 
 
 def test_finished_data_is_kept(copy: Path, small_config: FleetQAConfig) -> None:

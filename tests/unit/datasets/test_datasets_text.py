@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hyperfleet.datasets.annotations import QAExample
-from hyperfleet.datasets.text import SPECIAL_TOKENS, QuestionTokenizer
+from hyperfleet.datasets.text import PAD_ID, SPECIAL_TOKENS, QuestionTokenizer
 from hyperfleet.datasets.vocabulary import OUT_OF_VOCABULARY, AnswerVocabulary
 from hyperfleet.errors import ConfigError, DataError
 
@@ -59,7 +59,7 @@ def test_questions_become_padded_token_ids() -> None:
     # [CLS] what color is the circle ? [SEP]: whole words, since there is room for them
     assert mask.sum(axis=1).tolist() == [8, 10]
     assert token_ids[0, [0, 7]].tolist() == [2, 3]
-    assert (token_ids[~mask] == tokenizer.pad_id).all()
+    assert (token_ids[~mask] == PAD_ID).all()
     assert token_ids.max() < tokenizer.vocab_size
 
 
@@ -70,7 +70,7 @@ def test_long_questions_keep_their_end_mark() -> None:
 
     assert mask.all()
     assert (token_ids[:, -1] == 3).all()
-    with pytest.raises(ConfigError, match="text length of 3"):
+    with pytest.raises(ConfigError, match="text length of at least 3"):
         tokenizer.encode(QUESTIONS, 2)
 
 
@@ -107,9 +107,9 @@ def test_files_that_are_no_tokenizer_are_refused(tmp_path: Path) -> None:
     words.write_text("what\nwhere\n")
     broken.write_text("{}")
 
-    with pytest.raises(DataError, match="no vocabulary of BERT"):
+    with pytest.raises(DataError, match="is not a BERT vocabulary"):
         QuestionTokenizer.from_vocab_file(words)
-    with pytest.raises(DataError, match=r"no tokenizer\.json"):
+    with pytest.raises(DataError, match=r"not a tokenizer\.json"):
         QuestionTokenizer.load(broken)
     with pytest.raises(DataError, match="no tokenizer at"):
         QuestionTokenizer.load(tmp_path / "nowhere.json")

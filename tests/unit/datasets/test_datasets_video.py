@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hyperfleet.datasets import video
-from hyperfleet.datasets.video import read_clip, read_frames, spread
+from hyperfleet.datasets.video import read_clip, spread
 from hyperfleet.errors import VideoDecodeError
 
 WriteVideo = Callable[..., Path]
@@ -45,7 +45,7 @@ def test_exact_frames_are_decoded(
 def test_short_clips_repeat_frames(
     write_video: WriteVideo, frame_numbers: FrameNumbers, num_frames: int
 ) -> None:
-    frames = read_frames(write_video("short.mp4", num_frames), 6, short_side=24)
+    frames, _ = read_clip(write_video("short.mp4", num_frames), 6, short_side=24)
 
     assert frame_numbers(frames) == spread(num_frames, 6).tolist()
     assert frame_numbers(frames)[-1] == num_frames - 1
@@ -78,7 +78,7 @@ def test_rotation_in_the_file_is_applied(
     path = write_video("rotated.mp4", 3)
     _set_rotation(path, matrix)
 
-    picture = read_frames(path, 1, short_side=24)[0]
+    picture = read_clip(path, 1, short_side=24)[0][0]
 
     assert picture.shape[:2] == shape
     corners = {(y, x): int(picture[y, x].min()) for y in (0, -1) for x in (0, -1)}
@@ -94,7 +94,7 @@ def test_file_cut_short_says_how_far_decoding_came(write_video: WriteVideo) -> N
     path.write_bytes(whole[: start + (len(whole) - start) * 3 // 4])
 
     with pytest.raises(VideoDecodeError, match=r"broken video data.*\(1\d frames decoded\)"):
-        read_frames(path, 3, short_side=24)
+        read_clip(path, 3, short_side=24)
 
 
 def test_header_that_promises_too_many_frames(write_video: WriteVideo, frame_numbers: FrameNumbers) -> None:
@@ -134,7 +134,7 @@ def test_files_that_cannot_be_decoded_say_why(write_video: WriteVideo, tmp_path:
 
     for path, reason in cases.items():
         with pytest.raises(VideoDecodeError, match=reason) as caught:
-            read_frames(path, 3, short_side=24)
+            read_clip(path, 3, short_side=24)
         assert str(path) in str(caught.value)
 
 
@@ -146,7 +146,7 @@ def test_broken_packets_are_an_error(write_video: WriteVideo) -> None:
     path.write_bytes(data)
 
     with pytest.raises(VideoDecodeError, match="Invalid data found"):
-        read_frames(path, 3, short_side=24)
+        read_clip(path, 3, short_side=24)
 
 
 def test_too_large_pictures_are_refused(write_video: WriteVideo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_too_large_pictures_are_refused(write_video: WriteVideo, monkeypatch: py
     monkeypatch.setattr(video, "MAX_PIXELS", 1000)
 
     with pytest.raises(VideoDecodeError, match="64x48 pixels exceed the limit"):
-        read_frames(path, 1, short_side=24)
+        read_clip(path, 1, short_side=24)
 
 
 def _set_rotation(path: Path, matrix: tuple[int, int, int, int]) -> None:

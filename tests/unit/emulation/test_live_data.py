@@ -3,8 +3,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from hyperfleet.datasets import Split
-from hyperfleet.device import QuestionStream
+from hyperfleet.datasets import QuestionStream, Split
 from hyperfleet.emulation.live_data import LiveData
 from hyperfleet.errors import EmptyStreamError
 from tests.worlds.devices_in_memory import World

@@ -42,19 +42,23 @@ def naive_finish_s(segments, start_ms, num_bytes):
         ms += 1
 
 
+def finish_s(trace: RateTrace, start_s: float, num_bytes: float) -> float:
+    return start_s + trace.duration_s(start_s, num_bytes)
+
+
 @settings(deadline=None)
 @given(segments=SEGMENTS, start_ms=st.integers(0, 5_000), num_bytes=st.integers(1, 3_000))
 def test_a_message_is_through_when_a_walk_over_milliseconds_says(segments, start_ms, num_bytes):
-    finish_s = trace_of(segments).finish_s(start_ms / 1000, float(num_bytes))
-    assert finish_s == pytest.approx(naive_finish_s(segments, start_ms, num_bytes), abs=1e-6)
+    end_s = finish_s(trace_of(segments), start_ms / 1000, float(num_bytes))
+    assert end_s == pytest.approx(naive_finish_s(segments, start_ms, num_bytes), abs=1e-6)
 
 
 @settings(deadline=None)
 @given(segments=SEGMENTS, start_s=st.floats(0, 1e4, allow_subnormal=False), num_bytes=st.integers(1, 10**8))
 def test_what_gets_through_until_then_is_the_message(segments, start_s, num_bytes):
     trace = trace_of(segments)
-    finish_s = trace.finish_s(start_s, float(num_bytes))
-    assert trace.bytes_between(start_s, finish_s) == pytest.approx(num_bytes, rel=1e-6, abs=0.1)
+    end_s = finish_s(trace, start_s, float(num_bytes))
+    assert trace.bytes_between(start_s, end_s) == pytest.approx(num_bytes, rel=1e-6, abs=0.1)
 
 
 @settings(deadline=None)
@@ -73,10 +77,10 @@ def test_a_longer_message_never_takes_less(segments, start_s, sizes):
 @given(segments=SEGMENTS, sizes=st.tuples(st.integers(1, 10**5), st.integers(1, 10**5)))
 def test_two_messages_one_after_the_other_take_as_long_as_both_in_one(segments, sizes):
     trace = trace_of(segments)
-    first_s = trace.finish_s(0.123, float(sizes[0]))
-    both_s = trace.finish_s(0.123, float(sum(sizes)))
+    first_s = finish_s(trace, 0.123, float(sizes[0]))
+    both_s = finish_s(trace, 0.123, float(sum(sizes)))
     # Times may differ by a silent stretch where a byte ends at its bound; the bytes may not.
-    moved = trace.bytes_between(0.123, trace.finish_s(first_s, float(sizes[1])))
+    moved = trace.bytes_between(0.123, finish_s(trace, first_s, float(sizes[1])))
     assert moved == pytest.approx(sum(sizes), abs=0.01)
     assert both_s >= first_s
 
@@ -84,17 +88,17 @@ def test_two_messages_one_after_the_other_take_as_long_as_both_in_one(segments, 
 def test_hand_computed_times_over_silence_and_periods():
     # 100 bytes/s for a second, nothing for a second, 50 bytes/s for two: 200 bytes in 4 s.
     trace = RateTrace.of([0.0, 1.0, 2.0], [100.0, 0.0, 50.0], 4.0)
-    assert trace.mean_bytes_per_s == 50
-    assert trace.finish_s(0.0, 0.0) == 0
-    assert trace.finish_s(0.0, 100.0) == 1  # at the end of what moves, not of the silence after it
-    assert trace.finish_s(0.0, 101.0) == pytest.approx(2.02)
-    assert trace.finish_s(1.5, 50.0) == 3
-    assert trace.finish_s(0.0, 200.0) == 4
-    assert trace.finish_s(3.0, 100.0) == pytest.approx(4.5)
-    assert trace.finish_s(0.5, 1_000_000.0) == 0.5 + 5_000 * 4
+    assert trace.bytes_between(0.0, trace.period_s) / trace.period_s == 50
+    assert finish_s(trace, 0.0, 0.0) == 0
+    assert finish_s(trace, 0.0, 100.0) == 1  # at the end of what moves, not of the silence after it
+    assert finish_s(trace, 0.0, 101.0) == pytest.approx(2.02)
+    assert finish_s(trace, 1.5, 50.0) == 3
+    assert finish_s(trace, 0.0, 200.0) == 4
+    assert finish_s(trace, 3.0, 100.0) == pytest.approx(4.5)
+    assert finish_s(trace, 0.5, 1_000_000.0) == 0.5 + 5_000 * 4
     assert trace.bytes_between(0.5, 9.0) == pytest.approx(450)
     silent_end = RateTrace.of([0.0, 1.0], [100.0, 0.0], 10.0)
-    assert silent_end.finish_s(0.0, 300.0) == 21
+    assert finish_s(silent_end, 0.0, 300.0) == 21
 
 
 @pytest.mark.parametrize("profile", PAPER_NETWORKS.values(), ids=lambda profile: profile.name)
@@ -104,10 +108,10 @@ def test_a_steady_link_has_the_times_of_the_papers_bit_for_bit(profile, num_byte
     trace = RateTrace.constant(profile.uplink_mib_per_s)
     expected_s = transfer_s(num_bytes, profile.uplink_mib_per_s)
     assert trace.duration_s(start_s, float(num_bytes)) == expected_s
-    assert trace.finish_s(start_s, float(num_bytes)) == start_s + expected_s
-    assert trace.finish_s(0.0, float(num_bytes)) == expected_s
-    assert trace.mean_bytes_per_s == profile.uplink_mib_per_s * 2**20
-    assert trace.bytes_between(1.0, 3.0) == 2 * trace.mean_bytes_per_s
+    assert finish_s(trace, start_s, float(num_bytes)) == start_s + expected_s
+    assert finish_s(trace, 0.0, float(num_bytes)) == expected_s
+    assert trace.bytes_between(0.0, trace.period_s) / trace.period_s == profile.uplink_mib_per_s * 2**20
+    assert trace.bytes_between(1.0, 3.0) == 2 * trace.bytes_between(0.0, trace.period_s) / trace.period_s
 
 
 @pytest.mark.parametrize(

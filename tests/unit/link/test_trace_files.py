@@ -19,13 +19,13 @@ def write(tmp_path):
 def test_each_line_delivers_one_packet_by_its_millisecond(write):
     trace = read_mahimahi(write("1\n2\n2\n5\n10\n"))
     assert trace.period_s == 0.010
-    assert trace.mean_bytes_per_s == pytest.approx(5 * 1500 / 0.010)
+    assert trace.bytes_between(0.0, trace.period_s) / trace.period_s == pytest.approx(5 * 1500 / 0.010)
     for packets, ms in [(1, 1), (3, 2), (4, 5), (5, 10), (6, 11), (8, 12), (10, 20)]:
-        assert trace.finish_s(0.0, 1500.0 * packets) == pytest.approx(ms / 1000)
+        assert trace.duration_s(0.0, 1500.0 * packets) == pytest.approx(ms / 1000)
 
 
 def test_a_delivery_at_time_zero_belongs_to_the_first_millisecond(write):
-    assert read_mahimahi(write("0\n0\n4\n")).finish_s(0.0, 3000.0) == pytest.approx(0.001)
+    assert read_mahimahi(write("0\n0\n4\n")).duration_s(0.0, 3000.0) == pytest.approx(0.001)
 
 
 @settings(deadline=None)
@@ -35,7 +35,7 @@ def test_a_mahimahi_file_delivers_its_packets_in_time(tmp_path_factory, times):
     path.write_text("".join(f"{ms}\n" for ms in sorted(times)))
     trace = read_mahimahi(path)
     for index, ms in enumerate(sorted(times), start=1):
-        finish_s = trace.finish_s(0.0, float(index * MAHIMAHI_PACKET_BYTES))
+        finish_s = trace.duration_s(0.0, float(index * MAHIMAHI_PACKET_BYTES))
         assert finish_s <= max(ms, 1) / 1000 + 1e-9
         assert finish_s > (max(ms, 1) - 1) / 1000
     assert trace.bytes_between(0.0, 3 * trace.period_s) == pytest.approx(3 * 1500 * len(times))
@@ -69,7 +69,7 @@ def test_a_table_of_throughput_holds_from_row_to_row(write):
     assert trace.start_s == (0.0, 1.0, 3.0)
     assert trace.bytes_per_s == (1e6, 0.0, 2e6)
     assert trace.period_s == 5  # the last row as long as the one before it
-    assert trace.finish_s(0.0, 2e6) == 3.5
+    assert trace.duration_s(0.0, 2e6) == 3.5
 
 
 @pytest.mark.parametrize(

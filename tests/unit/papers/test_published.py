@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from hyperfleet.link.network import network
+from hyperfleet.link.network import PAPER_NETWORKS
 from hyperfleet.messages import FEATURE_BYTES, HeadLayout
 from hyperfleet.papers import published
 
@@ -91,12 +91,12 @@ def test_time_delay_is_the_download_at_100_mb_per_s(paper, name):
     for dataset in OPEN_ENDED:
         printed = published.method(paper, dataset, name).time_delay.removeprefix(">= ").removesuffix("ms")
         num_bytes = round(float(published.DOWNLOAD_KIB[dataset]) * 1024)
-        computed = published.delay_ms(network("5g-100"), "down", num_bytes)
+        computed = published.delay_ms(PAPER_NETWORKS["5g-100"], "down", num_bytes)
         assert to_printed_digits(computed, printed) == printed
     multiple_choice = published.method(paper, published.MULTIPLE_CHOICE, name)
     tgif = published.method(paper, published.TGIF_QA, name)
     assert multiple_choice.time_delay == tgif.time_delay  # TGIF's, although the head has 193 parameters
-    own = published.delay_ms(network("5g-100"), "down", published.MULTIPLE_CHOICE_LAYOUT.num_bytes)
+    own = published.delay_ms(PAPER_NETWORKS["5g-100"], "down", published.MULTIPLE_CHOICE_LAYOUT.num_bytes)
     assert f"{own:.4f} ms" in multiple_choice.note
 
 

@@ -61,8 +61,8 @@ def test_a_folder_is_a_model_too(store):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (f"models:/{GENERATOR_NAME}/9", "versions there are 1, 2 and aliases champion -> 2"),
-        (f"models:/{GENERATOR_NAME}@best", "versions there are 1, 2 and aliases champion -> 2"),
+        (f"models:/{GENERATOR_NAME}/9", "its versions are 1, 2 and aliases champion -> 2"),
+        (f"models:/{GENERATOR_NAME}@best", "its versions are 1, 2 and aliases champion -> 2"),
         ("models:/other@champion", f"it holds {GENERATOR_NAME}"),
         ("no/such/folder", "no such folder"),
     ],
@@ -92,7 +92,7 @@ def test_changed_or_missing_files_are_noticed(store, tmp_path):
     version = register_bundle(folder, run_id, tracking_uri=uri, alias="third")
     stored = resolve_bundle("models:/hyperfleet-generator@third", uri).local_dir
     (stored / "config.json").write_text("changed")
-    with pytest.raises(CheckpointError, match="not the ones that were registered"):
+    with pytest.raises(CheckpointError, match="not those that were registered"):
         resolve_bundle(f"models:/{GENERATOR_NAME}/{version}", uri)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read"):

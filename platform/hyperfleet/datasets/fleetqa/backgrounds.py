@@ -1,7 +1,7 @@
-"""Backgrounds: told apart by texture and brightness more than by color.
+"""Backgrounds, which differ in texture and brightness more than in color.
 
-Their colors are muted on purpose: a bright green lawn would betray the camera as the maker's mark
-does, and the ablation without the mark would show nothing.
+Their colors are muted on purpose: a bright green lawn would reveal the camera as the maker's mark does, and
+the ablation without the mark would show nothing.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Picture = UInt8[np.ndarray, "240 320 3"]
 
 
 def draw_background(name: str, rng: np.random.Generator) -> Picture:
-    """Draw one background (240, 320, 3) in true colors, a little brighter or darker each time."""
+    """Draw a background (240, 320, 3) in true colors, with a slightly varying brightness."""
     picture = _PAINTERS[name](rng)
     return np.asarray(cv2.convertScaleAbs(picture, alpha=float(rng.uniform(0.9, 1.1))), np.uint8)
 

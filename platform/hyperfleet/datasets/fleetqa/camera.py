@@ -1,9 +1,9 @@
-"""Cameras: how each device changes the true colors of a scene.
+"""Camera models: the change from the true colors of a scene to those that a device records.
 
-A camera multiplies linear RGB by one 3x3 matrix (white balance, saturation, hue rotation about the
-gray axis, gain), applies a gamma curve, and blurs, darkens corners and adds noise. Under the matrix
-the same pixel means different true colors on different devices, which no invariance can undo: that
-is what makes personalized parameters worth having.
+A camera multiplies linear RGB by a 3x3 matrix (white balance, saturation, hue rotation about the gray axis,
+gain), applies a gamma curve, blurs, darkens corners and adds noise. Because of the matrix, the same pixel
+means different true colors on different devices. No invariance can undo this, so personalized parameters
+can help.
 """
 
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 class CameraStyle:
     """One camera. `noise` is a standard deviation in 8-bit steps, `vignette` the loss of light in corners.
 
-    `crf` is the quality setting of the H.264 encoder (18 fine, 40 coarse), `overlay` one of "",
-    "timestamp" and "letterbox".
+    `crf` is the quality of the H.264 encoder (18 fine, 40 coarse); `overlay` is "", "timestamp" or
+    "letterbox".
     """
 
     hue_deg: float = 0.0
@@ -45,24 +45,24 @@ class CameraStyle:
     overlay: str = ""
 
     def color_matrix(self) -> Float64[np.ndarray, "3 3"]:
-        """Matrix that takes true RGB to the camera's RGB (before gamma)."""
+        """Return the matrix from true RGB to the camera's RGB (before gamma)."""
         saturation = self.saturation * np.eye(3) + (1 - self.saturation) * np.outer(np.ones(3), _LUMA)
         return self.gain * hue_rotation(self.hue_deg) @ saturation @ np.diag(self.white_balance)
 
     def gamma_table(self) -> UInt8[np.ndarray, "256"]:
-        """Look-up table of the gamma curve."""
+        """Return the gamma curve as a look-up table."""
         values = 255 * (np.arange(256) / 255) ** self.gamma
         return np.round(values).astype(np.uint8)
 
     def apply_color(self, rgb: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
-        """Map a picture in true colors to what this camera records of it (matrix and gamma only)."""
+        """Map a picture in true colors to this camera's colors (matrix and gamma only)."""
         mixed = cv2.transform(rgb, self.color_matrix())
         return np.asarray(cv2.LUT(mixed, self.gamma_table()), np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Family:
-    """Where the cameras of one kind lie: logarithms for factors, pixels and 8-bit steps for the rest."""
+    """Typical values of one kind of camera: logarithms for factors, pixels and 8-bit steps otherwise."""
 
     white_balance: tuple[float, float, float]
     gain: float
@@ -101,7 +101,7 @@ FAMILIES = {
 
 
 def hue_rotation(degrees: float) -> Float64[np.ndarray, "3 3"]:
-    """Rotation of RGB about the gray axis: red turns towards green, gray stays gray."""
+    """Return the rotation of RGB about the gray axis: red turns towards green, gray stays gray."""
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     same = cosine + (1 - cosine) / 3
     after = (1 - cosine) / 3 - sine / np.sqrt(3)
@@ -112,8 +112,7 @@ def hue_rotation(degrees: float) -> Float64[np.ndarray, "3 3"]:
 def draw_camera(config: FleetQAConfig, device_id: int) -> tuple[str, CameraStyle]:
     """Draw the family and the camera of one device from the seed and its number.
 
-    The draws do not depend on `config.shift`, which only scales them: the same device at shift 0
-    and 1 differs in strength alone.
+    `config.shift` only scales the draws: the same device at shift 0 and 1 differs only in strength.
     """
     rng = numpy_generator(config.seed, "camera", device_id)
     name = str(rng.choice(list(FAMILIES)))
@@ -146,7 +145,7 @@ def draw_camera(config: FleetQAConfig, device_id: int) -> tuple[str, CameraStyle
 
 
 def day_curve(style: CameraStyle, t: float, shift: float) -> CameraStyle:
-    """Gradual drift: gain and white balance follow a day from `t` = 0 to 1."""
+    """Apply gradual drift: gain and white balance follow a day from `t` = 0 to 1."""
     warmth = 0.06 * shift * np.sin(2 * np.pi * t)
     red, green, blue = style.white_balance
     return replace(
@@ -157,10 +156,10 @@ def day_curve(style: CameraStyle, t: float, shift: float) -> CameraStyle:
 
 
 def evening(style: CameraStyle, shift: float) -> CameraStyle:
-    """The second regime of recurring drift: less light, more noise."""
+    """Apply the second regime of recurring drift: less light, more noise."""
     return replace(style, gain=style.gain * float(np.exp(-0.15 * shift)), noise=style.noise + 2 * shift)
 
 
 def aged(style: CameraStyle, t: float, shift: float) -> CameraStyle:
-    """Ageing: the lens gets dull and the sensor noisy as `t` goes from 0 to 1."""
+    """Apply ageing: lens blur and sensor noise grow as `t` goes from 0 to 1."""
     return replace(style, blur_px=style.blur_px + 0.6 * shift * t, noise=style.noise + 3 * shift * t)

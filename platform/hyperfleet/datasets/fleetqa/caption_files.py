@@ -1,4 +1,4 @@
-"""Captions, multiple choice and retrieval of a FleetQA data set, in the files of MSR-VTT."""
+"""Writer of the captions, multiple-choice examples and retrieval queries of FleetQA, as MSR-VTT files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ from hyperfleet.datasets.retrieval import (
 )
 from hyperfleet.seeding import numpy_generator
 
-# History trains and live clips test; among the cuts of MSR-VTT this one is the most alike.
+# History clips are for training and live clips for test, most like this cut of MSR-VTT.
 CUT = CUTS["9k-1ka"]
 OFFICIAL_SPLIT = {"train": "train", "val": "validate", "test": "test"}
 MAX_TEST_QUERIES = 1000
@@ -66,9 +66,9 @@ def write_captions(root: Path, config: FleetQAConfig, truths: Sequence[ClipTruth
 
 
 def choice_splits(config: FleetQAConfig, truths: Sequence[ClipTruth]) -> dict[str, list[ChoiceExample]]:
-    """Draw the multiple-choice examples, numbered from train on: one a clip, in train one a wording.
+    """Draw the multiple-choice examples: one per clip, in train one per wording, numbered in clip order.
 
-    Other clips that give candidates are of the same side: history for train and val, live for test.
+    Candidates come from clips of the same side: history for train and val, live for test.
     """
     live = [truth.scene for truth in truths if truth.plan.split == "test"]
     history = [truth.scene for truth in truths if truth.plan.split != "test"]
@@ -93,7 +93,7 @@ def choice_splits(config: FleetQAConfig, truths: Sequence[ClipTruth]) -> dict[st
 
 
 def query_splits(truths: Sequence[ClipTruth]) -> dict[str, list[Query]]:
-    """Choose the retrieval queries of val (any clip) and test (one live clip a device, at most 1,000)."""
+    """Choose the retrieval queries: val from all clips, test one live clip per device, at most 1,000 each."""
     groups: dict[str, dict[int, list[tuple[str, Scene]]]] = {"val": {}, "test": {}}
     for truth in truths:
         if truth.plan.split in groups:

@@ -1,8 +1,8 @@
-"""Captions of a scene: true sentences in several wordings, and queries that each fit one clip only.
+"""Captions of a scene: true sentences in several wordings, and queries that each fit only one clip.
 
-Like answers, captions name true colors. `describe` is the sentence that queries and multiple choice
-use: color, shape and motion of each object (of three, the motion of the first alone) and, of a single
-object, what is behind it. That is at most 12 words.
+Like answers, captions name true colors. Queries and multiple choice use the sentence of `describe`: color,
+shape and motion of each object (of three, only the motion of the first) and, for a single object, its
+background. It has at most 12 words.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from hyperfleet.datasets.fleetqa.scene import COUNTS, HEIGHT, RADIUS_PX, WIDTH, 
 
 CAPTIONS_PER_VIDEO = 20
 
-# An object that starts this many pixels off the middle of the picture is said to be at a side of it.
+# An object that starts at least this many pixels off the middle counts as being at a side.
 OFF_CENTER_PX = 25.0
 MAX_DETAIL = 2
 
@@ -31,7 +31,7 @@ _PLACE = {
 
 @dataclass(frozen=True, slots=True)
 class _Wording:
-    # {0} and {1} are the objects with their motions, {others} the names of all but the first.
+    # {0} and {1} are objects with their motions, {others} the names of all but the first.
     article: str
     moves: str
     rests: str
@@ -52,7 +52,7 @@ NUM_WORDINGS = len(_WORDINGS)
 def describe(scene: Scene, wording: int = 0, detail: int = 0) -> str:
     """Describe a scene in one of `NUM_WORDINGS` wordings.
 
-    Detail 1 adds the size of the first object, detail 2 also where a single object starts.
+    Detail 1 adds the size of the first object; detail 2 also adds the position where a single object starts.
     """
     words = _WORDINGS[wording]
     first, *others = scene.objects
@@ -83,7 +83,7 @@ def describe_all(scene: Scene) -> str:
 
 
 def draw_captions(scene: Scene, rng: np.random.Generator, query: str) -> list[str]:
-    """Return the captions of a clip: `query`, the one that names everything, and others drawn at random."""
+    """Return the captions of a clip: `query`, the one of `describe_all`, and others drawn at random."""
     fixed = [query, describe_all(scene)]
     free = [text for text in dict.fromkeys(_true_sentences(scene)) if text not in fixed]
     drawn = rng.permutation(len(free))[: CAPTIONS_PER_VIDEO - len(fixed)]
@@ -91,10 +91,10 @@ def draw_captions(scene: Scene, rng: np.random.Generator, query: str) -> list[st
 
 
 def choose_queries(groups: Iterable[Sequence[tuple[str, Scene]]]) -> dict[str, str]:
-    """Choose one (video id, scene) of each group and a caption that fits it and no other chosen one.
+    """Choose one (video id, scene) per group, and a caption that fits it and no other chosen scene.
 
-    A scene that looks like one chosen before in all that captions tell is passed over; a group of such
-    scenes alone has no query.
+    Scenes that captions cannot distinguish from one chosen before are skipped; a group with no other scenes
+    has no query.
     """
     chosen: dict[str, Scene] = {}
     taken: set[str] = set()
@@ -108,7 +108,7 @@ def choose_queries(groups: Iterable[Sequence[tuple[str, Scene]]]) -> dict[str, s
     queries = {video_id: describe(scene) for video_id, scene in chosen.items()}
     for detail in range(1, MAX_DETAIL + 1):
         counts = Counter(queries.values())
-        # All that share a caption get a longer one, else the short one would still fit the others.
+        # All scenes that share a caption get a longer one; a short one would still fit the others.
         queries = {
             video_id: describe(chosen[video_id], detail=detail) if counts[text] > 1 else text
             for video_id, text in queries.items()

@@ -1,4 +1,4 @@
-"""Multiple choice about a clip: its true caption, two of other clips and two that are nearly true."""
+"""Multiple-choice candidates of a clip: its caption, two of other clips and two that are nearly true."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ _VALUES: dict[Attribute, tuple[str, ...]] = {
     "shape": SHAPES,
 }
 
-# What tells the hard candidates from the true one.
+# Attributes in which the hard candidates differ from the true one.
 HARD_ATTRIBUTES: tuple[Attribute, ...] = ("color", "motion")
 NUM_HARD = 2
 NUM_RANDOM = 2
@@ -27,13 +27,14 @@ NUM_OTHERS_TRIED = 16
 def draw_choices(
     scene: Scene, others: Sequence[Scene], rng: np.random.Generator, wording: int
 ) -> tuple[list[str], int]:
-    """Return five captions in one wording, and the place of the true one.
+    """Return five captions in one wording, and the index of the true one.
 
-    Two hard ones give the same attribute of the same object two other values, and two describe scenes
-    drawn from `others`, of which this one may be one; where too few of them are refuted by this scene,
-    shapes are changed instead.
-    With different attributes in the hard ones the true caption would be the one that each of them is
-    close to, and no look at the clip would be needed; so the texts alone give one in three.
+    Two hard candidates change the same attribute of the same object to two other values. Two others describe
+    scenes drawn from `others`, which may include this scene; if too few of them are false here, shapes are
+    changed instead.
+
+    If the hard candidates changed different attributes, the true caption would be the one close to both, and
+    the texts alone would reveal it. With the same attribute, the texts alone give one in three.
     """
     attribute = HARD_ATTRIBUTES[int(rng.integers(len(HARD_ATTRIBUTES)))]
     hard = [describe(near, wording) for near in altered(scene, attribute, rng, NUM_HARD)]
@@ -49,9 +50,9 @@ def draw_choices(
 
 
 def altered(scene: Scene, attribute: Attribute, rng: np.random.Generator, count: int) -> list[Scene]:
-    """Return the scene `count` times with one attribute of one object changed, each to another value.
+    """Return `count` versions of the scene with one attribute of one object changed, each to another value.
 
-    The object is one whose attribute `describe` names; a new color or shape is one that no object has.
+    `describe` names this attribute of the object. No object of the scene has a new color or shape.
     """
     num_named = 1 if attribute == "motion" and len(scene.objects) > 2 else len(scene.objects)
     chosen = int(rng.integers(num_named))
@@ -77,7 +78,7 @@ def _with_value(thing: SceneObject, attribute: Attribute, value: str) -> SceneOb
 
 
 def _fits(claimed: Scene, scene: Scene) -> bool:
-    # Whether all objects one scene is said to have are in the other, whatever is behind them.
+    # Whether a caption of `claimed` is true of `scene`, ignoring the background.
     there = {(thing.color, thing.shape, thing.motion) for thing in scene.objects}
     first, *rest = [(thing.color, thing.shape, thing.motion) for thing in claimed.objects]
     if len(rest) < 2:

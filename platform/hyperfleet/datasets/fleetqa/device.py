@@ -1,4 +1,4 @@
-"""Devices: a camera, what its owner happens to film, and how both drift over its life."""
+"""FleetQA devices: a camera, priors of what its owner films, and the drift of both."""
 
 from dataclasses import dataclass, replace
 
@@ -11,13 +11,13 @@ from hyperfleet.seeding import numpy_generator
 
 DRIFTS = ("none", "gradual", "sudden", "recurring", "ageing")
 
-# A device sees its own taste nine times of ten and anything else once.
+# Share of a device's own taste in its priors; the rest follows the configuration.
 TASTE_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceSpec:
-    """One device before drift. `later` are the priors a sudden drift changes to."""
+    """One device before drift. A sudden drift changes its priors to `later`."""
 
     device_id: int
     seen: bool
@@ -30,7 +30,7 @@ class DeviceSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
-    """Camera and priors of a device at one time, and the name of the drift regime it is in."""
+    """Camera, priors and drift regime of a device at one time."""
 
     style: CameraStyle
     priors: Priors
@@ -38,7 +38,7 @@ class Conditions:
 
 
 def draw_device(config: FleetQAConfig, device_id: int) -> DeviceSpec:
-    """Draw one device from the seed and its number; nothing else enters."""
+    """Draw one device, depending only on the configuration and its number."""
     family, style = draw_camera(config, device_id)
     rng = numpy_generator(config.seed, "priors", device_id)
     priors = Priors(
@@ -66,7 +66,7 @@ def draw_device(config: FleetQAConfig, device_id: int) -> DeviceSpec:
 
 
 def conditions_at(device: DeviceSpec, t: float, shift: float) -> Conditions:
-    """Return camera and priors at time `t` in 0..1. Hue rotation never drifts: it is the camera."""
+    """Return camera and priors at time `t` in 0..1. Hue rotation never drifts: it identifies the camera."""
     style, priors = device.style, device.priors
     if device.drift == "gradual":
         return Conditions(style=day_curve(style, t, shift), priors=priors, regime="gradual")
@@ -90,8 +90,8 @@ def _uniform(size: int) -> tuple[float, ...]:
 
 
 def _skew(rng: np.random.Generator, config: FleetQAConfig, base: tuple[float, ...]) -> tuple[float, ...]:
-    # Dirichlet around `base`, so that the mean over devices stays what the configuration says.
-    # Drawn in any case, which keeps later draws the same with and without skew.
+    # Dirichlet around `base`, so that the mean over devices equals the configured one.
+    # Always drawn, so that later draws are the same with and without skew.
     alpha = 1.0 if config.label_alpha is None else config.label_alpha
     share = np.array(base)
     taste = rng.dirichlet(np.maximum(alpha * len(base) * share, 1e-6))

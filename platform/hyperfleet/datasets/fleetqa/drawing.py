@@ -1,9 +1,8 @@
-"""Drawing: a scene and a camera become the frames of a clip, before any encoding.
+"""Renderer of a clip's frames from a scene and a camera, before encoding.
 
-What a camera does to color acts on each pixel alone, so it is applied to the colors before they are
-drawn rather than to every pixel of every frame; blur, vignette, noise and overlay follow. The
-maker's mark sits on the lens: it does not move with the scene, but its colors go through the camera
-as all others do.
+A camera changes the color of each pixel independently, so the change is applied to colors before drawing,
+not to every pixel of every frame; blur, vignette, noise and overlay follow. The maker's mark is on the
+lens: it does not move with the scene, but the camera changes its colors like all others.
 """
 
 from functools import cache
@@ -25,7 +24,7 @@ from hyperfleet.datasets.fleetqa.scene import (
     SceneObject,
 )
 
-# Sixteenths of a pixel, in which OpenCV draws smooth edges.
+# OpenCV draws smooth edges in sixteenths of a pixel.
 _SUBPIXEL_BITS = 4
 _LETTER_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -36,7 +35,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 def draw_clip(
     scene: Scene, style: CameraStyle, *, num_frames: int, cue: bool, rng: np.random.Generator
 ) -> Frames:
-    """Draw the frames of a clip as the camera records them; `rng` draws texture, shake and noise."""
+    """Draw the frames of a clip as the camera records them; `rng` gives texture, shake and noise."""
     frames = _draw_scene(scene, style, num_frames, rng)
     if cue:
         size = 2 * MARK_PATCH_PX
@@ -49,11 +48,6 @@ def mark() -> UInt8[np.ndarray, "44 44 3"]:
     """Draw the maker's mark in true colors: red and green above blue and gray."""
     patches = np.array(MARK_COLORS, np.uint8).reshape(2, 2, 3)
     return patches.repeat(MARK_PATCH_PX, axis=0).repeat(MARK_PATCH_PX, axis=1)
-
-
-def object_outline(shape: str) -> Float64[np.ndarray, "corner 2"]:
-    """Corners of a shape of radius 1 about (0, 0); circle and ring have none and are drawn as such."""
-    return _OUTLINES[shape]
 
 
 def _star() -> Float64[np.ndarray, "10 2"]:
@@ -103,7 +97,7 @@ def _zoomed(picture: Picture, zoom: float) -> Picture:
 
 
 def _shake(style: CameraStyle, num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    # Whole pixels about a slow drift of the hand; always drawn, so noise stays the same without it.
+    # Slow drift of the hand in whole pixels; always drawn, so that noise is the same without it.
     steps = rng.normal(0, 0.5, (num_frames, 2)).cumsum(axis=0)
     return np.clip(np.round(steps), -style.shake_px, style.shake_px).astype(np.int64)
 
@@ -167,8 +161,8 @@ def _vignette(loss: float) -> Picture:
 
 
 def _add_noise(frames: Frames, noise: float, rng: np.random.Generator) -> None:
-    # One tile of noise, cut anew for each frame. Adding its positive part and taking off its negative
-    # part keeps to bytes, four times as fast as adding signed numbers.
+    # One tile of noise, cropped at a new place for each frame. Adding its positive and subtracting its
+    # negative part stays in bytes, four times as fast as adding signed numbers.
     spare = 32
     tile = rng.standard_normal((HEIGHT + spare, WIDTH + spare), np.float32)
     tile *= noise

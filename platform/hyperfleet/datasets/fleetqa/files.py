@@ -1,4 +1,4 @@
-"""The files of a FleetQA data set besides its videos and its clip store."""
+"""Writer of the files of a FleetQA data set other than videos and clip store."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ ANNOTATION_FILES = (
 def write_annotations(root: Path, config: FleetQAConfig, truths: Sequence[ClipTruth]) -> None:
     """Write `ANNOTATION_FILES` into `root`: all tasks, vocabulary, tokenizer, devices and scenes.
 
-    `truths` are all clips of the data set in the order of their numbers.
+    `truths` holds all clips of the data set in the order of their numbers.
     """
     splits = qa_splits(truths)
     for name, examples in splits.items():
@@ -49,7 +49,7 @@ def write_annotations(root: Path, config: FleetQAConfig, truths: Sequence[ClipTr
 
 
 def qa_splits(truths: Sequence[ClipTruth]) -> dict[str, list[QAExample]]:
-    """Number the questions of all clips as MSRVTT-QA does: train from 0 on, then val, then test."""
+    """Number the questions of all clips as in MSRVTT-QA: train from 0 on, then val, then test."""
     splits: dict[str, list[QAExample]] = {name: [] for name in SPLITS}
     next_id = 0
     for truth in truths:

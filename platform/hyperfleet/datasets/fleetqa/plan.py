@@ -1,4 +1,4 @@
-"""Which device films which clip, when, and in which split: known before anything is drawn."""
+"""Plan of all clips before drawing: device, time and split of each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ from hyperfleet.seeding import numpy_generator
 
 Split = Literal["train", "val", "test"]
 
-# The last fifth of a device's timeline is real time, what came before is the history in the cloud.
+# The last fifth of a device's timeline is real time; the part before it is the history in the cloud.
 HISTORY_END = 0.8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipPlan:
-    """One clip to film; `t` in 0..1 is its place on the device's timeline."""
+    """One clip to film; `t` in 0..1 is its position on the device's timeline."""
 
     video_number: int
     device_id: int
@@ -24,7 +24,7 @@ class ClipPlan:
 
     @property
     def video_id(self) -> str:
-        """Name of the video without its ending, as in MSRVTT-QA."""
+        """Name of the video without suffix, as in MSRVTT-QA."""
         return f"video{self.video_number}"
 
 

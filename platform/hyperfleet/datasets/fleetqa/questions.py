@@ -1,7 +1,7 @@
 """Questions about a scene, each with exactly one right answer.
 
-Answers come from the scene, never from the pixels. Questions begin with what, where or how, as the
-answer types of the public data sets need.
+Answers come from the scene, never from the pixels. Questions start with what, where or how, as required by
+the answer types of the public data sets.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import numpy as np
 
 from hyperfleet.datasets.fleetqa.scene import COUNTS, Scene, SceneObject
 
-# The first words tell what is asked for; the longest prefix that fits wins.
+# Kind of a question by its first words. No prefix is the start of another.
 KINDS = {
     "what color": "color",
     "what shape": "shape",
@@ -22,14 +22,14 @@ KINDS = {
 }
 OTHER_KIND = "other"
 
-# Share of the questions that ask for a color: those are what a camera changes.
+# Share of questions about color, which a camera changes.
 COLOR_SHARE = 0.39
 
 QuestionAnswer = tuple[str, str]
 
 
 def question_kind(question: str) -> str:
-    """Name what a FleetQA question asks for: color, shape, letter, background, order, motion or count.
+    """Return the kind of a FleetQA question: color, shape, letter, background, order, motion or count.
 
     Questions of other data sets give "other".
     """
@@ -37,7 +37,7 @@ def question_kind(question: str) -> str:
 
 
 def ask(scene: Scene, num_questions: int, rng: np.random.Generator) -> list[QuestionAnswer]:
-    """Choose up to `num_questions` of the questions a scene allows; one about its letter is always in."""
+    """Choose up to `num_questions` that the scene allows, always including those about a letter."""
     colors = _color_questions(scene)
     others = _other_questions(scene)
     must = [pair for pair in others if question_kind(pair[0]) == "letter"]
@@ -47,11 +47,6 @@ def ask(scene: Scene, num_questions: int, rng: np.random.Generator) -> list[Ques
     chosen = [colors[index] for index in rng.permutation(len(colors))[:num_colors]] + must
     chosen += [free[index] for index in rng.permutation(len(free))[: num_questions - len(chosen)]]
     return [chosen[index] for index in rng.permutation(len(chosen))]
-
-
-def all_questions(scene: Scene) -> list[QuestionAnswer]:
-    """Every question the scene allows, with its only right answer."""
-    return _color_questions(scene) + _other_questions(scene)
 
 
 def _color_questions(scene: Scene) -> list[QuestionAnswer]:

@@ -1,4 +1,4 @@
-"""What a FleetQA data set is made of, and the named sizes it comes in."""
+"""Configuration of a FleetQA data set, and its named sizes."""
 
 from dataclasses import dataclass, replace
 
@@ -10,20 +10,22 @@ MAX_OBJECTS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetQAConfig:
-    """Everything a rendered data set depends on; two equal configurations give equal data sets.
+    """Everything that a rendered data set depends on; equal configurations give equal data sets.
 
-    `shift` scales all that sets a camera apart (0: every camera is neutral). `label_alpha` is the
-    Dirichlet concentration of what a device gets to see (None: uniform, no label skew). Shift 0 with
-    uniform priors is the control in which nothing can be gained by personalization. `cue=False`
-    leaves the maker's mark out of the picture.
-
-    `object_weights[i]` is the share of clips with i + 1 objects. `letter_share` of the clips carry a
-    letter; in live clips `reserved_letter_share` of those are letters that no history clip shows, so
-    their answers lie outside the vocabulary. `hue_share` of the cameras rotate hue. The clip store keeps
-    `stored_frames` pictures of `store_short_side` pixels a clip.
+    Attributes:
+        shift: strength of the differences between cameras (0: every camera is neutral). Shift 0 with uniform
+            priors is the control, in which personalization cannot help.
+        hue_share: share of cameras that rotate hue.
+        label_alpha: Dirichlet concentration of the devices' priors (None: uniform, no label skew).
+        cue: whether the maker's mark is in the picture.
+        object_weights: at index i, the share of clips with i + 1 objects.
+        letter_share: share of clips with a letter.
+        reserved_letter_share: share of the letters in live clips that no history clip shows, so that their
+            answers are outside the vocabulary.
+        stored_frames: pictures per clip in the clip store, of `store_short_side` pixels.
 
     Raises:
-        ConfigError: a value that cannot work.
+        ConfigError: a value is out of range.
     """
 
     seed: int = 0
@@ -57,7 +59,7 @@ class FleetQAConfig:
             raise ConfigError(f"label_alpha must be > 0, got {self.label_alpha}; use None for uniform priors")
         if not 0 <= self.shift <= 3:
             raise ConfigError(
-                f"shift must lie in 0..3, got {self.shift}; 0 makes every camera neutral, 1 is usual"
+                f"shift must be in 0..3, got {self.shift}; 0 makes every camera neutral, 1 is usual"
             )
         if not 1 <= self.min_seconds <= self.max_seconds <= 60:
             raise ConfigError(
@@ -84,13 +86,13 @@ class FleetQAConfig:
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+                raise ConfigError(f"{name} must be in {low}..{high}, got {value}")
 
     def _check_shares(self) -> None:
         for name in ("val_share", "hue_share", "letter_share", "reserved_letter_share"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise ConfigError(f"{name} must lie in 0..1, got {value}")
+                raise ConfigError(f"{name} must be in 0..1, got {value}")
         weights = self.object_weights
         if not 1 <= len(weights) <= MAX_OBJECTS or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
             raise ConfigError(
@@ -100,13 +102,13 @@ class FleetQAConfig:
         if self.num_val_clips >= self.num_seen_devices * self.history_clips:
             raise ConfigError(
                 f"no clip is left to train on: {self.num_seen_devices} seen devices x "
-                f"{self.history_clips} history "
-                f"clips, {self.num_val_clips} of them for validation; lower val_share or add devices"
+                f"{self.history_clips} history clips, {self.num_val_clips} of them for validation; lower "
+                "val_share or add devices"
             )
 
     @property
     def num_devices(self) -> int:
-        """Seen and held-out devices together; held-out ones have the highest numbers."""
+        """Number of seen and held-out devices; held-out devices have the highest numbers."""
         return self.num_seen_devices + self.num_held_out_devices
 
     @property
@@ -134,27 +136,27 @@ SCALES = {
     "smoke": FleetQAConfig(num_seen_devices=12, num_held_out_devices=4),
     "demo": FleetQAConfig(),
     "full": _FULL,
-    # For All-in-One-Ti: the videos' own height, and as many frames as the most demanding method reads.
+    # For All-in-One-Ti: the videos' own height, and the frames that the most demanding method reads.
     "paper": replace(_FULL, stored_frames=5, store_short_side=240, store_quality=90),
 }
 
 
 def at_shift(name: str, shift: float) -> FleetQAConfig:
-    """Return a named size with cameras that differ by `shift`; at 0 also without label skew: the control.
+    """Return a named size with the given `shift`; at 0, the control, also without label skew.
 
     Raises:
-        UnknownNameError: no such size.
-        ConfigError: `shift` out of range.
+        UnknownNameError: no size has that name.
+        ConfigError: `shift` is out of range.
     """
     named = scale(name)
     return replace(named, shift=shift, label_alpha=named.label_alpha if shift > 0 else None)
 
 
 def scale(name: str) -> FleetQAConfig:
-    """Return the configuration of a named size: smoke (seconds), demo (minutes), full.
+    """Return the configuration of a named size: smoke (seconds), demo (minutes), full or paper.
 
     Raises:
-        UnknownNameError: no such size.
+        UnknownNameError: no size has that name.
     """
     if name not in SCALES:
         raise unknown_name("FleetQA scale", name, SCALES)

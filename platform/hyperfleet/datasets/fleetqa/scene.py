@@ -1,8 +1,7 @@
-"""Scenes: what is truly in front of the camera. Answers name what stands here, not what is recorded.
+"""Scenes: the truth in front of the camera. Answers follow the scene, not its recording.
 
-Coordinates are pixels of the 320x240 frame. Objects stay inside the part of the picture that an
-evaluation crop keeps (`ARENA`) and clear of the maker's mark, also under the strongest zoom and
-shake a camera has.
+Coordinates are pixels of the 320x240 frame. Even under the strongest zoom and shake of a camera, objects
+stay inside the part of the picture that an evaluation crop keeps (`ARENA`) and clear of the maker's mark.
 """
 
 import colorsys
@@ -15,7 +14,7 @@ from hyperfleet.datasets.fleetqa.scales import FleetQAConfig
 
 WIDTH, HEIGHT = 320, 240
 
-# Hues in degrees, all at least 28 apart, so the name of a color follows from its true hue.
+# Hues in degrees, at least 28 apart, so that the name of a color follows from its true hue.
 COLORS = {
     "red": 0.0,
     "orange": 28.0,
@@ -33,14 +32,14 @@ COUNTS = ("one", "two", "three")
 COMMON_LETTERS = "abcdefghklmn"
 RESERVED_LETTERS = "jqrvwxyz"
 
-# The mark: 2x2 patches in the top left of the central 240x240 square, inside its central 80% and,
-# for pictures of 64 (or 224) pixels with patches of 16, inside the first patch of the model.
+# The mark: 2x2 patches in the top left of the central 240x240 square, inside its central 80 % and, for
+# pictures of 64 (or 224) pixels with patches of 16, inside the model's first patch.
 MARK_PATCH_PX = 22
 MARK_LEFT, MARK_TOP = 64, 24
 MARK_COLORS = ((214, 40, 40), (40, 176, 64), (44, 72, 214), (128, 128, 128))
 
 ARENA = (70.0, 30.0, 250.0, 210.0)
-# Zoom by 8% moves and grows what stands near the mark by up to 11 px, shake adds 4.
+# Zoom by 8 % moves and enlarges objects near the mark by up to 11 px; shake adds 4.
 MARK_MARGIN_PX = 16.0
 RADIUS_PX = {1: (32.0, 50.0), 2: (26.0, 35.0), 3: (20.0, 25.0)}
 TRAVEL_PX = (55.0, 100.0)
@@ -49,7 +48,7 @@ NUM_TRIES = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Priors:
-    """Probabilities of what a device films, each a tuple that sums to 1 in the order of the names above."""
+    """Probabilities of what a device films: tuples that sum to 1, in the order of the names above."""
 
     color: tuple[float, ...]
     shape: tuple[float, ...]
@@ -60,10 +59,10 @@ class Priors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneObject:
-    """One object. It moves from `start` to `end` (x, y) between the time it appears and the end of the clip.
+    """One object. It moves from `start` to `end` (x, y) from the time it appears to the end of the clip.
 
-    `appears` is the share of the clip that passes before the object is there (0: from the start);
-    `letter` is written on it, "" for none.
+    `appears` is the share of the clip before the object appears (0: from the start); `letter` is written on
+    it, "" for none.
     """
 
     shape: str
@@ -77,7 +76,7 @@ class SceneObject:
     letter: str = ""
 
     def positions(self, times: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 2"]:
-        """Centers at `times` (shares of the clip, 0..1)."""
+        """Return the centers at `times` (shares of the clip, 0..1)."""
         progress = np.clip((times - self.appears) / (1 - self.appears), 0, 1)[:, None]
         centers: np.ndarray = (1 - progress) * np.array(self.start) + progress * np.array(self.end)
         return centers
@@ -85,7 +84,7 @@ class SceneObject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """All that is true about one clip. Colors and shapes are unique in it."""
+    """Content of one clip. Its objects have distinct colors and shapes."""
 
     background: str
     objects: tuple[SceneObject, ...]
@@ -100,7 +99,7 @@ class _Path:
 
 
 def draw_scene(rng: np.random.Generator, priors: Priors, config: FleetQAConfig, *, live: bool) -> Scene:
-    """Draw a scene after a device's priors; `live` clips may carry letters reserved for them."""
+    """Draw a scene from a device's priors; only `live` clips may have reserved letters."""
     num_objects = 1 + int(rng.choice(len(priors.count), p=priors.count))
     colors = _draw_distinct(rng, tuple(COLORS), priors.color, num_objects)
     shapes = _draw_distinct(rng, SHAPES, priors.shape, num_objects)
@@ -136,7 +135,7 @@ def _draw_distinct(
 
 
 def _draw_letter(rng: np.random.Generator, config: FleetQAConfig, *, live: bool) -> str:
-    # All draws are made in any case: a letter more or less must not change the rest of the scene.
+    # Always draw all three: a letter must not change the rest of the scene.
     shown, reserved, rank = rng.random(3)
     if shown >= config.letter_share:
         return ""
@@ -146,7 +145,7 @@ def _draw_letter(rng: np.random.Generator, config: FleetQAConfig, *, live: bool)
 
 
 def _draw_rgb(rng: np.random.Generator, color: str) -> tuple[int, int, int]:
-    # Brightness and saturation vary, else they would tell a rotated color from a true one.
+    # Vary brightness and saturation, which would otherwise reveal a rotated color.
     hue = (COLORS[color] + rng.uniform(-5, 5)) % 360
     red, green, blue = colorsys.hsv_to_rgb(hue / 360, rng.uniform(0.75, 1.0), rng.uniform(0.72, 1.0))
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -155,7 +154,7 @@ def _draw_rgb(rng: np.random.Generator, color: str) -> tuple[int, int, int]:
 def _place(rng: np.random.Generator, motions: list[str], appears: list[float]) -> list[_Path]:
     low, high = RADIUS_PX[len(motions)]
     radii = rng.uniform(low, high, len(motions))
-    # Too crowded a draw is repeated a little smaller; objects of a few pixels always fit.
+    # If the scene is too crowded, retry with smaller objects; those of a few pixels always fit.
     while True:
         placed: list[_Path] = []
         for radius, motion, appear in zip(radii.tolist(), motions, appears, strict=True):
@@ -207,5 +206,5 @@ def _clear_of_object(
     own = np.clip((times - appears) / (1 - appears), 0, 1)[None, :, None]
     others = np.clip((times - other.appears) / (1 - other.appears), 0, 1)[None, :, None]
     gap = (start[:, None] + own * (end - start)[:, None]) - (other.start + others * (other.end - other.start))
-    # Corners reach 1.13 radii out.
+    # Corners are up to 1.13 radii from the center.
     return np.asarray((np.linalg.norm(gap, axis=2) > 1.13 * (radius + other.radius)).all(axis=1))

@@ -1,4 +1,4 @@
-"""One clip from its plan: pixels, mp4 file, questions and the truth behind them."""
+"""Writer of one clip from its plan: pixels, mp4 file, questions and ground truth."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ from hyperfleet.seeding import numpy_generator
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipTruth:
-    """All that is known about one rendered clip besides its pixels."""
+    """Ground truth of one rendered clip, without its pixels."""
 
     plan: ClipPlan
     scene: Scene
@@ -33,11 +33,11 @@ class ClipTruth:
 
     @property
     def category_id(self) -> int:
-        """The background as a number; stands where MSRVTT-QA has its 20 categories."""
+        """The background as a number, in place of the 20 categories of MSRVTT-QA."""
         return BACKGROUNDS.index(self.scene.background)
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values for scenes.json."""
+        """Return plain values for scenes.json."""
         return {
             "video_id": self.plan.video_id,
             "device_id": self.plan.device_id,
@@ -51,7 +51,7 @@ class ClipTruth:
 
 
 def clip_truth(config: FleetQAConfig, plan: ClipPlan) -> ClipTruth:
-    """Draw what is in a clip, from the seed and its number alone."""
+    """Draw the content of a clip, depending only on the configuration and the plan."""
     device = draw_device(config, plan.device_id)
     conditions = conditions_at(device, plan.t, config.shift)
     rng = numpy_generator(config.seed, "scene", plan.video_number)
@@ -79,9 +79,9 @@ def clip_frames(config: FleetQAConfig, truth: ClipTruth) -> UInt8[np.ndarray, "f
 
 
 def render_clip(config: FleetQAConfig, videos_dir: Path, plan: ClipPlan) -> ClipTruth:
-    """Write `videos_dir`/videoN.mp4 unless it is there already, and return what is in it.
+    """Write `videos_dir`/videoN.mp4 unless it exists, and return its ground truth.
 
-    The file appears complete or not at all, so an interrupted run can be taken up again.
+    The file is written atomically, so an interrupted run can be resumed.
     """
     truth = clip_truth(config, plan)
     path = videos_dir / f"{plan.video_id}.mp4"
@@ -94,18 +94,18 @@ def render_clip(config: FleetQAConfig, videos_dir: Path, plan: ClipPlan) -> Clip
 
 
 def write_video(path: Path, frames: UInt8[np.ndarray, "frame 240 320 3"], fps: int, crf: int) -> None:
-    """Encode frames as mp4: H.264, or MPEG-4 where this build of FFmpeg has no x264."""
+    """Encode frames as mp4: H.264, or MPEG-4 if this build of FFmpeg has no x264."""
     codec = video_codec()
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        # Many clips are drawn at once, a core each.
+        # Many clips are drawn at once, one per core.
         stream.codec_context.thread_count = 1
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "crf": str(crf)}
         else:
-            # It knows no constant quality; six steps of crf halve the bit rate.
+            # MPEG-4 has no constant quality; six steps of crf halve the bit rate.
             stream.bit_rate = round(2_000_000 * 2 ** ((20 - crf) / 6))
         for frame in frames:
             planes = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420))
@@ -115,5 +115,5 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "frame 240 320 3"], fps: i
 
 @cache
 def video_codec() -> str:
-    """Name of the encoder: libx264 where there is one."""
+    """Return the name of the encoder: libx264 if available, otherwise mpeg4."""
     return "libx264" if "libx264" in av.codecs_available else "mpeg4"

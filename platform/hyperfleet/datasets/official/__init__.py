@@ -1,4 +1,4 @@
-"""The public data sets as they are released, read and checked: files in, `OfficialData` out."""
+"""Readers of the public data sets in their released form."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ def read_official(
 ) -> OfficialData:
     """Read a released data set from the folder of its annotation files.
 
-    `name` is one of `RELEASES`. `seed` decides what the release leaves open: questions kept for
-    validation, false candidates, clusters of captions.
+    `name` is one of `RELEASES`. `seed` decides what the release leaves open: questions kept for validation,
+    false candidates, clusters of captions.
 
     Raises:
-        DataError: a file is missing, broken or empty; the message says where it is usually had.
+        DataError: a file is missing, broken or empty; the message says where to get it.
     """
     release = RELEASES[name]
     if name == "msrvtt-mc":

@@ -1,4 +1,4 @@
-"""Multiple choice and video-text retrieval as released: MSRVTT-MC and the captions of MSR-VTT."""
+"""Readers of multiple choice and video-text retrieval: MSRVTT-MC and the captions of MSR-VTT."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ from hyperfleet.seeding import numpy_generator
 
 @dataclass(frozen=True, slots=True)
 class _Captions:
-    # MSRVTT_data.json without captions of unknown videos; `of` are the captions of each video.
+    # MSRVTT_data.json without captions of unknown videos; `of` holds the captions of each video.
     path: Path
     videos: dict[str, CaptionedVideo]
     captions: tuple[Caption, ...]
@@ -48,11 +48,12 @@ class _Captions:
 
 
 def read_choices(release: Release, folder: Path, protocol: Protocol, seed: int) -> OfficialData:
-    """Read MSRVTT-MC, which has a test file alone, and make train and val of MSR-VTT's captions.
+    """Read MSRVTT-MC, which has only a test file, and make train and val from MSR-VTT's captions.
 
-    A training example is a caption of an official training video (6,513) and four captions of others,
-    validation has one of each official validation video (497). These are the 7k of retrieval: the 9k
-    hold 1,990 of the test videos. With the public protocol both train, and validation reads the test file.
+    A training example is a caption of an official training video (6,513) and four captions of others;
+    validation has one example per official validation video (497). These are the 7k videos of retrieval; the
+    9k contain 1,990 of the test videos. With the public protocol, both sets of videos are for training, and
+    validation uses the test file.
 
     Raises:
         DataError: a file is missing, broken or empty.
@@ -94,10 +95,10 @@ def read_choices(release: Release, folder: Path, protocol: Protocol, seed: int) 
 def read_retrieval(
     release: Release, folder: Path, protocol: Protocol, seed: int, cut_name: str
 ) -> OfficialData:
-    """Read a cut of MSR-VTT; videos of its official validation split validate and do not train.
+    """Read a cut of MSR-VTT. Videos of the official validation split are for validation, not training.
 
-    With the public protocol they do train, and validation reads the test queries. The full cut has no
-    table of queries: the first caption of each test video asks.
+    With the public protocol they are for training, and validation uses the test queries. The full cut has no
+    table of queries: the first caption of each test video is its query.
 
     Raises:
         DataError: a file is missing, broken or empty.
@@ -168,7 +169,7 @@ def _read_captions(release: Release, folder: Path) -> _Captions:
         what = "videos without a caption, left out"
         findings.append(Finding(file=path.name, what=what, count=len(silent), first=silent[0]))
     if not kept:
-        raise DataError(f"{path} holds no caption of a video in its list; expected 20 captions a video")
+        raise DataError(f"{path} holds no caption of a video in its list; expected 20 captions per video")
     return _Captions(path, by_id, kept, dict(of), findings)
 
 
@@ -212,9 +213,9 @@ def _make_choices(
     # False candidates are captions of other videos of the pool.
     if not video_ids or len(pool) < NUM_CANDIDATES:
         raise DataError(
-            f"{known.path}: {len(video_ids)} videos among {len(pool)} give no {NUM_CANDIDATES} candidates; "
-            "expected the captions of MSR-VTT with the splits 'train' and 'validate', or use the protocol "
-            "'public'"
+            f"{known.path}: {len(video_ids)} videos among {len(pool)} are too few for {NUM_CANDIDATES} "
+            "candidates; expected the captions of MSR-VTT with the splits 'train' and 'validate', or use "
+            "the protocol 'public'"
         )
     examples: list[ChoiceExample] = []
     for video_id in video_ids:
@@ -233,7 +234,7 @@ def _make_choices(
 
 def _draw_others(known: _Captions, pool: Sequence[str], own: set[str], rng: np.random.Generator) -> list[str]:
     others: list[str] = []
-    # What the video itself may be said to show is passed over; few draws are needed but of tiny data sets.
+    # Skip captions of the video itself. Only tiny data sets need many draws.
     for _ in range(100 * NUM_CANDIDATES):
         said = known.of[pool[int(rng.integers(len(pool)))]]
         text = said[int(rng.integers(len(said)))]
@@ -242,7 +243,7 @@ def _draw_others(known: _Captions, pool: Sequence[str], own: set[str], rng: np.r
         if len(others) == NUM_CANDIDATES - 1:
             return others
     raise DataError(
-        f"{known.path}: the captions of {len(pool)} videos are too much alike to give {NUM_CANDIDATES} "
+        f"{known.path}: the captions of {len(pool)} videos are too similar to give {NUM_CANDIDATES} "
         "different candidates; expected the captions of MSR-VTT"
     )
 

@@ -1,4 +1,4 @@
-"""Open-ended question answering as released: MSRVTT-QA, MSVD-QA and FrameQA of TGIF-QA."""
+"""Readers of open-ended question answering: MSRVTT-QA, MSVD-QA and FrameQA of TGIF-QA."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from hyperfleet.datasets.vocabulary import OUT_OF_VOCABULARY, AnswerVocabulary
 from hyperfleet.errors import DataError
 from hyperfleet.seeding import numpy_generator
 
-# Sizes of the vocabularies behind the papers' download sizes.
+# Vocabulary sizes that the papers' download sizes imply.
 MAX_ANSWERS = {"msrvtt-qa": 1500, "msvd-qa": 1000, "tgif-frameqa": 1540}
 
 _SPLIT_FILES = {
@@ -47,10 +47,10 @@ class _File:
 
 
 def read_questions(release: Release, folder: Path, protocol: Protocol, seed: int) -> OfficialData:
-    """Read the questions of a release, and its vocabulary, which is made from train where it is missing.
+    """Read the questions of a release and its vocabulary, which is made from train if it is missing.
 
-    With the public protocol validation reads the test file. Otherwise FrameQA, which has no validation
-    file, loses a tenth of its training questions to it, as in ClipBERT, but by whole GIFs.
+    With the public protocol, validation uses the test file. Otherwise FrameQA, which has no validation file,
+    holds out a tenth of its training questions as ClipBERT does, but all questions about a GIF together.
 
     Raises:
         DataError: a file is missing, broken or empty.
@@ -111,7 +111,7 @@ def _read_files(release: Release, folder: Path) -> dict[str, _File]:
 
 
 def _name_videos(files: dict[str, _File], mapping: Path) -> tuple[dict[str, _File], list[Finding]]:
-    # Calls the videos of MSVD as their files are called, and leaves out questions about unknown ones.
+    # Names the videos of MSVD after their files; leaves out questions about unknown videos.
     file_of = read_youtube_mapping(mapping)
     named, findings = {}, []
     for name, file in files.items():
@@ -176,7 +176,7 @@ def _vocabulary(release: Release, folder: Path, train: Sequence[QAExample]) -> A
 
 
 def _categories(splits: dict[str, tuple[QAExample, ...]]) -> dict[str, int]:
-    # Of a video whose questions differ in kind (FrameQA's types of answers) the first decides.
+    # If the questions about a video differ in kind (FrameQA's types of answers), the first decides.
     category: dict[str, int] = {}
     for example in (example for examples in splits.values() for example in examples):
         if example.category_id is None:

@@ -1,4 +1,4 @@
-"""What the released data sets have in common: files that may be missing, known sizes, videos."""
+"""Common parts of the released data sets: finding files, known sizes, videos."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Literal
 from hyperfleet.datasets.records import Finding
 from hyperfleet.errors import DataError
 
-# honest: validation on data that is not for testing. public: on the test files, as All-in-One's code does.
+# honest: validation on data outside the test files. public: on the test files, as in All-in-One's code.
 Protocol = Literal["honest", "public"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
-    """A released data set: who made it, and where its videos lie below a folder.
+    """A released data set: its source and the folders of its videos.
 
-    `sizes` are the numbers of records of its files, for a warning if they differ.
+    `sizes` holds the numbers of records of its files, for a warning if they differ.
     """
 
     name: str
@@ -30,9 +30,13 @@ class Release:
 class OfficialData:
     """A released data set for one task, in memory.
 
-    `videos` are the videos of each split, `num_samples` its samples. `train_texts` train a tokenizer.
-    `category` sorts videos into kinds where the annotations do; `texts` is all that is said about each.
-    `write(root)` writes the files that `Corpus` reads.
+    Attributes:
+        videos: videos of each split.
+        num_samples: number of samples of each split.
+        train_texts: texts to train a tokenizer on.
+        category: kind of each video, if the annotations give it.
+        texts: all texts about each video, joined.
+        write: `write(root)` writes the files that `Corpus` reads.
     """
 
     task: str
@@ -97,7 +101,7 @@ def find_file(release: Release, folder: Path, what: str, names: Sequence[str]) -
     """Return the first of `names` that is in `folder`.
 
     Raises:
-        DataError: none is; the message says what was looked for and where it is usually had.
+        DataError: none is; the message lists them and says where to get the file.
     """
     found = find_optional(folder, names)
     if found is None:
@@ -109,7 +113,7 @@ def find_file(release: Release, folder: Path, what: str, names: Sequence[str]) -
 
 
 def find_optional(folder: Path, names: Iterable[str]) -> Path | None:
-    """Return the first of `names` that is in `folder`, None where there is none."""
+    """Return the first of `names` that is in `folder`, or None."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
@@ -117,21 +121,21 @@ def check_size(release: Release, path: Path, part: str, size: int) -> Iterable[F
     """Report a file that has more or fewer records than the released one.
 
     Raises:
-        DataError: it has none at all.
+        DataError: it has none.
     """
     expected = release.sizes.get(part)
     if size == 0:
-        raise DataError(f"{path} holds no record; expected {expected:,} as in {release.source}")
+        raise DataError(f"{path} holds no records; expected {expected:,} as in {release.source}")
     if expected is not None and size != expected:
         what = f"records for {part} instead of the {expected:,} of the release"
         yield Finding(file=path.name, what=what, count=size)
 
 
 def find_videos(release: Release, folder: Path, video_ids: Iterable[str]) -> list[tuple[str, Path]]:
-    """Return (video id, file) for all videos; a file that is missing stands where it was first looked for.
+    """Return (video id, file) for all videos; a missing file has the first path that was tried.
 
     Raises:
-        DataError: not a single one of the files is there.
+        DataError: none of the files exists.
     """
     found = []
     num_there = 0
