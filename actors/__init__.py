@@ -1,1 +1,1 @@
-"""Ray processes that hold state: hosts of emulated devices and the fleet that runs them."""
+"""Ray processes with state: hosts of emulated devices, their pool, and the board of a training run."""

@@ -1,4 +1,4 @@
-"""The jobs that a pool of hosts has in hand: taken in order, done in any order, delivered in order."""
+"""Window of jobs of a pool: taken in order, done in any order, delivered in order."""
 
 import heapq
 from collections import Counter
@@ -8,13 +8,13 @@ from typing import Any
 
 from hyperfleet.errors import ServiceError
 
-# A job whose host dies so often kills hosts; it would do so for ever.
+# A job whose host died this often is taken to kill hosts.
 MAX_DEATHS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Job:
-    """One call of a host's method; `key` tells the caller which, `args` are its arguments."""
+    """One call of a host's method with `args`; `key` identifies the job to the caller."""
 
     key: Hashable
     method: str
@@ -22,12 +22,12 @@ class Job:
 
 
 class JobWindow:
-    """Jobs of one run by number: which are taken, to be done again, or done and waiting for their turn.
+    """Jobs of one run by number: taken, to be repeated, or done and waiting for delivery.
 
     Args:
-        jobs: read when one is taken.
-        on_result: gets each job and its result once, in the order of `jobs`.
-        num_held: jobs that may be taken and not yet delivered.
+        jobs: read as jobs are taken.
+        on_result: called with each job and its result once, in the order of `jobs`.
+        num_held: most jobs that are taken and not delivered.
     """
 
     def __init__(self, jobs: Iterable[Job], on_result: Callable[[Job, Any], None], num_held: int) -> None:
@@ -44,14 +44,14 @@ class JobWindow:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last job was read and every one is done."""
+        """Whether all jobs are read and done."""
         return self._is_read and not self._unfinished
 
     def take(self, *, idle: bool) -> int | None:
-        """Return the number of a job to hand out; None if there is none now.
+        """Return the number of the next job, None if there is none now.
 
         Args:
-            idle: whether it goes to a host that does nothing else.
+            idle: whether the host has no other job.
         """
         if self._again:
             return heapq.heappop(self._again) if idle or not self.runs_alone(self._again[0]) else None
@@ -68,22 +68,22 @@ class JobWindow:
         return number
 
     def redo(self, numbers: list[int]) -> None:
-        """Hand these out again, before any new one."""
+        """Repeat these jobs, before any new one."""
         for number in numbers:
             heapq.heappush(self._again, number)
 
     def runs_alone(self, number: int) -> bool:
-        """Tell whether a host died that had this job: then it is done with no other, to see which it was.
+        """Return whether a host died with this job: it then runs alone, which shows the job to blame.
 
-        A host may die before what it did last is known here, so the order of its jobs does not tell.
+        The order of a dead host's jobs does not show which one it was working on.
         """
         return self._deaths[number] > 0
 
     def blame(self, numbers: list[int], death: Exception) -> None:
-        """Count that a host died with these jobs.
+        """Count the death of a host against its jobs.
 
         Raises:
-            ServiceError: too many did with one of them.
+            ServiceError: too many hosts died with one of them.
         """
         self._deaths.update(numbers)
         for number in numbers:
@@ -95,7 +95,7 @@ class JobWindow:
                 ) from death
 
     def finish(self, number: int, result: Any) -> None:
-        """Keep a result until those before it are there, then deliver them all."""
+        """Store a result and deliver all results that are next in order."""
         self._unfinished.discard(number)
         self._done[number] = result
         while self._num_delivered in self._done:
@@ -106,5 +106,5 @@ class JobWindow:
 
 
 def why(death: Exception) -> str:
-    """Return the beginning of what Ray says of a death, in one line."""
+    """Return the beginning of Ray's message about a death, in one line."""
     return str(death).strip().replace("\n", " ")[:300]

@@ -1,14 +1,14 @@
-"""What fleets and training runs count, through Ray's exporter: `:8090/metrics` of each node, for Prometheus.
+"""Prometheus metrics of fleets and training runs, through Ray's exporter: `:8090/metrics` of each node.
 
-Ray puts `ray_` before and, for counters, `_total` after these names. Series of processes that have ended stay
-for a while: sum over them, or take the largest.
+Ray adds the prefix `ray_` and, for counters, the suffix `_total`. Series of ended processes remain for a
+while: sum over them, or take the largest.
 """
 
 from ray.util.metrics import Counter, Gauge
 
 
 class FleetMeter:
-    """A run's samples, requests and hosts; counted by its driver.
+    """Counters of a fleet run, in its driver.
 
     Args:
         run: name of the run.
@@ -27,7 +27,7 @@ class FleetMeter:
         self._known_deaths = 0
 
     def answered(self, *, samples: int, requests: int, fallbacks: int, deaths: int) -> None:
-        """Count a stretch of answers; `deaths` is how many hosts have died since the run began."""
+        """Count a stretch of answers; `deaths` is the number of host deaths since the start of the run."""
         for counter, amount in (
             (self._samples, samples),
             (self._requests, requests),
@@ -40,7 +40,7 @@ class FleetMeter:
 
 
 class TrainMeter:
-    """How far a training run is and what it measured last; told by rank 0.
+    """Progress and last metrics of a training run, in rank 0.
 
     Args:
         run: name of the run.
@@ -48,16 +48,14 @@ class TrainMeter:
 
     def __init__(self, run: str) -> None:
         self._step = Gauge("hyperfleet_train_step", "steps done", ("run",))
-        self._value = Gauge(
-            "hyperfleet_train_value", "what the last epoch measured", ("run", "stage", "name")
-        )
+        self._value = Gauge("hyperfleet_train_value", "metric of the last epoch", ("run", "stage", "name"))
         self._run = run
 
     def at(self, step: int) -> None:
-        """Tell how many steps are done."""
+        """Set the number of steps done."""
         self._step.set(step, {"run": self._run})
 
     def measured(self, stage: str, metrics: dict[str, float]) -> None:
-        """Tell what an epoch of a stage measured."""
+        """Set the metrics of the last epoch of a stage."""
         for name, value in metrics.items():
             self._value.set(value, {"run": self._run, "stage": stage, "name": name})

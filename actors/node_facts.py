@@ -1,4 +1,4 @@
-"""What a node runs: versions and code, to be compared with the driver's."""
+"""Versions and code of a node, for comparison with the driver."""
 
 import hashlib
 import importlib.metadata
@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-# Ours, and the libraries whose objects cross between processes or whose arithmetic decides results.
+# Our packages, and the libraries whose objects cross process borders or whose arithmetic decides results.
 OWN_PACKAGES = ("hyperfleet", "actors", "pipelines", "serve_apps")
 LIBRARIES = ("ray", "torch", "numpy", "pyarrow", "safetensors", "timm", "transformers", "mlflow")
 MISSING = "missing"
@@ -16,12 +16,12 @@ MISSING = "missing"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeFacts:
-    """What one process found where it runs.
+    """Versions and code of one process.
 
     Attributes:
-        host: name of its machine.
-        versions: of Python and of each of `LIBRARIES`; `MISSING` for one that is not installed.
-        code: digest of our own modules as this process imports them.
+        host: name of the machine.
+        versions: versions of Python and of `LIBRARIES`; `MISSING` if not installed.
+        code: digest of our own modules as the process imports them.
     """
 
     host: str
@@ -29,7 +29,7 @@ class NodeFacts:
     code: str
 
     def differences(self, other: "NodeFacts") -> list[str]:
-        """Say in what `other` differs from this, empty if it would do the same work."""
+        """Return the differences of `other` from this, empty if there are none."""
         found = []
         for name, version in self.versions.items():
             theirs = other.versions[name]
@@ -39,7 +39,7 @@ class NodeFacts:
 
 
 def node_facts() -> NodeFacts:
-    """Look at the interpreter and the packages of this process."""
+    """Return the facts of this process."""
     versions = {"Python": platform.python_version()}
     for name in LIBRARIES:
         try:

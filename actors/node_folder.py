@@ -1,4 +1,4 @@
-"""A folder of the driver on every node of the cluster: fetched once a node, not once a process or device."""
+"""A folder of the driver on every node of the cluster, fetched once per node."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ from hyperfleet.emulation.live_data import LiveData, open_live_data
 from hyperfleet.errors import DataError
 from hyperfleet.scratch import forget_unused, mark_used, own_cache
 
-# Small enough that a node never holds a large file in memory twice, large enough that none is a bother.
+# Small enough that a node never holds a large file in memory twice, large enough to keep parts few.
 PART_BYTES = 64 << 20
 
 
@@ -31,12 +31,12 @@ class _File:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NodeFolder:
-    """A folder that any process of the cluster can open; made by `on_this_node` or `ship_folder`.
+    """A folder that any process of the cluster can open; created by `on_this_node` or `ship_folder`.
 
     Attributes:
-        origin: its path on the driver's machine, and on all others if `files` is None.
-        digest: of names and contents; "" if `files` is None.
-        files: its files in the object store; None where every node has the folder at `origin`.
+        origin: path on the driver's machine, and on all nodes if `files` is None.
+        digest: digest of names and contents; "" if `files` is None.
+        files: files in the object store; None if every node has the folder at `origin`.
     """
 
     origin: Path
@@ -44,7 +44,7 @@ class NodeFolder:
     files: tuple[_File, ...] | None = None
 
     def path(self) -> Path:
-        """Return where the folder is on this node; the first process that asks fetches it.
+        """Return the folder's path on this node; the first caller fetches it.
 
         Raises:
             DataError: the node's disk is full or cannot be written.
@@ -74,7 +74,7 @@ class NodeFolder:
         needed, free = sum(file.num_bytes for file in self.files), shutil.disk_usage(folder.parent).free
         if needed > free:
             raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed, {free:,} are free", str(folder.parent))
-        # Renamed when it is whole: a process that dies half way leaves no half of a data set behind.
+        # Renamed when complete: a process that dies leaves no partial folder behind.
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as partial:
             whole = Path(partial) / "folder"
             for file in self.files:
@@ -87,12 +87,12 @@ class NodeFolder:
 
 
 def on_this_node(folder: Path) -> NodeFolder:
-    """Return a folder that every process of the cluster finds at the same path."""
+    """Return a folder that has the same path on every node."""
     return NodeFolder(origin=folder.absolute())
 
 
 def ship_folder(folder: Path) -> NodeFolder:
-    """Put the folder's files into the object store, from which each node takes them once.
+    """Put the folder's files into the object store, from which each node fetches them once.
 
     Raises:
         DataError: a file cannot be read.
@@ -120,7 +120,7 @@ def _put(path: Path, name: str) -> tuple[_File, str]:
     num_bytes = path.stat().st_size
     content = xxhash.xxh3_128()
     parts = []
-    # Arrays, since Ray hands those out without a copy.
+    # Arrays, which Ray passes without a copy.
     mapped = np.memmap(path, dtype=np.uint8, mode="r") if num_bytes else np.empty(0, np.uint8)
     for start in range(0, num_bytes, PART_BYTES):
         part = np.asarray(mapped[start : start + PART_BYTES])

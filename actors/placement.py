@@ -1,4 +1,4 @@
-"""On which nodes processes of a role run: `cluster.yaml` marks nodes by custom resources of these names."""
+"""Placement of processes by role: `cluster.yaml` marks nodes with custom resources of these names."""
 
 from typing import Any, Literal
 
@@ -9,38 +9,35 @@ Role = Literal["device_host", "generator", "train_worker"]
 
 
 def placed(role: Role) -> dict[str, float]:
-    """Return the custom resources that a process of `role` takes.
-
-    None on a cluster that does not know the role: there every node will do.
-    """
+    """Return the custom resources of a process of `role`; empty on a cluster that does not know the role."""
     return {role: 1.0} if _amount(role) else {}
 
 
 def num_places(role: Role) -> int:
-    """Return how many processes of `role` the cluster has room for: its CPUs where it knows no roles."""
+    """Return how many processes of `role` fit on the cluster: its CPUs if it does not know the role."""
     return max(1, int(_amount(role) or _amount("CPU")))
 
 
 def num_available(resource: str) -> int:
-    """Return how many whole units of a resource the cluster has, e.g. of "CPU" or "GPU"."""
+    """Return the cluster's units of a resource, e.g. "CPU" or "GPU", rounded down."""
     return int(_amount(resource))
 
 
 def alive_nodes() -> dict[str, str]:
-    """Return the address of each node that is alive by its id."""
+    """Return the addresses of all live nodes by node id."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
     return {node["NodeID"]: str(node["NodeManagerAddress"]) for node in nodes if node["Alive"]}
 
 
 def resources_line() -> str:
-    """Say what the cluster has, for an error that something finds no room."""
+    """Return the cluster's resources as a line for error messages."""
     resources = _resources()
     named = {name: amount for name, amount in resources.items() if ":" not in name and "memory" not in name}
     return ", ".join(f"{name} {amount:g}" for name, amount in sorted(named.items())) or "no nodes"
 
 
 def is_outside() -> bool:
-    """Tell whether this process is on no node of the cluster: it came through Ray Client."""
+    """Return whether this process is connected through Ray Client and thus on no node of the cluster."""
     return bool(ray.util.client.ray.is_connected())  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 

@@ -1,4 +1,4 @@
-"""Where a training worker leaves how far it is and what it measured, for the driver to show and record."""
+"""Board on which a training worker posts progress and metrics for the driver."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainProgress:
-    """State of a training run as rank 0 last told it; `note` is shown beside the bar."""
+    """Last progress reported by rank 0; `note` is shown beside the bar."""
 
     step: int = 0
     num_steps: int = 0
@@ -19,16 +19,16 @@ class TrainProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRecord:
-    """What rank 0 found out: `params` of the run, and the metrics of each step that ended an epoch."""
+    """Parameters of a run reported by rank 0, and the metrics of each epoch by its last step."""
 
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 class ProgressBoard:
-    """Keeps the last `TrainProgress` and every epoch's metrics.
+    """The last `TrainProgress` and the metrics of every epoch.
 
-    An epoch that is done again after a worker died takes the place of the one before: it counts once.
+    An epoch that is repeated after a worker died replaces its earlier metrics.
     """
 
     def __init__(self) -> None:
@@ -37,23 +37,23 @@ class ProgressBoard:
         self._metrics: dict[int, Mapping[str, float]] = {}
 
     def post(self, progress: TrainProgress) -> None:
-        """Replace what is shown."""
+        """Replace the progress."""
         self._progress = progress
 
     def post_params(self, params: Mapping[str, str]) -> None:
-        """Add parameters that only a worker knows."""
+        """Add parameters known only to a worker."""
         self._params.update(params)
 
     def post_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep the metrics of an epoch that ended at `step`."""
+        """Store the metrics of the epoch that ended at `step`."""
         self._metrics[step] = metrics
 
     def read(self) -> TrainProgress:
-        """Return what was posted last."""
+        """Return the last progress."""
         return self._progress
 
     def record(self, after_step: int) -> TrainRecord:
-        """Return the parameters, and the metrics of steps later than `after_step`."""
+        """Return the parameters and the metrics after `after_step`."""
         later = {step: metrics for step, metrics in self._metrics.items() if step > after_step}
         return TrainRecord(params=dict(self._params), metrics=later)
 
@@ -62,9 +62,9 @@ RemoteProgressBoard: Any = ray.remote(num_cpus=0)(ProgressBoard)
 
 
 def start_progress_board() -> Any:
-    """Start a board and return its handle; it takes no core.
+    """Start a board that takes no core and return its handle.
 
-    It runs beside the driver, so that it does not go with the node of a worker.
+    It runs on the driver's node, so that it survives the nodes of workers.
     """
     node = ray.get_runtime_context().get_node_id()
     beside = NodeAffinitySchedulingStrategy(node, soft=False)

@@ -1,4 +1,4 @@
-"""A pool of Ray actors that work off jobs: results in the order of the jobs, whatever host dies meanwhile."""
+"""Pool of Ray actors that executes jobs, delivers results in job order and replaces dead hosts."""
 
 import contextlib
 import os
@@ -17,19 +17,19 @@ from actors.job_window import Job as Job
 from actors.placement import is_outside, resources_line
 from hyperfleet.errors import ConfigError, HyperFleetError, ServiceError
 
-# Two, so that a host finds its next job there when it has done one.
+# Two, so that the next job is already at the host when one ends.
 JOBS_IN_FLIGHT = 2
-# Jobs taken and not yet delivered, for each host: what is kept in memory while a slow or redone job holds up
-# the results behind it, and how far the others get meanwhile.
+# Jobs per host that are taken and not delivered: limits the results kept in memory, and the progress of other
+# hosts, while a slow or repeated job holds up the results behind it.
 WINDOW_PER_HOST = 8
 
-# Long enough for a cloud to start a node and install everything on it.
+# Long enough for a cloud to start and set up a node.
 START_TIMEOUT_S = 900.0
-# How long those that have started wait for one more before they begin; later ones join them.
+# How long started hosts wait for another one before they begin; later ones join them.
 JOIN_TIMEOUT_S = 30.0
 
 _Ref = ray.ObjectRef[Any]
-# What a process dies of, or its node with the results on it.
+# Death of a process, or of the node with its results.
 _DEATHS = (RayActorError, ObjectLostError)
 
 
@@ -38,10 +38,10 @@ class HostDeath:
     """A host that died.
 
     Attributes:
-        at_s: when that was noticed, seconds since the pool had started.
-        pid: its process; 0 if it died before it had started.
-        num_jobs_redone: jobs it had not finished, which others did again.
-        recovery_s: seconds from then until the first of these jobs was done; 0 if there were none, None as
+        at_s: time of detection, seconds since the pool had started.
+        pid: process id; 0 if it died before it had started.
+        num_jobs_redone: unfinished jobs, which other hosts repeated.
+        recovery_s: seconds from `at_s` until the first of these jobs was done; 0 if there were none, None as
             long as none is done.
     """
 
@@ -53,7 +53,7 @@ class HostDeath:
 
 @dataclass(kw_only=True, eq=False)
 class _Host:
-    """A host as the driver sees it; `starting` is None once it has started, `in_flight` in order of time."""
+    """Driver's view of a host; `starting` is None once it has started, `in_flight` is in order of time."""
 
     actor: Any
     starting: _Ref | None
@@ -65,20 +65,21 @@ class _Host:
 
 
 class SupervisedPool:
-    """Hosts on the Ray cluster this process is connected to; use it in `with`.
+    """Hosts on the connected Ray cluster; a context manager.
 
-    A host's methods must be pure but for what `start` and the constructor do: a job may be run twice, though
-    it is counted once.
+    Jobs must be pure apart from the state that `start` and the constructor set up: a job may run twice,
+    although its result is delivered once.
 
     Args:
         make_actor: starts a host and returns its handle; called again for every host that dies.
-        num_hosts: processes.
-        start: method that makes a host ready, called once and before any job.
+        num_hosts: number of processes.
+        start: method that prepares a host, called once before any job.
+        start_timeout_s: longest wait for the first host.
 
     Raises:
         ConfigError: less than one host.
-        ServiceError: on entering, when hosts die while they start, or the cluster has no room for one.
-        HyperFleetError: on entering, whatever `start` refuses.
+        ServiceError: on entering, if hosts die while starting, or the cluster has no room for one.
+        HyperFleetError: on entering, an error of `start`.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class SupervisedPool:
             while starting := {host.starting: host for host in self._hosts if host.starting is not None}:
                 ready = self._wait(list(starting))
                 if ready is None:
-                    # Some have started and do the work; the others join them when there is room.
+                    # The started hosts do the work; others join when there is room.
                     break
                 host = starting[ready]
                 try:
@@ -137,18 +138,18 @@ class SupervisedPool:
         return tuple(host.node for host in self._hosts if host.starting is None)
 
     def run(self, jobs: Iterable[Job], on_result: Callable[[Job, Any], None]) -> None:
-        """Have every job done and give each result to `on_result` once, in the order of `jobs`.
+        """Execute all jobs and pass each result to `on_result` once, in the order of `jobs`.
 
-        `jobs` is read as hosts come free, and never further ahead of the results than a few jobs a host.
+        `jobs` is read as hosts become free, at most `WINDOW_PER_HOST` jobs per host ahead of the results.
 
         Raises:
-            ServiceError: a job kills host after host, or hosts cannot start any more.
-            HyperFleetError: whatever a host refuses.
+            ServiceError: a job kills host after host, or no host can start any more.
+            HyperFleetError: an error of a job.
         """
         run = JobWindow(jobs, on_result, num_held=WINDOW_PER_HOST * self._num_hosts)
         try:
             self._hand_out(run)
-            # Also with no job under way: all hosts may be starting, with most jobs not read yet.
+            # Jobs may remain while none is in flight: all hosts may be starting.
             while not run.is_over:
                 waiting = {ref: host for host in self._hosts for ref in host.in_flight}
                 waiting |= {host.starting: host for host in self._hosts if host.starting is not None}
@@ -182,13 +183,13 @@ class SupervisedPool:
         May be called from `on_result` or from another thread. No job is blamed for it.
 
         Raises:
-            ConfigError: there is no such host.
+            ConfigError: no such host.
         """
         if not 0 <= index < len(self._hosts):
             raise ConfigError(f"the pool has hosts 0 to {len(self._hosts) - 1}, got {index}")
         host = self._hosts[index]
         host.was_killed = True
-        # From outside the number is another machine's.
+        # Outside the cluster, or on another node, the process id means nothing here.
         if host.pid and host.node == self._node and not is_outside():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(host.pid, signal.SIGKILL)
@@ -197,10 +198,10 @@ class SupervisedPool:
         return host.pid
 
     def _wait(self, refs: list[_Ref]) -> _Ref | None:
-        """Return one that is there; None if none is for some time, and some host has started.
+        """Return a finished reference, or None after a time-out if a host has started.
 
         Raises:
-            ServiceError: no host has started for so long.
+            ServiceError: no host has started within the time-out.
         """
         has_host = any(host.starting is None for host in self._hosts)
         timeout_s = min(JOIN_TIMEOUT_S, self._start_timeout_s) if has_host else self._start_timeout_s
@@ -216,7 +217,7 @@ class SupervisedPool:
 
     def _hand_out(self, run: JobWindow) -> None:
         while free := [host for host in self._hosts if self._is_free(run, host)]:
-            # The least loaded host first: with few jobs left they go to different hosts.
+            # The least loaded host first, so that the last jobs go to different hosts.
             host = min(free, key=lambda host: len(host.in_flight))
             number = run.take(idle=not host.in_flight)
             if number is None:
@@ -245,7 +246,7 @@ class SupervisedPool:
         self._finish(run, host, ref, result)
 
     def _take_what_is_done(self, run: JobWindow, host: _Host) -> None:
-        """Take the results that a dead host had delivered: they count, and are not what it died of."""
+        """Take the results that a dead host had delivered: these jobs count and are not to blame."""
         refs = list(host.in_flight)
         done = ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else []
         for ref in done:
@@ -261,7 +262,7 @@ class SupervisedPool:
         run.finish(number, result)
 
     def _replace(self, host: _Host, death: Exception) -> None:
-        """Note a death and start a successor, without waiting for it."""
+        """Record a death and start a successor without waiting for it."""
         unfinished = set(host.in_flight.values())
         if unfinished:
             self._redone[len(self.deaths)] = unfinished
@@ -278,9 +279,9 @@ class SupervisedPool:
             if self._failed_starts >= MAX_DEATHS:
                 raise ServiceError(
                     f"{MAX_DEATHS} hosts died while they started: {why(death)}; "
-                    "look for a lack of memory or data that this node cannot open"
+                    "look for a lack of memory or for data that the node cannot open"
                 ) from death
-        # One that is unreachable but alive must not go on working.
+        # A host that is unreachable but alive must stop.
         ray.kill(host.actor)
         self._hosts[self._hosts.index(host)] = self._launch()
 
@@ -320,7 +321,7 @@ def _get(ref: _Ref) -> Any:
     try:
         return ray.get(ref)
     except RayTaskError as error:
-        # Ray's error holds the trace of the other process; ours says what to do.
+        # Ray's error shows the remote trace; ours says what to do.
         if isinstance(error.cause, HyperFleetError):
             raise error.cause from error
         raise

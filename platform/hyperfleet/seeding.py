@@ -38,3 +38,8 @@ def draw64(key: int, index: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
     return z ^ (z >> 31)
+
+
+def uniform(seed: int, stream: int, device: int, number: int) -> float:
+    """Return the draw in [0, 1) of a stream, a device and a number; cheap enough for each message."""
+    return (draw64(draw64(draw64(seed, stream), device), number) >> 11) * 2.0**-53

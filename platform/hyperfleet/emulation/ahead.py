@@ -1,4 +1,4 @@
-"""Making items ahead of who reads them, in a thread, so that reading does not wait for the making."""
+"""Prefetching iterator: a thread makes items before they are read."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ _END = object()
 
 
 def ahead(items: Iterable[Item], num: int = 2) -> Iterator[Item]:
-    """Yield `items`, of which up to `num` are made before they are asked for; errors come in their place."""
+    """Yield `items`, made up to `num` ahead of the reader; errors are raised at their position."""
     source = iter(items)
     executor = ThreadPoolExecutor(1, thread_name_prefix="ahead")
     try:

@@ -1,4 +1,4 @@
-"""Answers that are known already: a sample with a head made from a feature has one answer, whenever asked."""
+"""Cache of answers: a sample with the head of a given feature has one answer."""
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -7,15 +7,15 @@ from hyperfleet.emulation.feature_table import FeatureTable
 
 
 class AnswerBook:
-    """Remembers each pair of sample and head, so that none is computed twice in a run.
+    """Answers by pair of sample and head, so that no pair is computed twice in a run.
 
     Args:
-        table: the samples; its static answers need no head at all.
+        table: the samples and their answers with the static head.
     """
 
     def __init__(self, table: FeatureTable) -> None:
         self._table = table
-        # Sorted, so that looking up is a binary search for all at once.
+        # Sorted, for vectorized binary search.
         self._asked = np.empty(0, np.int64)
         self._known = np.empty(0, np.int64)
         self._answer = np.empty(0, np.int32)
@@ -24,12 +24,12 @@ class AnswerBook:
     def ask(
         self, row: Int64[np.ndarray, " sample"], head_row: Int64[np.ndarray, " sample"]
     ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
-        """Return the pairs that nobody asked for before; whoever gets them must `learn` their answers."""
+        """Return the pairs not asked for before; the caller must `learn` their answers."""
         generated = head_row >= 0
         keys = np.unique(self._keys(row[generated], head_row[generated]))
         new = keys[~_contains(self._asked, keys)]
         self._asked = np.union1d(self._asked, new)
-        # By head: pairs that share one lie together.
+        # Ordered by head: pairs that share one are adjacent.
         head, sample = np.divmod(new, len(self._table))
         return sample, head
 
@@ -40,7 +40,7 @@ class AnswerBook:
         answer: Int32[np.ndarray, " pair"],
         score: Float32[np.ndarray, " pair"],
     ) -> None:
-        """Take note of answers."""
+        """Store answers."""
         keys = np.concatenate([self._known, self._keys(row, head_row)])
         order = np.argsort(keys, kind="stable")
         self._known = keys[order]
@@ -50,14 +50,14 @@ class AnswerBook:
     def look_up(
         self, row: Int64[np.ndarray, " sample"], head_row: Int64[np.ndarray, " sample"]
     ) -> tuple[Int32[np.ndarray, " sample"], Float32[np.ndarray, " sample"]]:
-        """Return answers and winning scores; that of the static head (`head_row` -1) has no score: NaN."""
+        """Return answers and winning scores; the score of the static head (`head_row` -1) is NaN."""
         answer = self._table.base_answer[row].copy()
         score = np.full(len(row), np.nan, np.float32)
         generated = np.flatnonzero(head_row >= 0)
         if len(generated):
             keys = self._keys(row[generated], head_row[generated])
             place = np.searchsorted(self._known, keys)
-            assert _contains(self._known, keys).all(), "an answer is looked up that was never learnt"
+            assert _contains(self._known, keys).all(), "look_up of an answer that was never learnt"
             answer[generated] = self._answer[place]
             score[generated] = self._score[place]
         return answer, score

@@ -1,4 +1,4 @@
-"""What a scenario needs besides itself: models, what a sample costs them, and the size of a reply."""
+"""Inputs of a run that depend on the models: cost of a sample, size of a reply, required memory."""
 
 import numpy as np
 import torch
@@ -15,14 +15,14 @@ _MIB = 1 << 20
 
 
 def work_of(device: DeviceModel, generator: ParameterGenerator, codec: str, label: ModelLabel) -> Work:
-    """Count what a sample costs a device: multiply-accumulates from the modules, bytes from real messages.
+    """Return the cost of a sample: multiply-accumulates of the modules, bytes of real messages.
 
     Raises:
-        ConfigError: heads of this generator cannot travel in `codec`.
+        ConfigError: the generator does not offer `codec`.
     """
     if codec not in generator.codecs:
         raise ConfigError(
-            f"Scenario.codec must be one that heads of {label.model} can travel in "
+            f"Scenario.codec must be one that {label.model} offers "
             f"({', '.join(generator.codecs)}), got {codec!r}"
         )
     head = generator.generate(np.zeros((1, FEATURE_DIM), np.float32))
@@ -46,10 +46,10 @@ def _encode_gmacs(device: DeviceModel) -> float:
 
 
 def check_memory(scenario: Scenario, device: DeviceModel, layout: HeadLayout) -> None:
-    """Make sure that every kind of device can hold the model and two heads, its own and the next.
+    """Check that every kind of device can hold the model and two heads, the present and the next.
 
     Raises:
-        ConfigError: one cannot.
+        ConfigError: a profile with too little memory.
     """
     model_bytes = sum(parameter.numel() * parameter.element_size() for parameter in device.parameters())
     needed_mib = (model_bytes + 2 * layout.num_bytes) / _MIB
@@ -57,5 +57,5 @@ def check_memory(scenario: Scenario, device: DeviceModel, layout: HeadLayout) ->
         if profile.memory_mib < needed_mib:
             raise ConfigError(
                 f"DeviceProfile.memory_mib of {profile.name!r} must be at least {needed_mib:.1f} for this "
-                f"model and two of its heads, got {profile.memory_mib}; leave these devices out"
+                f"model and two of its heads, got {profile.memory_mib}; remove this profile"
             )

@@ -1,4 +1,4 @@
-"""The live part of a data set as its devices see it: clips and questions, the answers left behind."""
+"""Live part of a data set as devices see it: clips and questions without answers."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ class LiveData:
     """Private streams of the devices of a data set, and the store of their clips.
 
     Attributes:
-        store: the clips.
-        seen: for each device whether training saw it.
-        num_skipped: questions left out because their video could not be decoded.
+        store: store of the clips.
+        seen: whether training saw the device, by device id.
+        num_skipped: questions omitted because their video could not be decoded.
     """
 
     def __init__(self, store: FrameStore, split: Split, seen: dict[int, bool]) -> None:
         self.store = store
         self.seen = seen
         self.num_skipped = split.num_skipped
-        # Sorted once, so that a stream is a slice; stable, so that each keeps its order of time.
+        # Sorted, so that a stream is a slice; stable, so that each stream keeps its order of time.
         order = np.argsort(split.device_id, kind="stable")
         self._device_id = split.device_id[order]
         self._example_id = split.example_id[order]
@@ -40,8 +40,8 @@ class LiveData:
         start, end = np.searchsorted(self._device_id, [device_id, device_id + 1])
         if start == end:
             raise EmptyStreamError(
-                f"device {device_id} has no live question; it is left out, unless all its videos are broken "
-                "by mistake: then render the data set again"
+                f"device {device_id} has no live question; leave it out, or render the data set again if its "
+                "videos are broken"
             )
         own = slice(int(start), int(end))
         return QuestionStream(

@@ -1,10 +1,10 @@
-"""The log of a scenario run: a folder that grows while it runs and that a later run can go on with.
+"""Log of a run: a folder that grows during the run and that a later run can resume.
 
-    scenario.json            what was run, and on which models and data
-    events/part-00000.parquet    one row an event (`timeline.rows.EVENT_SCHEMA`)
-    answers/part-00000.parquet   one row a sample that was answered (`ANSWER_SCHEMA`)
+    scenario.json                the scenario, the models and the data
+    events/part-00000.parquet    one row per event (`timeline.rows.EVENT_SCHEMA`)
+    answers/part-00000.parquet   one row per answered sample (`ANSWER_SCHEMA`)
 
-Parts have equal numbers for the same stretch. Pandas, Polars and DuckDB read each folder as one table.
+Parts with equal numbers belong to the same stretch. Pandas, Polars and DuckDB read each folder as one table.
 """
 
 import errno
@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hyperfleet.emulation.timeline.rows import ANSWER_SCHEMA, EVENT_SCHEMA
-from hyperfleet.errors import DataError
+from hyperfleet.errors import ConfigError, DataError
 from hyperfleet.scenario.definition import Scenario
 
 SCENARIO_FILE = "scenario.json"
+# The log of the removed fleet without scenarios.
+_OLD_LOG_FILE = "events.parquet"
 EVENTS_DIR, ANSWERS_DIR = "events", "answers"
 _SCHEMAS = {EVENTS_DIR: EVENT_SCHEMA, ANSWERS_DIR: ANSWER_SCHEMA}
 _PARTIAL = ".partial"
@@ -27,7 +29,7 @@ SCORE_TOLERANCE = 1e-5
 
 
 class RunLog:
-    """A run's folder; make one with `begin` or `open`."""
+    """Log of a run; create it with `begin` or `open`."""
 
     def __init__(self, folder: Path, scenario: Scenario, origin: dict[str, str]) -> None:
         self.folder = folder
@@ -36,14 +38,15 @@ class RunLog:
 
     @classmethod
     def begin(cls, folder: Path, scenario: Scenario, origin: dict[str, str]) -> "RunLog":
-        """Start a log in `folder`; `origin` says which models and data the answers come from.
+        """Start a log in `folder`; `origin` identifies models and data.
 
         Raises:
-            DataError: the folder holds a log already, or cannot be written.
+            DataError: the folder already holds a log, or cannot be written.
         """
         if (folder / SCENARIO_FILE).exists():
             raise DataError(
-                f"{folder} holds the log of a run; go on with it (--resume), name another output or delete it"
+                f"{folder} already holds the log of a run; resume it (--resume), choose another output or "
+                "delete it"
             )
         log = cls(folder, scenario, origin)
         try:
@@ -62,21 +65,41 @@ class RunLog:
         """Open the log of an earlier run.
 
         Raises:
-            DataError: there is none, or its description is damaged.
+            DataError: the folder holds no log, a damaged one, or one of an earlier version.
         """
         path = folder / SCENARIO_FILE
+        if (folder / _OLD_LOG_FILE).exists() and not path.exists():
+            raise DataError(
+                f"{folder} holds a log of an earlier version ({_OLD_LOG_FILE}, without a scenario), expected "
+                f"{SCENARIO_FILE}; run `hyperfleet fleet` again with another output"
+            )
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             scenario = Scenario.from_json(json.dumps(fields["scenario"]))
-            return cls(folder, scenario, dict(fields["origin"]))
-        except (OSError, UnicodeDecodeError, KeyError, TypeError, json.JSONDecodeError) as error:
+            log = cls(folder, scenario, dict(fields["origin"]))
+        except ConfigError as error:
+            raise DataError(f"{path}: {error}; run `hyperfleet fleet` again with another output") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{folder} holds no log of a run: {path.name}: {error!r}; expected what `hyperfleet fleet "
-                "--scenario` wrote"
+                f"{folder} holds no log of a run: {path.name}: {error!r}; expected an output folder of "
+                "`hyperfleet fleet`"
             ) from error
+        log._check_columns()
+        return log
+
+    def _check_columns(self) -> None:
+        """Refuse columns of another version: a resumed run would overwrite them part by part."""
+        for name, schema in _SCHEMAS.items():
+            names = _column_names(self._part(name, 0))
+            if names is not None and names != schema.names:
+                changed = ", ".join(sorted(set(names) ^ set(schema.names))) or "their order"
+                raise DataError(
+                    f"{self.folder}/{name} has the columns of another version (difference: {changed}); "
+                    "run `hyperfleet fleet` again with another output"
+                )
 
     def check_same(self, scenario: Scenario, origin: dict[str, str]) -> None:
-        """Make sure that going on with this log gives one run, not two halves of different ones.
+        """Check that a run can resume this log.
 
         Raises:
             DataError: scenario, models or data differ from those of the log.
@@ -86,19 +109,19 @@ class RunLog:
         changed += [name for name in origin if self.origin.get(name) != origin[name]]
         if changed:
             raise DataError(
-                f"{self.folder} was run with other {', '.join(changed)}; resume it with the same, or choose "
-                "another output"
+                f"{self.folder} was run with other {', '.join(changed)}; resume it with the same values or "
+                "choose another output"
             )
 
     def num_parts(self) -> int:
-        """Return how many stretches are there whole, counted up to the first that is not."""
+        """Return the number of complete stretches before the first incomplete one."""
         number = 0
-        while all(_is_whole(self._part(name, number), schema) for name, schema in _SCHEMAS.items()):
+        while all(_column_names(self._part(name, number)) == _SCHEMAS[name].names for name in _SCHEMAS):
             number += 1
         return number
 
     def write(self, number: int, events: pa.Table, answers: pa.Table) -> None:
-        """Write one stretch; it counts when both of its files are there.
+        """Write one stretch; it is complete when both files exist.
 
         Raises:
             DataError: the disk is full, or the folder cannot be written.
@@ -114,7 +137,7 @@ class RunLog:
                 raise _cannot_write(self.folder, error) from error
 
     def events(self) -> pa.Table:
-        """Return all events so far, in order of time.
+        """Return all events, in order of time.
 
         Raises:
             DataError: a part is damaged.
@@ -122,7 +145,7 @@ class RunLog:
         return self._read(EVENTS_DIR)
 
     def answers(self) -> pa.Table:
-        """Return all answered samples so far, in the order in which they were answered.
+        """Return all answered samples, in the order of their answers.
 
         Raises:
             DataError: a part is damaged.
@@ -145,7 +168,7 @@ class RunLog:
 
 
 def differences(first: RunLog, second: RunLog) -> list[str]:
-    """Say where the logs of two runs differ; scores may by 1e-5 of their size, the last bits of a batch."""
+    """Return the tables and columns in which two logs differ; scores may differ by `SCORE_TOLERANCE`."""
     found = []
     for name, left, right in (
         (EVENTS_DIR, first.events(), second.events()),
@@ -160,7 +183,7 @@ def differences(first: RunLog, second: RunLog) -> list[str]:
                     left[column].to_numpy(), right[column].to_numpy(), atol=SCORE_TOLERANCE, equal_nan=True
                 )
             elif pa.types.is_dictionary(left.schema.field(column).type):
-                # Equal names may stand in different orders in the two dictionaries.
+                # Equal names may have different codes in the two dictionaries.
                 same = left[column].cast(pa.string()).equals(right[column].cast(pa.string()))
             else:
                 same = left[column].equals(right[column])
@@ -169,17 +192,17 @@ def differences(first: RunLog, second: RunLog) -> list[str]:
     return found
 
 
-def _is_whole(path: Path, schema: pa.Schema) -> bool:
-    # The footer is written last: a file that has one of these columns is whole.
+def _column_names(path: Path) -> list[str] | None:
+    """Return the columns of a complete file (the footer is written last), None for any other."""
     try:
-        return bool(pq.read_schema(path).names == schema.names)
+        return list(pq.read_schema(path).names)
     except (OSError, pa.ArrowInvalid):
-        return False
+        return None
 
 
 def _cannot_write(folder: Path, error: OSError) -> DataError:
     remedy = "free some space" if error.errno == errno.ENOSPC else "check the folder"
     return DataError(
-        f"the log in {folder} cannot be written: {error}; what was written is kept: {remedy} and run the "
-        "same command with --resume"
+        f"the log in {folder} cannot be written: {error}; the parts written so far are kept: {remedy} and "
+        "run the same command with --resume"
     )

@@ -1,4 +1,4 @@
-"""What all links of a run carry together, second by second."""
+"""Bandwidth of a run: bytes per second of all links together."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hyperfleet.link.network import BYTES_PER_MIB
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bandwidth:
-    """What all links carry together, in MiB/s: in the busiest second, and in the mean of the run."""
+    """Traffic of all links together, in MiB/s: the busiest second and the mean of the run."""
 
     uplink_peak_mib_per_s: float
     uplink_mean_mib_per_s: float
@@ -23,7 +23,7 @@ class Bandwidth:
 
 
 class Traffic:
-    """Messages of a run, from the rows of its log: when each began, when it was through, its bytes."""
+    """Messages of a run, from the rows of its event log: begin, end and bytes of each."""
 
     def __init__(self) -> None:
         self.num_sent = 0
@@ -32,7 +32,7 @@ class Traffic:
         self._under_way: dict[tuple[int, int, int], tuple[float, int]] = {}
 
     def add(self, events: Sequence[EventRow]) -> None:
-        """Take note of rows of the event log."""
+        """Add rows of the event log."""
         for time_s, kind, device, number, attempt, num_bytes, duration_s, _, _ in events:
             if kind == rows.SENT:
                 self.num_sent += 1
@@ -41,15 +41,15 @@ class Traffic:
                 sent_s, size = self._under_way.pop((device, number, attempt))
                 self._up.append((sent_s, time_s, size))
             elif num_bytes:
-                # What was refused or broken off has no duration of its own: it counts at once.
+                # Refused or interrupted messages have no duration: their bytes count at one time.
                 through = kind in (rows.DELIVERED, rows.CORRUPT)
                 self._down.append((time_s - duration_s if through else time_s, time_s, num_bytes))
 
     def bandwidth(self, end_s: float) -> Bandwidth:
-        """Return peak and mean of a run that ended at `end_s`."""
+        """Return the bandwidth of a run that ended at `end_s`."""
         never_received = [(sent_s, sent_s, size) for sent_s, size in self._under_way.values()]
         up, down = bytes_by_second(self._up + never_received), bytes_by_second(self._down)
-        # Whole seconds, as for the peak, which is then never below the mean.
+        # Full seconds, as for the peak, so that the mean never exceeds it.
         run_s = max(len(up), len(down), math.ceil(end_s), 1)
         return Bandwidth(
             uplink_peak_mib_per_s=float(up.max(initial=0.0)) / BYTES_PER_MIB,
@@ -60,7 +60,7 @@ class Traffic:
 
 
 def bytes_by_second(messages: Sequence[tuple[float, float, int]]) -> Float64[np.ndarray, " second"]:
-    """Spread messages (beginning, end, bytes) evenly over their time; return the bytes of each second."""
+    """Spread messages (begin, end, bytes) evenly over their time and return the bytes of each second."""
     if not messages:
         return np.zeros(0)
     begin_s, end_s, size = np.array(messages, dtype=np.float64).T
@@ -71,7 +71,7 @@ def bytes_by_second(messages: Sequence[tuple[float, float, int]]) -> Float64[np.
         there = first + offset <= last
         second = (first + offset)[there]
         overlap_s = np.minimum(end_s[there], second + 1) - np.maximum(begin_s[there], second)
-        # A message without duration crosses at once.
+        # A message without duration counts in one second.
         share = np.divide(overlap_s, took_s[there], out=np.ones_like(overlap_s), where=took_s[there] > 0)
         carried += np.bincount(second, weights=share * size[there], minlength=len(carried))
     return carried

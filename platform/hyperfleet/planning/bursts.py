@@ -1,4 +1,4 @@
-"""How long the service takes for n heads that are asked for at once: what a queue model is fitted to."""
+"""Service time of n heads requested at once: the measurements that a queue model is fitted to."""
 
 import asyncio
 import json
@@ -20,13 +20,13 @@ BURSTS_FILE = "bursts.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Bursts:
-    """Heads asked for at once, and the seconds until the last one was there."""
+    """Number of heads requested at once, and seconds until the last one arrived."""
 
     num_heads: np.ndarray
     seconds: np.ndarray
 
     def save(self, folder: Path) -> Path:
-        """Write them beside a run's log and return the path."""
+        """Write the measurements beside a run's log and return the path."""
         path = folder / BURSTS_FILE
         fields = {"num_heads": self.num_heads.tolist(), "seconds": self.seconds.tolist()}
         path.write_text(json.dumps(fields) + "\n", encoding="utf-8")
@@ -37,7 +37,7 @@ class Bursts:
         """Read what `save` wrote.
 
         Raises:
-            DataError: there are none, or the file is damaged.
+            DataError: the file is missing or damaged.
         """
         path = folder / BURSTS_FILE
         try:
@@ -48,14 +48,14 @@ class Bursts:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path} cannot be read: {error!r}; a run with `--clock real` writes it, run it again"
+                f"{path} cannot be read: {error!r}; a run with `--clock real` writes it: run it again"
             ) from error
 
 
 async def measure_bursts(client: GeneratorClient, table: FeatureTable) -> Bursts:
-    """Ask an idle service for bursts of heads, one request each; a burst that is refused is left out.
+    """Request bursts of heads, one request per head, from an idle service; omit refused bursts.
 
-    The first round is not counted: connections are made in it.
+    The first round opens connections and is not counted.
     """
     sizes: list[int] = []
     seconds: list[float] = []

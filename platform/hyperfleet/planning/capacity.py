@@ -1,7 +1,7 @@
-"""How many generator replicas and how much bandwidth a fleet needs: the timeline itself, run for the answer.
+"""Capacity planning: generator replicas and bandwidth of a fleet, found by running its timeline.
 
-The generator is the scenario's `CloudModel`, fitted to a measured run (`hyperfleet.planning.cloud_fit`);
-devices, links, retries, faults and request policy are the scenario's as well.
+The generator is the scenario's `CloudModel`, fitted to a measured run (`hyperfleet.planning.cloud_fit`).
+Devices, links, retries, faults and request policy are those of the scenario.
 """
 
 import math
@@ -20,10 +20,10 @@ from hyperfleet.planning.cloud_fit import Latencies
 from hyperfleet.scenario.definition import Scenario
 
 ASSUMPTION = (
-    "Replicas that are all alike serve one queue, first come first served; one that is free takes up to "
-    "max_batch of the heads that wait, waits for no more to come, and is busy for batch_s + n * head_s "
-    "seconds. Nothing else takes time in the cloud, the cloud's own connection is not limited, and a replica "
-    "more takes nothing from the others. Arrivals, links and devices are those of the scenario, drawn once."
+    "Identical replicas serve one queue, first come first served. A free replica takes up to max_batch "
+    "waiting heads, does not wait for more, and is busy for batch_s + n * head_s seconds. Nothing else takes "
+    "time in the cloud, its network is not limited, and replicas do not slow each other down. Arrivals, "
+    "links and devices are those of the scenario, drawn once."
 )
 # Answers taken from the timeline at a time.
 _WINDOW = 65_536
@@ -31,10 +31,10 @@ _WINDOW = 65_536
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TriedReplicas:
-    """A number of replicas that was tried, and the 99th percentile of the latency it gave.
+    """A number of replicas that was tried, and the 99th percentile of its latency.
 
-    None: the run was stopped when a hundredth of the samples had missed the target. A sample that did not get
-    the head it asked for counts as one that takes for ever.
+    None: the run was stopped when 1 % of the samples had missed the target. A sample without the head it
+    asked for counts as infinitely late.
     """
 
     replicas: int
@@ -43,20 +43,20 @@ class TriedReplicas:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CapacityPlan:
-    """What a fleet needs.
+    """Replicas and bandwidth that a fleet needs.
 
     Attributes:
         num_devices: active devices.
-        target_p99_s: wanted for the latency of samples, from arrival to answer.
-        replicas: fewest with which the target is met.
-        p50_s: median latency with these.
-        p99_s: 99th percentile with these; samples that fell back count as infinitely late.
-        least_p99_s: 99th percentile if a free replica were always there.
-        heads_per_s: heads asked for, mean of the run.
-        max_heads_per_s: heads that the replicas make in full batches.
+        target_p99_s: target for the latency of samples, from arrival to answer.
+        replicas: fewest replicas that meet the target.
+        p50_s: median latency with these replicas.
+        p99_s: 99th percentile with these replicas; samples that fell back count as infinitely late.
+        least_p99_s: 99th percentile if a replica were always free.
+        heads_per_s: requested heads per second, mean of the run.
+        max_heads_per_s: capacity of the replicas with full batches.
         bandwidth: of all links together.
-        tried: numbers of replicas that were run, in the order of trying.
-        assumption: what the numbers rest on.
+        tried: numbers of replicas that were run, in this order.
+        assumption: assumptions behind the numbers.
     """
 
     num_devices: int
@@ -74,7 +74,7 @@ class CapacityPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Run:
-    """A run of the timeline; `bandwidth` and `end_s` are of its end, where it was not stopped before."""
+    """Measures of a run of the timeline, up to the point where it was stopped."""
 
     latencies: Latencies
     bandwidth: Bandwidth
@@ -86,7 +86,7 @@ class _Run:
         return self.quantile_s(99.0)
 
     def quantile_s(self, percent: float) -> float:
-        """Return a percentile; samples that fell back stand at its upper end, infinitely late."""
+        """Return a percentile of the latency; samples that fell back may count as infinitely late."""
         return float(np.percentile(self.latencies.total_s, percent, method="higher"))
 
 
@@ -99,20 +99,20 @@ def plan_capacity(
     target_p99_s: float,
     anchor: Float32[np.ndarray, "row 192"] | None = None,
 ) -> CapacityPlan:
-    """Find the fewest replicas with which 99 of 100 samples are answered within a target.
+    """Find the fewest replicas with which 99 % of the samples are answered within a target.
 
-    More replicas are taken to make no sample later, so that the number can be bisected.
+    The number is bisected, assuming that more replicas delay no sample.
 
     Args:
-        scenario: what the fleet does; `scenario.cloud` is a replica as measured.
-        material: what the data set's devices filmed.
-        work: what a sample costs.
-        num_devices: active devices to plan for; the scenario's registered ones are raised to it if need be.
-        target_p99_s: from the arrival of a sample to its answer, in seconds.
+        scenario: what the fleet does; `scenario.cloud` holds the measured times of a replica.
+        material: material of the data set's devices.
+        work: cost of a sample.
+        num_devices: active devices to plan for; registered devices are raised to it if necessary.
+        target_p99_s: target from the arrival of a sample to its answer, in seconds.
         anchor: features of all rows, for policies that look at them.
 
     Raises:
-        ConfigError: the target is no time, or cannot be met with any number of replicas.
+        ConfigError: the target is out of range, or no number of replicas meets it.
         EmptyStreamError: no sample arrives in the scenario.
     """
     if not 0 < target_p99_s < math.inf:
@@ -125,14 +125,14 @@ def plan_capacity(
         changed = replace(scenario, cloud=replace(scenario.cloud, replicas=replicas))
         return _run(changed, plan, work, anchor, limit_s)
 
-    # With a replica for each sample none ever waits: what is left is not for replicas to mend.
+    # With one replica per sample nothing queues: the remaining latency does not depend on replicas.
     most = len(plan.time_s)
     free = run(most)
     if free.p99_s > target_p99_s:
         raise ConfigError(
-            f"target_p99_s is {target_p99_s} s, and devices, links and faults alone take {free.p99_s:.3g} s "
-            "at the 99th percentile (inf: more than a hundredth of the samples get no head); raise the "
-            "target or change the scenario"
+            f"target_p99_s is {target_p99_s} s, but devices, links and faults alone take {free.p99_s:.3g} s "
+            "at the 99th percentile (inf: more than 1 % of the samples get no head); raise the target or "
+            "change the scenario"
         )
     heads_per_s = free.num_sent / scenario.duration_s
     guess = math.ceil(heads_per_s * scenario.cloud.replicas / scenario.cloud.max_heads_per_s)
@@ -172,7 +172,7 @@ def predict(
 def _fewest(
     run: Callable[[int, float], _Run], guess: int, most: int, free: _Run, target_p99_s: float
 ) -> tuple[int, _Run, tuple[TriedReplicas, ...]]:
-    """Return the fewest replicas that meet the target, their run, and what was tried on the way."""
+    """Return the fewest replicas that meet the target, their run, and all numbers tried."""
     tried = [TriedReplicas(replicas=most, p99_s=free.p99_s)]
     too_few, enough, best = 0, most, free
     replicas = guess
@@ -187,7 +187,7 @@ def _fewest(
             replicas = (too_few + enough) // 2
         else:
             too_few = replicas
-            # Upwards in doublings until the target is met once: `most` is far away.
+            # Double until the target is met once: `most` is far away.
             replicas = 2 * replicas if enough == most else (too_few + enough) // 2
     return enough, best, tuple(tried)
 
@@ -201,9 +201,9 @@ def _run(
     *,
     fallbacks_count: bool = True,
 ) -> _Run:
-    """Run the timeline; stop it when a hundredth of the samples took longer than `limit_s`.
+    """Run the timeline; stop it when 1 % of the samples took longer than `limit_s`.
 
-    With `fallbacks_count` samples that fell back are infinitely late.
+    With `fallbacks_count`, samples that fell back count as infinitely late.
     """
     timeline = Timeline(scenario, plan, work, anchor=anchor)
     traffic = Traffic()

@@ -1,4 +1,4 @@
-"""The generator as a model: fitted to measured batches, and held against a real-time run."""
+"""Fit of the generator's queue model to measured batches, and its check against a real-time run."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ Seconds = Float64[np.ndarray, " sample"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CloudFit:
-    """A generator's times, fitted to measured batches.
+    """Result of a fit.
 
     Attributes:
-        model: with the fitted `batch_s` and `head_s`.
-        num_batches: measured batches.
-        relative_error: root mean square of what the fit leaves, over the mean time of a batch.
+        model: the model with the fitted `batch_s` and `head_s`.
+        num_batches: number of measured batches.
+        relative_error: root mean square residual over the mean time of a batch.
     """
 
     model: CloudModel
@@ -37,8 +37,8 @@ class Latencies:
 
     Attributes:
         total_s: from arrival to answer, all samples.
-        cloud_s: in the cloud: queue and generator, samples with a fresh head alone.
-        num_fallbacks: samples that did not get the head they asked for.
+        cloud_s: queue and generator, only samples with a fresh head.
+        num_fallbacks: samples that asked for a head and did not get it.
     """
 
     total_s: Seconds
@@ -47,7 +47,7 @@ class Latencies:
 
     @classmethod
     def of(cls, answers: pa.Table) -> "Latencies":
-        """Take them from the answers of a run."""
+        """Return the latencies of a run from its answers."""
         fresh = answers.filter(pc.equal(answers["head"].cast(pa.string()), rows.HEADS[rows.FRESH]))
         return cls(
             total_s=_column(answers, "answered_s") - _column(answers, "sampled_s"),
@@ -58,23 +58,23 @@ class Latencies:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantileCheck:
-    """A quantile as predicted and as measured, in seconds."""
+    """Predicted and measured value of a quantile, in seconds."""
 
     predicted_s: float
     measured_s: float
 
     @property
     def relative_error(self) -> float:
-        """Predicted over measured, minus one: 0.1 is a tenth too high."""
+        """Predicted over measured, minus one: 0.1 is 10 % too high."""
         return self.predicted_s / self.measured_s - 1 if self.measured_s else math.inf
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictionCheck:
-    """The model against a real-time run of the same arrivals.
+    """Comparison of the model with a real-time run of the same arrivals.
 
-    `p50` and `p99` are those of the whole latency, `cloud_p50` and `cloud_p99` of the part that the model is
-    about: the links of both runs are the same computation and would hide its errors.
+    `p50` and `p99` are those of the total latency, `cloud_p50` and `cloud_p99` of the modelled part: the
+    links are computed in the same way in both runs and would hide errors of the model.
     """
 
     p50: QuantileCheck
@@ -85,7 +85,7 @@ class PredictionCheck:
     measured_fallbacks: int
 
     def holds(self, tolerance: float) -> bool:
-        """Whether median and 99th percentile of the whole latency are predicted to within `tolerance`."""
+        """Return whether median and 99th percentile of the total latency are within `tolerance`."""
         return max(abs(self.p50.relative_error), abs(self.p99.relative_error)) <= tolerance
 
 
@@ -94,24 +94,23 @@ def fit_cloud(
     seconds: Float64[np.ndarray, " batch"],
     model: CloudModel,
 ) -> CloudFit:
-    """Fit seconds = batch_s + num_heads * head_s to measured batches; neither is allowed to be negative.
+    """Fit seconds = batch_s + num_heads * head_s, both coefficients >= 0, to measured batches.
 
     Args:
-        num_heads: heads of each batch.
-        seconds: time that each took.
+        num_heads: heads per batch.
+        seconds: time per batch.
         model: replicas, largest batch and queue of the service; its times are replaced.
 
     Raises:
-        DataError: fewer than two sizes of batches, or a batch without heads or time.
+        DataError: fewer than two batch sizes, or a batch without heads or time.
     """
     if len(num_heads) != len(seconds) or len(np.unique(num_heads)) < 2:
         raise DataError(
-            f"a generator's times can be told from batches of two sizes or more, got {len(num_heads)} sizes "
-            f"and {len(seconds)} times of batches of {np.unique(num_heads)[:3].tolist()} heads; measure at "
-            "different loads"
+            f"a fit needs batches of at least two sizes, got {len(num_heads)} sizes and {len(seconds)} times "
+            f"of batches of {np.unique(num_heads)[:3].tolist()} heads; measure at different loads"
         )
     if not (np.isfinite(seconds) & (seconds > 0) & (num_heads > 0)).all():
-        raise DataError("a batch has at least one head and takes some time; got others among those measured")
+        raise DataError("a measured batch has no head or no finite time above 0 s; measure again")
     matrix = np.column_stack([np.ones(len(seconds)), num_heads.astype(np.float64)])
     (batch_s, head_s), residual = optimize.nnls(matrix, seconds)
     return CloudFit(
@@ -122,19 +121,19 @@ def fit_cloud(
 
 
 def check_prediction(predicted: Latencies, measured: Latencies) -> PredictionCheck:
-    """Hold what the model predicts against a real-time run of the same scenario and plan.
+    """Compare the predicted latencies with a real-time run of the same scenario and plan.
 
     Raises:
-        DataError: they do not hold the same number of samples, or no fresh head.
+        DataError: different numbers of samples, or no fresh head.
     """
     if len(predicted.total_s) != len(measured.total_s):
         raise DataError(
-            f"a prediction can be checked on the same arrivals, got {len(predicted.total_s):,} predicted and "
+            f"a prediction is checked on the same arrivals, got {len(predicted.total_s):,} predicted and "
             f"{len(measured.total_s):,} measured samples; run both with one scenario and plan"
         )
     if not len(predicted.cloud_s) or not len(measured.cloud_s):
         raise DataError(
-            "a prediction can be checked where fresh heads were delivered, got "
+            "a prediction is checked on samples with fresh heads, got "
             f"{len(predicted.cloud_s)} predicted and {len(measured.cloud_s)} measured; choose another policy"
         )
 

@@ -1,1 +1,1 @@
-"""What a run is made of: devices, when they ask, what they film, their networks, faults and policies."""
+"""Scenarios: devices, arrivals, drift, networks, faults and request policies of a run."""

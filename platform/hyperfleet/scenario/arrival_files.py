@@ -1,4 +1,4 @@
-"""Files of arrivals: columns time_s and device, as Parquet or as CSV with a header."""
+"""Arrival files: Parquet, or CSV with a header, with the columns time_s and device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ _SCHEMA = pa.schema([pa.field("time_s", pa.float64()), pa.field("device", pa.int
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ArrivalFile:
-    """Arrivals as they stand in a file: times ascend, devices are 0 or above.
+    """Arrivals of a file: ascending times, devices of at least 0.
 
     Attributes:
-        place: names where an arrival stands, e.g. "trace.csv, line 3".
+        place: returns the position of an arrival in the file, e.g. "trace.csv, line 3".
     """
 
     time_s: Float64[np.ndarray, " arrival"]
@@ -39,8 +39,8 @@ class ArrivalFile:
         file = _read_csv(path) if _is_csv(path) else _read_parquet(path)
         for wrong, expected in (
             (~(np.isfinite(file.time_s) & (file.time_s >= 0)), "a finite time_s of at least 0 seconds"),
-            (file.device < 0, "a device of at least 0, counted among the active ones"),
-            (np.diff(file.time_s, prepend=0.0) < 0, "times that never go backwards; sort the file by time_s"),
+            (file.device < 0, "a device of at least 0, its position among the active ones"),
+            (np.diff(file.time_s, prepend=0.0) < 0, "ascending times; sort the file by time_s"),
         ):
             rows = np.flatnonzero(wrong)
             if len(rows):
@@ -56,16 +56,16 @@ class ArrivalFile:
 def write_trace(
     path: Path, time_s: Float64[np.ndarray, " arrival"], device: Int64[np.ndarray, " arrival"]
 ) -> Path:
-    """Write arrivals as `Trace` reads them, as Parquet or CSV after the ending of `path`, and return `path`.
+    """Write arrivals that `Trace` reads and return `path`; its suffix selects Parquet or CSV.
 
     Args:
-        path: ends in .parquet or .csv; its folder is made.
-        time_s: seconds since the begin of the run, ascending.
-        device: which of the active devices, counted from 0.
+        path: ends in .parquet or .csv; its folder is created.
+        time_s: seconds since the start of the run, ascending.
+        device: positions among the active devices, from 0.
 
     Raises:
-        ConfigError: neither of the two endings.
-        DataError: the arrivals are none that `Trace` would read.
+        ConfigError: another suffix.
+        DataError: arrivals that `Trace` would refuse.
     """
     as_csv = _is_csv(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def write_trace(
     table = pa.table([time_s, device], schema=_SCHEMA)
     try:
         pa_csv.write_csv(table, partial) if as_csv else pq.write_table(table, partial, compression="zstd")
-        # What was written is read once: nobody finds out in the next run that its trace goes backwards.
+        # Refuse a broken trace now, not in the run that replays it.
         ArrivalFile.read(partial)
         partial.replace(path)
     finally:
@@ -100,7 +100,7 @@ def _read_csv(path: Path) -> ArrivalFile:
     except FileNotFoundError as error:
         raise _unreadable(path, error) from error
     except (OSError, pa.ArrowException):
-        # Read once more row by row, which takes longer and names the line.
+        # A second, slower pass names the line.
         return _read_csv_by_line(path)
     return _file(table, lambda row: f"{path}, line {row + 2}")
 

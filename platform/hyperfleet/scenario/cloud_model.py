@@ -1,4 +1,4 @@
-"""How long the generator takes in virtual time: what a real run measured, as a model of a batch queue."""
+"""The generator in virtual time: a batch queue with service times measured in a real run."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ from hyperfleet.errors import ConfigError
 class CloudModel:
     """Replicas that serve one queue in batches, first come first served.
 
-    A replica that is free takes up to `max_batch` of the heads that wait and is busy for
-    `batch_s + n * head_s` seconds: no batch waits for more heads to come. The defaults are those of one
-    replica on one core over HTTP in float32 (docs/results.md); `hyperfleet plan` measures yours.
+    A free replica takes up to `max_batch` waiting heads and is busy for `batch_s + n * head_s` seconds. No
+    batch waits for more heads. The defaults were measured on one replica on one core, over HTTP, in float32
+    (docs/results); `hyperfleet plan` fits yours.
 
     Attributes:
-        replicas: of the generator.
+        replicas: number of generator replicas.
         max_batch: heads generated together.
-        batch_s: seconds a batch takes, however small.
-        head_s: seconds that each head adds.
-        max_waiting: heads that may wait before requests are refused with 429.
+        batch_s: fixed time per batch, in seconds.
+        head_s: additional time per head, in seconds.
+        max_waiting: queue length from which requests are refused with 429.
 
     Raises:
-        ConfigError: a value that no service has.
+        ConfigError: a value out of range.
     """
 
     replicas: int = 1
@@ -41,14 +41,14 @@ class CloudModel:
                 )
         if self.batch_s + self.head_s == 0:
             raise ConfigError(
-                "CloudModel.batch_s and head_s are both 0; a generator that takes no time is none"
+                "CloudModel.batch_s and head_s are both 0, expected at least one of them above 0 seconds"
             )
 
     def service_s(self, num_heads: int) -> float:
-        """Return the seconds that a batch of `num_heads` takes."""
+        """Return the service time of a batch of `num_heads`, in seconds."""
         return self.batch_s + num_heads * self.head_s
 
     @property
     def max_heads_per_s(self) -> float:
-        """Heads a second that all replicas make at full batches."""
+        """Heads per second of all replicas with full batches."""
         return self.replicas * self.max_batch / self.service_s(self.max_batch)

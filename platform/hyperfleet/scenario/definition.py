@@ -1,12 +1,13 @@
-"""A scenario: everything that decides what happens in a run, as one frozen object."""
+"""The scenario of a run as one frozen object, and its JSON form."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import pydantic
 import xxhash
+from pydantic_core import ErrorDetails
 
 from hyperfleet.client import RetryPolicy
 from hyperfleet.errors import ConfigError, DataError
@@ -20,28 +21,29 @@ from hyperfleet.scenario.faults import Blackout, Fault
 from hyperfleet.scenario.policies import EverySample, RequestPolicy
 from hyperfleet.scenario.profiles import PHONE, DeviceProfile
 
-# In JSON, `kind` says which of several classes a value is.
+# In JSON, `kind` names the class of a value.
 _BY_KIND: Any = pydantic.Field(discriminator="kind")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scenario:
-    """Who asks for heads, over which networks, when, and what goes wrong meanwhile.
+    """Everything that decides what happens in a run.
 
     Attributes:
-        name: stands in reports.
+        name: shown in reports.
         description: one sentence.
-        seed: root of every draw.
-        duration_s: samples arrive for so long; what was asked by then is still answered.
-        registered_devices: devices that exist. More than the data set has share its material: device d
-            films what device d modulo their number filmed.
-        active_devices: devices of these that take part, drawn at random.
+        seed: root seed of all draws.
+        duration_s: time during which samples arrive; requests made by then are still answered.
+        registered_devices: devices that exist. If the data set has only n devices, device d films the
+            material of device d modulo n.
+        active_devices: registered devices that take part, drawn at random.
         profiles: kinds of devices, drawn by their shares.
         arrivals: when samples arrive.
-        drift: how what devices film changes.
-        networks: names of `hyperfleet.link`, each drawn alike for a device; twice given, twice as often.
+        drift: how the filmed material changes.
+        networks: names of `hyperfleet.link`, drawn uniformly per device; a name given twice is drawn twice
+            as often.
         policy: when a device asks for a new head.
-        codec: how heads travel.
+        codec: encoding of heads on the link.
         retry: when a device asks again and when it gives up.
         cloud: the generator in virtual time.
         faults: what goes wrong, and when.
@@ -50,7 +52,7 @@ class Scenario:
         ConfigError: a scenario that cannot run; the message names the field.
     """
 
-    # A misspelt field is no field to be left out in silence.
+    # Refuse misspelt fields instead of ignoring them.
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     name: str
@@ -76,7 +78,7 @@ class Scenario:
             raise ConfigError(f"Scenario.duration_s must be finite and > 0 seconds, got {self.duration_s}")
         if not 1 <= self.active_devices <= self.registered_devices:
             raise ConfigError(
-                f"Scenario.active_devices must lie between 1 and registered_devices "
+                f"Scenario.active_devices must be between 1 and registered_devices "
                 f"({self.registered_devices}), got {self.active_devices}"
             )
         if not self.profiles:
@@ -105,15 +107,12 @@ class Scenario:
         """Read a scenario.
 
         Raises:
-            ConfigError: it is none, or cannot run; the message names the fields.
+            ConfigError: no valid scenario; the message names the fields.
         """
         try:
             return _ADAPTER.validate_json(text)
         except pydantic.ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(str(part) for part in each['loc']) or 'Scenario'}: {each['msg']}"
-                for each in error.errors()[:5]
-            )
+            wrong = "; ".join(map(_describe, error.errors()[:5]))
             raise ConfigError(f"no scenario that can run: {wrong}") from error
 
     @classmethod
@@ -122,13 +121,16 @@ class Scenario:
 
         Raises:
             DataError: the file cannot be read.
-            ConfigError: it holds no scenario.
+            ConfigError: it holds no valid scenario.
         """
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} cannot be read as a scenario: {error}; expected a JSON file") from error
-        return cls.from_json(text)
+        try:
+            return cls.from_json(text)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     def save(self, path: Path) -> Path:
         """Write the scenario as JSON and return the path."""
@@ -138,12 +140,28 @@ class Scenario:
 
     @property
     def digest_fields(self) -> dict[str, object]:
-        """Everything but name and description: two scenarios alike in these give the same log."""
-        fields: dict[str, object] = json.loads(self.to_json())
+        """All fields but name and description; scenarios that are equal in these give the same log."""
+        values: dict[str, object] = json.loads(self.to_json())
         if isinstance(self.arrivals, Trace):
-            # What the file says decides, wherever it lies.
-            fields["arrivals"] = xxhash.xxh3_128_hexdigest(self.arrivals.path.read_bytes())
-        return {name: value for name, value in fields.items() if name not in ("name", "description")}
+            # The content of the file counts, not its path.
+            values["arrivals"] = xxhash.xxh3_128_hexdigest(self.arrivals.path.read_bytes())
+        return {name: value for name, value in values.items() if name not in ("name", "description")}
 
 
 _ADAPTER = pydantic.TypeAdapter(Scenario)
+
+
+def _describe(error: ErrorDetails) -> str:
+    """Name the field of an error; for an unknown one, also the parts of a scenario that have this field."""
+    place = [str(part) for part in error["loc"]]
+    text = f"{'.'.join(place) or 'Scenario'}: {error['msg']}"
+    if error["type"] != "unexpected_keyword_argument":
+        return text
+    owners = {
+        owner: list(schema.get("properties", ())) for owner, schema in _ADAPTER.json_schema()["$defs"].items()
+    }
+    owners["Scenario"] = [each.name for each in fields(Scenario)]
+    named = [owner for owner, names in owners.items() if place[-1] in names]
+    if named:
+        return f"{text}; this field belongs to {' or '.join(named)}"
+    return f"{text}; expected {', '.join(owners['Scenario'])}" if len(place) == 1 else text

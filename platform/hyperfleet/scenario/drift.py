@@ -1,4 +1,4 @@
-"""Drift: what a device films changes over time, because from some moment on it films another's scenes."""
+"""Drift: from some time on, a device films the scenes of another device."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,14 +11,15 @@ from hyperfleet.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """From `at_s` on a share of the devices gets samples of a donor: one other device of the data set each.
+    """From `at_s` on, a share of the devices gets samples of a donor each: another device of the data set.
 
     Attributes:
-        kind: "none"; "abrupt": all at once; "gradual": with a probability that rises from 0 to 1 within
-            `width_s`; "recurring": `width_s` of the donor's, `width_s` of their own, and so on.
-        at_s: when it begins, in seconds of the run.
-        width_s: see `kind`; an abrupt drift has none.
-        share: part of the devices that drift, drawn at random, but at least one device.
+        kind: "none"; "abrupt": all samples from `at_s` on; "gradual": with a probability that rises from 0
+            to 1 within `width_s`; "recurring": `width_s` from the donor, `width_s` from the own device, and
+            so on.
+        at_s: when the drift begins, in seconds of the run.
+        width_s: see `kind`; unused by an abrupt drift.
+        share: share of devices that drift, drawn at random, at least one device.
 
     Raises:
         ConfigError: a value out of range.
@@ -42,7 +43,7 @@ class Drift:
             )
         if not 0 < self.share <= 1:
             raise ConfigError(
-                f"Drift.share must lie above 0 and up to 1, got {self.share}; no drift is Drift(kind='none')"
+                f"Drift.share must be above 0 and at most 1, got {self.share}; no drift is Drift(kind='none')"
             )
 
     def sources(
@@ -53,20 +54,19 @@ class Drift:
         own: Int64[np.ndarray, " active"],
         num_source_devices: int,
     ) -> Int64[np.ndarray, " arrival"]:
-        """Return for each arrival the device of the data set whose material it shows.
+        """Return for each arrival the device of the data set that filmed the sample.
 
-        Which devices drift, and to whom, depends on `rng` and `own` alone, not on the arrivals.
+        The drifting devices and their donors depend on `rng` and `own` alone, not on the arrivals.
 
         Args:
-            rng: draws the devices that drift, their donors and, in a gradual drift, when.
-            device: which of the active devices the sample arrives at, counted from 0.
-            time_s: when it arrives.
-            own: for each active device its own device of the data set, counted from 0.
-            num_source_devices: how many devices the data set has.
+            rng: draws the drifting devices, their donors and the samples of a gradual drift.
+            device: position of each arrival's device among the active ones, from 0.
+            time_s: arrival times.
+            own: data set device of each active device, from 0.
+            num_source_devices: number of devices in the data set.
 
         Raises:
-            ConfigError: `own` names devices that the data set has not, or there is no other device to
-                take samples of.
+            ConfigError: `own` names devices that are not in the data set, or there is no other device.
         """
         _check_own(own, num_source_devices)
         if self.kind == "none":
@@ -79,7 +79,7 @@ class Drift:
             )
         drifting = np.zeros(len(own), bool)
         drifting[rng.permutation(len(own))[: max(1, round(self.share * len(own)))]] = True
-        # One of the others, each alike: a number below theirs, and those from the own device on one further.
+        # Uniform over the other devices: skip the own one.
         donors = rng.integers(num_source_devices - 1, size=len(own))
         donors += donors >= own
         donor: Int64[np.ndarray, " arrival"] = donors[device]
@@ -102,6 +102,6 @@ class Drift:
 def _check_own(own: Int64[np.ndarray, " active"], num_source_devices: int) -> None:
     if len(own) and not 0 <= own.min() <= own.max() < num_source_devices:
         raise ConfigError(
-            f"own devices must lie between 0 and {num_source_devices - 1}, got {own.min()} to {own.max()}; "
+            f"own devices must be between 0 and {num_source_devices - 1}, got {own.min()} to {own.max()}; "
             "number the devices of the data set without gaps"
         )

@@ -1,4 +1,4 @@
-"""What goes wrong in a run, and when: part of a scenario, so that it goes wrong again in the same way."""
+"""Faults of a run: part of the scenario, so that every run repeats them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,17 +13,17 @@ def _check_time(fault: str, at_s: float) -> None:
 
 def _check_span(fault: str, from_s: float, to_s: float) -> None:
     if not 0 <= from_s < to_s < float("inf"):
-        raise ConfigError(f"{fault} must begin at or after 0 and end later, got {from_s} s to {to_s} s")
+        raise ConfigError(f"{fault} must begin at >= 0 s and end later, got {from_s} s to {to_s} s")
 
 
 def _check_share(fault: str, share: float) -> None:
     if not 0 < share <= 1:
-        raise ConfigError(f"{fault}.share must lie above 0 and up to 1, got {share}")
+        raise ConfigError(f"{fault}.share must be above 0 and at most 1, got {share}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KillHost:
-    """The process that computes for a part of the devices is killed; nothing of the log may change."""
+    """A host process is killed; the log must not change."""
 
     at_s: float
     kind: Literal["kill-host"] = "kill-host"
@@ -34,7 +34,7 @@ class KillHost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KillReplica:
-    """A replica of the generator dies with the heads that it was making, and is back `restart_s` later."""
+    """A generator replica dies with the heads in its batch and is back `restart_s` later."""
 
     at_s: float
     restart_s: float = 5.0
@@ -48,7 +48,7 @@ class KillReplica:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blackout:
-    """Nothing moves on a network, or on all of them where `network` is None."""
+    """A network carries nothing; None means all networks."""
 
     from_s: float
     to_s: float
@@ -61,7 +61,7 @@ class Blackout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlowDevices:
-    """A share of the devices computes `factor` times as long, e.g. because they are hot."""
+    """A share of the devices computes `factor` times as long, e.g. because of heat."""
 
     from_s: float
     to_s: float
@@ -78,7 +78,7 @@ class SlowDevices:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorruptReplies:
-    """A share of the replies arrives damaged, or cut in the middle; the device notices and asks again."""
+    """A share of the replies arrives damaged or truncated; the device detects it and asks again."""
 
     from_s: float
     to_s: float
@@ -93,7 +93,7 @@ class CorruptReplies:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefuseRequests:
-    """The service refuses a share of the requests with 429 or 503 and asks to come again later."""
+    """The service refuses a share of the requests with 429 or 503 and a Retry-After."""
 
     from_s: float
     to_s: float
@@ -113,7 +113,7 @@ class RefuseRequests:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClockSkew:
-    """The clocks of a share of the devices are `skew_s` ahead; their reports carry those times."""
+    """The clocks of a share of the devices are `skew_s` ahead; their reports carry these times."""
 
     share: float = 0.1
     skew_s: float = 30.0

@@ -1,7 +1,4 @@
-"""When a device asks for a new head.
-
-Between two heads it goes on with the one it has, and the head grows old.
-"""
+"""Request policies: when a device asks for a new head. Until then it reuses the last one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,25 +10,25 @@ from hyperfleet.scenario.two_sample import can_drift
 
 @runtime_checkable
 class HeadAge(Protocol):
-    """What a policy may know about a device when a sample arrives."""
+    """The state of a device that a policy sees when a sample arrives."""
 
     @property
     def has_head(self) -> bool:
-        """Whether it ever got a head."""
+        """Whether the device has received a head."""
         ...
 
     @property
     def samples_since_head(self) -> int:
-        """Samples that arrived since it last asked with success."""
+        """Samples since the last successful request."""
         ...
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the sample before; infinite at the first one."""
+        """Seconds since the previous sample; infinite at the first one."""
         ...
 
     def drifted(self, window: int, p_value: float) -> bool:
-        """Whether the newest `window` features differ from those around the last head."""
+        """Return whether the newest `window` features differ from those around the last head."""
         ...
 
 
@@ -48,7 +45,7 @@ class EverySample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OncePerSession:
-    """Ask at the first sample of a session; `gap_s` seconds without a sample end one."""
+    """Ask at the first sample of a session; a session ends after `gap_s` seconds without a sample."""
 
     gap_s: float = 300.0
     kind: Literal["once-per-session"] = "once-per-session"
@@ -74,16 +71,16 @@ class EveryN:
             raise ConfigError(f"EveryN.n must be >= 1, got {self.n}")
 
     def asks(self, age: HeadAge) -> bool:
-        """Return whether n samples have come since the last head."""
+        """Return whether n samples have arrived since the last head."""
         return not age.has_head or age.samples_since_head >= self.n
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnDrift:
-    """Ask when the features moved: a two-sample test between those around the last head and the newest.
+    """Ask when a two-sample test finds that the newest features differ from those around the last head.
 
-    Both samples hold `window` features. It is made once every `window` samples: made at each, it would
-    reject sooner or later whatever happens.
+    Each of the two samples holds `window` features. The test runs once per `window` samples: at every
+    sample, it would reject sooner or later even without drift.
     """
 
     window: int = 16
@@ -92,13 +89,13 @@ class OnDrift:
 
     def __post_init__(self) -> None:
         if self.window < 4:
-            raise ConfigError(f"OnDrift.window must be >= 4 features to compare, got {self.window}")
+            raise ConfigError(f"OnDrift.window must be >= 4 features, got {self.window}")
         if not 0 < self.p_value < 1:
-            raise ConfigError(f"OnDrift.p_value must lie between 0 and 1, got {self.p_value}")
+            raise ConfigError(f"OnDrift.p_value must be between 0 and 1, got {self.p_value}")
         if not can_drift(self.window, self.window, self.p_value):
             raise ConfigError(
-                f"OnDrift.p_value {self.p_value} can never be reached with windows of {self.window}; "
-                "take a longer window or a larger p_value"
+                f"OnDrift.p_value {self.p_value} cannot be reached with windows of {self.window} features; "
+                "choose a longer window or a larger p_value"
             )
 
     def asks(self, age: HeadAge) -> bool:
@@ -111,7 +108,7 @@ class OnDrift:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Never:
-    """Never ask: the static head of the personal model answers everything."""
+    """Never ask: the static head of the personal model answers all samples."""
 
     kind: Literal["never"] = "never"
 
@@ -122,7 +119,7 @@ class Never:
 
 RequestPolicy = EverySample | OncePerSession | EveryN | OnDrift | Never
 
-# For the command line; a scenario in Python takes any of the classes with any numbers.
+# Names for the command line, with default parameters.
 POLICIES: dict[str, Callable[[], RequestPolicy]] = {
     "every-sample": EverySample,
     "once-per-session": OncePerSession,

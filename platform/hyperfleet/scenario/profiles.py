@@ -1,4 +1,4 @@
-"""What kinds of devices a fleet is made of."""
+"""Device profiles: the kinds of devices in a fleet."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,21 +10,21 @@ Cameras = Literal["all", "seen", "held-out"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceProfile:
-    """A kind of device; a fleet draws each of its devices from several.
+    """A kind of device.
 
     Attributes:
-        name: stands in the tables.
-        share: how often it is drawn, relative to the other profiles.
-        gmac_per_s: multiply-accumulates a second that its chip reaches on these models, in billions.
-        compute_w: watts that computing takes beyond idling.
-        memory_mib: memory that models and heads may use; a device that cannot hold them is refused.
-        battery_j: energy that it may spend on this in a run, in joules; None is mains. A device whose
-            battery is empty answers nothing any more.
-        cameras: whose material it films: that of all devices of the data set, of those that training saw,
-            or of those held out.
+        name: shown in tables.
+        share: relative frequency among the profiles of a fleet.
+        gmac_per_s: speed on these models, in billions of multiply-accumulates per second.
+        compute_w: power of computing above idle, in watts.
+        memory_mib: memory for models and heads; a device that cannot hold them is refused.
+        battery_j: energy available in a run, in joules; None is mains. A device with an empty battery
+            answers nothing.
+        cameras: devices of the data set whose material it films: all, those seen in training, or those held
+            out.
 
     Raises:
-        ConfigError: a value that no device has.
+        ConfigError: a value out of range.
     """
 
     name: str
@@ -53,8 +53,8 @@ class DeviceProfile:
             )
 
 
-# Round figures, of the order that mobile inference benchmarks report for a CPU core with float32 (phones:
-# 10 to 40 GMAC/s) and for microcontroller-class camera chips; change them to those of your devices.
+# Round figures of the order that mobile benchmarks report in float32: 10 to 40 GMAC/s for a phone core, less
+# for microcontroller-class camera chips. Replace them with those of your devices.
 PHONE = DeviceProfile(name="phone", gmac_per_s=20.0, compute_w=2.0, memory_mib=512.0)
 OLD_PHONE = DeviceProfile(name="old phone", gmac_per_s=5.0, compute_w=1.5, memory_mib=256.0)
 CAMERA = DeviceProfile(name="camera", gmac_per_s=2.0, compute_w=0.8, memory_mib=128.0)

@@ -98,7 +98,9 @@ def test_parts_refuse_what_cannot_be(make, field: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (("sed",), 1, "sed"),
+        (("sed",), 1, "sed.*expected.*seed"),
+        (("replicas",), 2, "replicas.*belongs to CloudModel"),
+        (("retry", "active_devices"), 2, "retry.active_devices.*belongs to Scenario"),
         (("policy", "window"), 3, "policy.*window"),
         (("retry", "max_tries"), 0, "RetryPolicy.max_tries"),
         (("seed",), "many", "seed.*integer"),
@@ -114,6 +116,13 @@ def test_a_file_with_a_wrong_field_says_which(path: tuple[str, ...], value: obje
     inner[path[-1]] = value
     with pytest.raises(ConfigError, match=said):
         Scenario.from_json(json.dumps(fields))
+
+
+def test_a_file_that_holds_no_scenario_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text('{"name": "x", "policy": "every-n"}')
+    with pytest.raises(ConfigError, match=r"other\.json.*policy"):
+        Scenario.load(path)
 
 
 def test_a_missing_file_and_no_json_are_errors_of_ours(tmp_path: Path) -> None:

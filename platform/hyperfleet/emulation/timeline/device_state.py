@@ -1,4 +1,4 @@
-"""What the timeline knows of a device, and of a sample on its way to an answer."""
+"""State of a device and of a sample on its way to an answer."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from hyperfleet.scenario.two_sample import has_drifted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compute:
-    """What a sample costs the devices of one profile.
+    """Cost of a sample on devices of one profile.
 
     Attributes:
         encode_s: seconds from frames to features.
         apply_s: seconds of applying a head.
-        watts: drawn meanwhile.
-        battery_j: joules until a device is off, None for one on mains.
+        watts: power of computing.
+        battery_j: joules until the device is off, None on mains.
     """
 
     encode_s: float
@@ -31,17 +31,17 @@ class Compute:
 
 
 class DeviceState:
-    """A device that had a sample; one that had none yet has no state at all.
+    """State of a device, created at its first sample.
 
-    It is what a policy sees, see `hyperfleet.scenario.policies.HeadAge`.
+    Implements `hyperfleet.scenario.policies.HeadAge` for request policies.
 
     Args:
-        link: its link.
-        radio: its radio.
-        compute: of its profile.
+        link: link of the device.
+        radio: radio of the device.
+        compute: cost of a sample for its profile.
         pauses: outages of its network, see `DeviceLink.up`.
-        policy: of the scenario.
-        anchor: features of all rows, for policies that look at them.
+        policy: request policy of the scenario.
+        anchor: features of all rows, for policies that compare them.
     """
 
     __slots__ = (
@@ -94,24 +94,24 @@ class DeviceState:
 
     @property
     def has_head(self) -> bool:
-        """Whether it ever got a head, or asked for one that is still under way."""
+        """Whether the device has received a head."""
         return self.head_row >= 0
 
     def up(self, now_s: float, num_bytes: int) -> tuple[float, int, float]:
-        """Send bytes to the cloud: when they are there, how many were on the air, joules of the radio."""
+        """Send bytes to the cloud; return arrival time, bytes on the air and joules of the radio."""
         return self._with_joules(self.link.up(now_s, num_bytes, self.pauses), uplink=True)
 
     def down(self, now_s: float, num_bytes: int) -> tuple[float, int, float]:
-        """Send bytes to the device, see `up`."""
+        """Send bytes to the device; see `up`."""
         return self._with_joules(self.link.down(now_s, num_bytes, self.pauses), uplink=False)
 
     def _with_joules(self, transfer: Transfer, *, uplink: bool) -> tuple[float, int, float]:
         finish_s, air_s, sent_bytes, _ = transfer
-        # The radio works while bytes are in the air, not while they wait for their turn.
+        # The radio is active while bytes are on the air, not while they wait.
         return finish_s, sent_bytes, self.radio.use(finish_s - air_s, finish_s, sent_bytes, uplink)
 
     def drain(self, joules: float) -> bool:
-        """Take energy from the battery; return whether that has switched the device off."""
+        """Take energy from the battery and return whether this switched the device off."""
         self.joules += joules
         battery_j = self.compute.battery_j
         if battery_j is None or self.joules < battery_j or self.is_off:
@@ -120,7 +120,7 @@ class DeviceState:
         return True
 
     def saw(self, now_s: float, row: int) -> None:
-        """Take note of a sample."""
+        """Record a sample."""
         self.idle_s = now_s - self.last_sample_s
         self.last_sample_s = now_s
         self.samples_since_head += 1
@@ -130,7 +130,7 @@ class DeviceState:
                 self.reference.append(row)
 
     def got_head(self, now_s: float, row: int, number: int) -> None:
-        """Take note of a head; one that was asked for earlier than the one at hand is not kept."""
+        """Keep a head unless it was requested before the present one."""
         if number <= self.head_number:
             return
         self.head_row, self.head_number, self.head_s = row, number, now_s
@@ -140,18 +140,18 @@ class DeviceState:
             self.recent.clear()
 
     def drifted(self, window: int, p_value: float) -> bool:
-        """Whether the newest features differ from the first ones after the last head."""
+        """Return whether the newest features differ from the first ones after the last head."""
         if self.anchor is None or self.reference is None or self.recent is None:
             return False
         return has_drifted(self.anchor[self.reference], self.anchor[list(self.recent)], p_value)
 
 
 class Request:
-    """A sample between its arrival and its answer, and what that has taken so far.
+    """A sample between arrival and answer, and its cost so far.
 
-    `device` is the position of its device and `state` what is known of it. `tries` counts the requests sent
-    for its head; `attempt` changes whenever one of them is over, so that what still comes of it can be told
-    from what is waited for.
+    `device` is the position of its device, `state` the device's state. `tries` counts the requests sent for
+    its head. `attempt` changes whenever one of them is over, so that late events of earlier requests are
+    recognized.
     """
 
     __slots__ = (
@@ -186,7 +186,7 @@ class Request:
         self.sampled_s = sampled_s
         self.attempt = 0
         self.tries = 0
-        # Number of the time-out that is awaited, see `Timeouts`.
+        # Number of the current time-out, see `Timeouts`.
         self.timeout = -1
         self.deadline_s = np.inf
         self.limit_s = np.inf
@@ -200,13 +200,13 @@ class Request:
         self.downlink_bytes = 0
         self.joules = 0.0
         self.compute_joules = 0.0
-        # Bytes and joules of a head that will come too late.
+        # Bytes and joules of a head that arrives too late.
         self.late = 0, 0.0
 
     def answered(
         self, answered_s: float, apply_s: float, head: int, head_row: int, age_s: float, reason: str
     ) -> AnsweredSample:
-        """Return the sample with its answer, see `AnsweredSample`; all that is not queueing is measured."""
+        """Return the answered sample; its queueing time is the part of the latency that no step explains."""
         measured_s = self.encode_s + self.uplink_s + self.generate_s + self.downlink_s + apply_s
         asked = self.tries > 0
         return AnsweredSample(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from hyperfleet.emulation.timeline.draws import uniform
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import (
     Blackout,
@@ -14,6 +13,7 @@ from hyperfleet.scenario.faults import (
     RefuseRequests,
     SlowDevices,
 )
+from hyperfleet.seeding import uniform
 
 # Streams of draws; those below 16 are the timeline's own.
 _FIRST_STREAM = 16

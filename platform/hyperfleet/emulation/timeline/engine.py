@@ -16,7 +16,6 @@ from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.active_devices import ActiveDevices
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.disturbances import Disturbances
-from hyperfleet.emulation.timeline.draws import uniform
 from hyperfleet.emulation.timeline.garbage import no_cycle_search
 from hyperfleet.emulation.timeline.plan import Plan, Streams
 from hyperfleet.emulation.timeline.queue_model import Cloud, Handler, QueueModel
@@ -28,6 +27,7 @@ from hyperfleet.emulation.timeline.timeouts import HeapEntry, Timeouts
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import Fault, KillHost, KillReplica
 from hyperfleet.scenario.policies import EverySample
+from hyperfleet.seeding import uniform
 
 _RETRY_PAUSES = 1
 # Problem details and the headers with Retry-After.

@@ -1,4 +1,4 @@
-"""Python's search for garbage in cycles, and when a timeline does without."""
+"""A pause of Python's cyclic garbage collector while a timeline runs."""
 
 import gc
 from collections.abc import Iterator
@@ -7,25 +7,25 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_cycle_search() -> Iterator[None]:
-    """Keep Python from searching for garbage in cycles, in the whole process, until this is left.
+    """Pause the cyclic garbage collector of the process.
 
-    A timeline leaves no cycle behind, and every new device makes the search longer: it took a third of the
-    time of a row with 10,000 devices and nearly half with 100,000. One search after each stretch, which went
-    through every device twice, still made a row with 100,000 devices a tenth dearer. So all that was made
-    meanwhile counts as old in the end: a cycle that another thread leaves waits for a full search, and what
-    someone froze is thawed.
+    A timeline creates no cycles, and every device makes a collection longer: collections took a third of the
+    time per row with 10,000 devices and nearly half with 100,000. One collection per stretch, which visited
+    every device twice, still cost 10 % per row with 100,000 devices. So all objects made meanwhile are moved
+    to the oldest generation: a cycle from another thread waits for a full collection, and frozen objects are
+    unfrozen.
     """
-    # Who found it on switches it on again, so threads that overlap leave it on.
+    # Overlapping threads leave it on: only the one that found it on switches it.
     was_on = gc.isenabled()
     if was_on:
-        # What is garbage by now must not grow old as well.
+        # Existing garbage must not reach the oldest generation.
         gc.collect(1)
     gc.disable()
     try:
         yield
     finally:
         if was_on:
-            # Both only move lists: all that is young to what no search looks at, and from there to the old.
+            # Both only move lists: young objects to the permanent generation, and from there to the oldest.
             gc.freeze()
             gc.unfreeze()
             gc.enable()

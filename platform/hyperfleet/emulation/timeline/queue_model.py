@@ -1,4 +1,4 @@
-"""The generator in virtual time: replicas that take batches from one queue."""
+"""Queue model: the generator in virtual time, replicas that take batches from one queue."""
 
 from collections import deque
 from collections.abc import Callable
@@ -12,14 +12,14 @@ Schedule = Callable[[float, Handler, Any, int], None]
 
 
 class Cloud(Protocol):
-    """What generates heads: this model, or the service itself."""
+    """The generator: the queue model or the real service."""
 
     def submit(self, now_s: float, request: Request) -> float | None:
-        """Take a request, or return the seconds after which it may come again."""
+        """Accept a request and return None, or refuse it and return the seconds until a retry."""
         ...
 
     def kill_replica(self, now_s: float, restart_s: float) -> None:
-        """Let a replica die; it is back `restart_s` later."""
+        """Kill a replica, which is back `restart_s` later."""
         ...
 
 
@@ -27,10 +27,10 @@ class QueueModel:
     """Replicas of `model` that serve one queue.
 
     Args:
-        model: how long they take.
-        schedule: calls a handler at a time.
-        generated: called with a request whose head is ready and the seconds that its batch took.
-        lost: called with a request whose replica died.
+        model: their number and service times.
+        schedule: schedules a handler.
+        generated: called with the time, a request whose head is ready, its attempt and the batch's seconds.
+        lost: called with the time, a request whose replica died and its attempt.
     """
 
     def __init__(
@@ -49,13 +49,8 @@ class QueueModel:
         self._num_free = model.replicas
         self._num_batches = 0
 
-    @property
-    def num_waiting(self) -> int:
-        """Heads that wait for a replica."""
-        return len(self._waiting)
-
     def submit(self, now_s: float, request: Request) -> float | None:
-        """Queue a request, or refuse it as the service does: with the time the queue needs."""
+        """Queue a request, or refuse it like the service, with the time the queue needs."""
         model = self._model
         if len(self._waiting) >= model.max_waiting:
             return len(self._waiting) / model.max_heads_per_s
@@ -65,7 +60,7 @@ class QueueModel:
         return None
 
     def kill_replica(self, now_s: float, restart_s: float) -> None:
-        """Let the replica die that started last; what it was making is lost."""
+        """Kill the replica with the newest batch; its heads are lost."""
         if self._busy:
             batch = self._busy.pop(max(self._busy))
             for request, attempt in batch:
@@ -73,7 +68,7 @@ class QueueModel:
         elif self._num_free:
             self._num_free -= 1
         else:
-            return  # all of them are down already
+            return  # all replicas are down
         self._schedule(now_s + restart_s, self._restarted, None, 0)
 
     def _restarted(self, now_s: float, _: Any, __: int) -> None:
@@ -85,7 +80,7 @@ class QueueModel:
         waiting = self._waiting
         while waiting and len(batch) < self._model.max_batch:
             request, attempt = waiting.popleft()
-            # Nothing is generated for a device that has stopped waiting.
+            # Skip requests that the device has given up.
             if request.attempt == attempt and now_s < request.limit_s:
                 batch.append((request, attempt))
         if not batch:

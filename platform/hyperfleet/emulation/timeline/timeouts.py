@@ -1,4 +1,4 @@
-"""Time-outs of requests, nearly all of which never come."""
+"""Time-outs of requests, nearly all of which are cancelled."""
 
 import heapq
 from collections import deque
@@ -8,21 +8,21 @@ from typing import Any
 from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.queue_model import Handler
 
-# When, which of those of one time, and what is called with what.
+# Time, order among equal times, handler and its arguments.
 HeapEntry = tuple[float, int, Handler, Any, int]
 
 
 class Timeouts:
-    """What calls `expired(now_s, request)` unless the request is stopped before.
+    """Calls `expired(now_s, request)` at the end of each request's time-out unless it is stopped before.
 
-    Each request has one, tens of seconds ahead: a large fleet would hold tens of thousands in its heap, with
-    requests that were answered long ago. They come in the order of their time but for those that a deadline
-    cuts short. So they wait in a row, of which the heap holds the first one, and keep no request alive.
+    Time-outs are tens of seconds long: in the heap, a large fleet would hold tens of thousands, most of them
+    of answered requests. Nearly all start in the order in which they expire, except those cut short by a
+    deadline. So they wait in a queue, only its head is in the heap, and they keep no request alive.
 
     Args:
-        heap: of the timeline.
+        heap: heap of the timeline.
         order: numbers of its entries.
-        expired: called at the time.
+        expired: called with the time and the request.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Timeouts:
         self._awaited: dict[int, Request] = {}
 
     def start(self, at_s: float, request: Request) -> None:
-        """Let a request expire at a time."""
+        """Let a request expire at `at_s` unless it is stopped."""
         number = request.timeout = next(self._order)
         self._awaited[number] = request
         row = self._row
@@ -47,7 +47,7 @@ class Timeouts:
             self._arm()
 
     def stop(self, request: Request) -> None:
-        """Let a request expire no more."""
+        """Cancel the time-out of a request."""
         self._awaited.pop(request.timeout, None)
 
     def _arm(self) -> None:

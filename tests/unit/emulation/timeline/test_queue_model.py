@@ -63,7 +63,6 @@ class Loop:
         while self.heap:
             now_s, _, handler, argument, number = heapq.heappop(self.heap)
             handler(now_s, argument, number)
-        assert queue.num_waiting == 0
         return self.outcomes
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hyperfleet.emulation.timeline.draws import uniform
+from hyperfleet.seeding import uniform
 
 NUM_DRAWS = 20_000
 # One key counts up, the others stand still; 64 is how far the counts of a device's next sample lie.
