@@ -13,16 +13,6 @@
 `InProcessClient` calls a generator of this process.
 """
 
-from hyperfleet.client.grpc import AsyncGrpcClient as AsyncGrpcClient
-from hyperfleet.client.grpc import GrpcClient as GrpcClient
-from hyperfleet.client.http import AsyncHttpClient as AsyncHttpClient
-from hyperfleet.client.in_process import InProcessClient as InProcessClient
-from hyperfleet.client.models import ServedModel as ServedModel
-from hyperfleet.client.models import fetch_base as fetch_base
-from hyperfleet.client.models import served_model as served_model
-from hyperfleet.client.models import served_models as served_models
-from hyperfleet.client.received import GeneratorClient as GeneratorClient
-from hyperfleet.client.received import ReceivedHead as ReceivedHead
-from hyperfleet.client.retry import PATIENT as PATIENT
-from hyperfleet.client.retry import RetryPolicy as RetryPolicy
-from hyperfleet.client.sync import HttpClient as HttpClient
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,6 +16,7 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
+from hyperfleet.methods.catalogue import FRAMES_READ
 from hyperfleet.nn import HeadGeneratorConfig, SequenceReaderConfig
 
 
@@ -37,7 +38,7 @@ class Duet:
 
     name: str = "duet"
     generator: HeadGeneratorConfig = HeadGeneratorConfig(  # noqa: RUF009 - frozen
-        projector_hidden=None, adr=None, sequence=SequenceReaderConfig()
+        projector_hidden=None, adr=None, sequence=SequenceReaderConfig(num_frames=FRAMES_READ["duet"])
     )
     joint: bool = False
 

@@ -8,10 +8,9 @@ from typing import Annotated, Any, ClassVar
 import pydantic
 import xxhash
 
-from hyperfleet.client import RetryPolicy
+from hyperfleet.client.retry import RetryPolicy
 from hyperfleet.errors import ConfigError, DataError
-from hyperfleet.head_codecs import DEFAULT_CODEC
-from hyperfleet.head_codecs import codec as head_codec
+from hyperfleet.head_codecs import CODECS, DEFAULT_CODEC
 from hyperfleet.link.conditions import link_conditions
 from hyperfleet.scenario.arrivals import Arrivals, Poisson, Trace
 from hyperfleet.scenario.cloud_model import CloudModel
@@ -88,7 +87,7 @@ class Scenario:
             raise ConfigError("Scenario.networks is empty, expected names of networks, e.g. '4g-5'")
         for name in self.networks:
             link_conditions(name)
-        head_codec(self.codec)
+        CODECS.check(self.codec)
         for fault in self.faults:
             if isinstance(fault, Blackout) and fault.network not in (None, *self.networks):
                 raise ConfigError(

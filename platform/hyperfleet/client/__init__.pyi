@@ -1,0 +1,13 @@
+from .grpc import AsyncGrpcClient as AsyncGrpcClient
+from .grpc import GrpcClient as GrpcClient
+from .http import AsyncHttpClient as AsyncHttpClient
+from .in_process import InProcessClient as InProcessClient
+from .models import ServedModel as ServedModel
+from .models import fetch_base as fetch_base
+from .models import served_model as served_model
+from .models import served_models as served_models
+from .received import GeneratorClient as GeneratorClient
+from .received import ReceivedHead as ReceivedHead
+from .retry import PATIENT as PATIENT
+from .retry import RetryPolicy as RetryPolicy
+from .sync import HttpClient as HttpClient

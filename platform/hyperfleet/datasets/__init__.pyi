@@ -1,0 +1,9 @@
+from .clip_store import ClipStore as ClipStore
+from .corpus import Corpus as Corpus
+from .device_map import DeviceMap as DeviceMap
+from .example_frames import example_frames as example_frames
+from .split import QuestionStream as QuestionStream
+from .split import Split as Split
+from .text import QuestionTokenizer as QuestionTokenizer
+from .vocabulary import OUT_OF_VOCABULARY as OUT_OF_VOCABULARY
+from .vocabulary import AnswerVocabulary as AnswerVocabulary
