@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,6 @@ from ray.train.torch import TorchTrainer
 from actors.placement import num_available, placed, resources_line
 from actors.progress_board import TrainProgress, start_progress_board
 from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config, replace_folder
-from hyperfleet.cloud.assembly import encoder_config
-from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets import Corpus
 from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError, ServiceError
 from hyperfleet.methods import method, personalizes
@@ -35,7 +33,9 @@ from hyperfleet.methods.base import WARM
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_store import connect as connect_store
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
-from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
+from hyperfleet.tracking.model_names import GENERATOR_NAME, STATIC_NAME
+from hyperfleet.tracking.registry import bundle_digest, register_bundle
+from pipelines.commands.models import TrainRunConfig
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect, is_joined
 from pipelines.storage import checkpoints_of, for_all_nodes
@@ -47,49 +47,6 @@ SETTINGS_FILE = "settings.json"
 PATIENCE_S = 1800.0
 # Ray Train's controller looks at its workers this often, and `report` waits for it.
 HEALTH_CHECK_INTERVAL_S = "0.2"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainRunConfig:
-    """A training run: what to train, from which data, where its results go.
-
-    Attributes:
-        data: a rendered data set (`hyperfleet data render`).
-        output: folder for checkpoints and bundles; the same folder resumes an interrupted run.
-        train: method, encoder, seed and schedule.
-        num_workers: Ray Train workers, one core or one GPU each.
-        min_workers: how few of them will do while the cluster has no room for more; None for all.
-        use_gpu: give each worker a GPU.
-        warm_start: a bundle whose device model replaces the first stage.
-        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        max_failures: how often Ray Train restarts the workers after one died.
-    """
-
-    data: Path = Path("data/demo")
-    output: Path = Path("outputs/train")
-    train: TrainConfig = field(default_factory=TrainConfig)
-    num_workers: int = 1
-    min_workers: int | None = None
-    use_gpu: bool = False
-    warm_start: Path | None = None
-    tracking_uri: str | None = None
-    max_failures: int = 2
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise ConfigError(f"TrainRunConfig.num_workers must be at least 1, got {self.num_workers}")
-        if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
-            raise ConfigError(
-                f"TrainRunConfig.min_workers must be from 1 to num_workers={self.num_workers}, or left out, "
-                f"got {self.min_workers}"
-            )
-        encoder_config(self.train, vocab_size=64)
-        for num_workers in range(self.min_workers or self.num_workers, self.num_workers + 1):
-            if self.train.batch_size % num_workers:
-                raise ConfigError(
-                    f"a batch of {self.train.batch_size} cannot be shared out evenly among {num_workers} "
-                    "workers; choose a batch size that is a multiple of them"
-                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

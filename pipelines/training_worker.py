@@ -25,7 +25,8 @@ from actors.progress_board import TrainProgress
 from hyperfleet.bundle import replace_folder
 from hyperfleet.cloud.assembly import assemble
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
-from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
+from hyperfleet.cloud.train_config import TrainConfig
+from hyperfleet.cloud.training import EpochResult, Position, Trainer
 from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.base import WARM
 

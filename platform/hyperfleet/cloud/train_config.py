@@ -11,14 +11,26 @@ from hyperfleet.nn.encoder_config import ENCODERS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """What is trained, on what, for how long.
+    """Model and schedule of a training run.
 
-    `warm_epochs` is the static model's training that every method starts from, `epochs` the method's
-    own. `batch_size` counts samples over all workers together. `num_frames` frames of each clip are
-    seen; None takes what the method and the encoder want (5 for DUET, 3 otherwise). Retrieval and
-    multiple choice train on the first `captions_per_video` captions of each clip, None on all.
-    `pretrained` is an All-in-One checkpoint that the encoder starts from; None takes DeiT and BERT from
-    the local caches where they fit the encoder, and random weights otherwise.
+    Attributes:
+        method: training method: cdc_mmpg, stable_synth_net, fine_tuning, ...; a wrong name lists all.
+        task: open-ended-qa, multiple-choice or retrieval.
+        encoder: tiny or all_in_one_ti.
+        num_frames: frames seen of each clip; none takes those of method and encoder (5 for DUET, else 3).
+        captions_per_video: captions per clip that retrieval and multiple choice train on; none takes all.
+        pretrained: All-in-One checkpoint that the encoder starts from; none takes DeiT and BERT from the
+            local caches where they fit the encoder, and random weights otherwise.
+        seed: root of every draw.
+        warm_epochs: epochs of the static model's training that every method starts from.
+        epochs: epochs of the method's own stages.
+        batch_size: samples per step over all workers together.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        warm_up_fraction: share of the steps in which the learning rate rises.
+
+    Raises:
+        ConfigError: a value out of range, or an unknown name.
     """
 
     method: str = "cdc_mmpg"
