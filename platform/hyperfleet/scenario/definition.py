@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -97,7 +98,7 @@ class Scenario:
 
     def to_json(self) -> str:
         """Return the scenario as JSON, which `from_json` reads."""
-        return _ADAPTER.dump_json(self, indent=2).decode()
+        return _adapter().dump_json(self, indent=2).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Scenario":
@@ -107,7 +108,7 @@ class Scenario:
             ConfigError: it is none, or cannot run; the message names the fields.
         """
         try:
-            return _ADAPTER.validate_json(text)
+            return _adapter().validate_json(text)
         except pydantic.ValidationError as error:
             wrong = "; ".join(
                 f"{'.'.join(str(part) for part in each['loc']) or 'Scenario'}: {each['msg']}"
@@ -145,4 +146,7 @@ class Scenario:
         return {name: value for name, value in fields.items() if name not in ("name", "description")}
 
 
-_ADAPTER = pydantic.TypeAdapter(Scenario)
+@cache
+def _adapter() -> "pydantic.TypeAdapter[Scenario]":
+    # Made when a file is read or written: it costs more than all other checks of an option.
+    return pydantic.TypeAdapter(Scenario)
