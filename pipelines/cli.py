@@ -69,7 +69,7 @@ def _parsed() -> Command:
     if first in MOVED_COMMANDS:
         raise ConfigError(f"`hyperfleet {first}` is gone; use {MOVED_COMMANDS[first]}")
     command: Command = tyro.cli(
-        Commands,  # type: ignore[arg-type]
+        Commands,
         prog="hyperfleet",
         description="Personalized heads for a fleet of devices.",
         registry=REGISTRY,

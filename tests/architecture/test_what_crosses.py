@@ -6,8 +6,8 @@ import inspect
 from pathlib import Path
 
 import pytest
-
 from actors.answer_host import AnswerHost, AnswerSpec
+
 from hyperfleet.client import GeneratorClient, ReceivedHead
 from hyperfleet.device import QuestionStream, Samples
 from hyperfleet.emulation.feature_table import FeaturePart, FeatureTable

@@ -12,7 +12,6 @@ from hyperfleet.methods.base import (
     GENERATOR_RATE,
     WARM,
     Examples,
-    Stage,
     TaskModel,
     adapt_stage,
     adaptation_losses,
@@ -22,6 +21,7 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import AnchorReasonerConfig, HeadGeneratorConfig
 
 REASON = "reason"

@@ -8,7 +8,6 @@ from torch import Tensor
 from hyperfleet.methods.base import (
     WARM,
     Examples,
-    Stage,
     TaskModel,
     adapt_stage,
     adaptation_losses,
@@ -17,6 +16,7 @@ from hyperfleet.methods.base import (
     warm_stage,
 )
 from hyperfleet.methods.catalogue import FRAMES_READ
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import HeadGeneratorConfig, SequenceReaderConfig
 
 

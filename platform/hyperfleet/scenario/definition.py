@@ -147,6 +147,6 @@ class Scenario:
 
 
 @cache
-def _adapter() -> "pydantic.TypeAdapter[Scenario]":
+def _adapter() -> Any:
     # Made when a file is read or written: it costs more than all other checks of an option.
     return pydantic.TypeAdapter(Scenario)

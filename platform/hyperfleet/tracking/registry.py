@@ -29,9 +29,7 @@ from hyperfleet.tracking.mlflow_store import (
     shown,
     sqlite_file,
 )
-from hyperfleet.tracking.model_names import ALIAS as ALIAS
-from hyperfleet.tracking.model_names import GENERATOR_NAME as GENERATOR_NAME
-from hyperfleet.tracking.model_names import NEWEST as NEWEST
+from hyperfleet.tracking.model_names import ALIAS, GENERATOR_NAME, NEWEST
 
 BUNDLE_FILES = ("answers.json", "config.json", "model.safetensors", "tokenizer.json")
 # Retrieval and multiple choice have no list of answers. A list that is lost changes the digest.
