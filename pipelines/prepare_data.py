@@ -28,7 +28,7 @@ BERT_REPOSITORIES = ("google-bert/bert-base-uncased", "bert-base-uncased")
 BERT_VOCAB_SIZE = 30522
 MAX_VIDEO_KINDS = 20
 
-# As on FleetQA's devices: the last fifth of a device's timeline is real time.
+# As in FleetQA: the last fifth of a device's timeline is real time.
 HISTORY_END = 0.8
 
 
@@ -127,7 +127,7 @@ def _tokenizer(config: PrepareConfig, data: OfficialData) -> tuple[QuestionToken
 
 
 def _kinds(data: OfficialData, history: list[str], videos: list[str], seed: int) -> dict[str, int]:
-    # What devices have tastes for: the kinds the annotations name, else clusters of what is said.
+    # The tastes of devices: the categories of the annotations, or clusters of the captions.
     if all(video in data.category for video in videos):
         return {video: data.category[video] for video in videos}
     clusters = CaptionCategories(
