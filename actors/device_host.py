@@ -259,7 +259,7 @@ class DeviceHost:
 
 
 # num_cpus=0: real-time runs have the generator's replicas beside them, which must find their CPU free.
-RemoteDeviceHost: Any = ray.remote(
+RemoteDeviceHost: Any = ray.remote(  # type: ignore[call-overload]  # Ray's types lack concurrency_groups
     num_cpus=0,
     scheduling_strategy="SPREAD",
     runtime_env={"env_vars": dict(KEEP_MEMORY)},

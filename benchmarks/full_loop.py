@@ -23,12 +23,12 @@ import numpy as np
 import psutil
 import ray
 import torch
+from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from clients.untrained_service import keep_memory
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from actors.supervised_pool import Job, SupervisedPool
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator

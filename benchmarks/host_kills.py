@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import ray
+from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from rich.console import Console
 from rich.table import Table
 
-from actors.answer_host import AnswerSpec, RemoteAnswerHost
 from actors.supervised_pool import Job, SupervisedPool
 from hyperfleet.bundle import load_device_model, load_generator
 from hyperfleet.client import RetryPolicy
@@ -57,9 +57,9 @@ from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.drift import Drift
 from hyperfleet.scenario.faults import Blackout, CorruptReplies
 from hyperfleet.scenario.policies import EveryN
-from hyperfleet.tracking.registry import NEWEST
+from hyperfleet.tracking.model_names import NEWEST, NEWEST_STATIC
 from pipelines.emulate_fleet import FEATURES_DIR
-from pipelines.fleet_models import NEWEST_STATIC, open_models
+from pipelines.fleet_models import open_models
 from pipelines.runtime import connect, disconnect
 
 OUTPUT = Path("outputs/benchmarks/host_kills.json")

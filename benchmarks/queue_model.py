@@ -141,7 +141,7 @@ def main() -> None:
     keep_memory()
 
     import serve_apps
-    from hyperfleet.tracking.registry import NEWEST
+    from hyperfleet.tracking.model_names import NEWEST
     from pipelines.runtime import connect, disconnect
 
     rows: list[Row] = []

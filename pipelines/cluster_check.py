@@ -1,4 +1,4 @@
-"""Whether every node of a cluster would do what the driver's machine does."""
+"""Check of a cluster: every node runs the same code and versions as the driver's machine."""
 
 import time
 from collections.abc import Callable
@@ -20,11 +20,11 @@ REMEDY = (
 
 
 def check_nodes(timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-    """Ask every node of the connected cluster what it runs.
+    """Compare the code and versions of every node of the connected cluster with this machine's.
 
     Raises:
-        ServiceError: a node has other versions of Python, of a library or of hyperfleet, lacks one, or does
-            not answer in time.
+        ServiceError: a node has other versions of Python, a library or hyperfleet, lacks one of them, or
+            does not answer in time.
     """
     here = node_facts()
     asked = {address: _ask(node_id, node_facts) for node_id, address in alive_nodes().items()}
@@ -36,10 +36,10 @@ def check_nodes(timeout_s: float = ANSWER_TIMEOUT_S) -> None:
 
 
 def clock_skews() -> dict[str, float]:
-    """Return how many seconds the clock of each node is ahead of this one, give or take a call's time."""
+    """Return by how many seconds the clock of each node is ahead, with an error of one call's duration."""
     skews = {}
     for node_id, address in alive_nodes().items():
-        ray.get(_ask(node_id, time.time))  # starts the worker, which takes its time
+        ray.get(_ask(node_id, time.time))  # starts the worker, which takes a while
         before_s = time.time()
         theirs_s: float = ray.get(_ask(node_id, time.time))
         skews[address] = theirs_s - (before_s + time.time()) / 2
@@ -62,7 +62,7 @@ def _fault(here: NodeFacts, ref: Any, timeout_s: float) -> str:
     except GetTimeoutError:
         return f"has not answered in {timeout_s:.0f} s"
     except RuntimeEnvSetupError as error:
-        return f"could not take the code of this program: {_first_line(error)}"
+        return f"could not install the code of this program: {_first_line(error)}"
     except (RayError, ImportError) as error:
         return f"cannot run our code: {_first_line(error)}"
     differences = here.differences(there)

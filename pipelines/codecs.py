@@ -1,7 +1,6 @@
-"""What each head codec costs: every live sample's head is sent in every codec and answered with."""
+"""Cost of each head codec: the head of every live sample travels in every codec and answers the sample."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,30 +16,12 @@ from hyperfleet.evaluation.codec_accuracy import LiveFeatures, measure_codecs
 from hyperfleet.evaluation.codec_report import codec_table, write_codec_report
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.messages import ModelLabel
-from hyperfleet.tracking.registry import NEWEST, resolve_bundle
+from hyperfleet.tracking.registry import resolve_bundle
+from pipelines.commands.models import CodecsConfig
 from pipelines.progress import progress_bar
 
 DEVICES_PER_CHUNK = 32
 BATCH_SIZE = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CodecsConfig:
-    """Measure accuracy against bytes of each head codec on the live streams, without a service.
-
-    Attributes:
-        model: models:/name@alias, models:/name/3 or a bundle folder.
-        data: folder of the data set.
-        tracking_uri: where the model is registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        output: folder of page, Markdown and CSV.
-        seed: of the draw of anchor frames.
-    """
-
-    model: str = NEWEST
-    data: Path = Path("data/demo")
-    tracking_uri: str | None = None
-    output: Path = Path("outputs/codecs")
-    seed: int = 0
 
 
 def codecs(config: CodecsConfig, console: Console | None = None) -> Path:

@@ -1,7 +1,4 @@
-"""What a data set holds: its sizes, and what can be had without looking at a single frame."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""Description of a data set: its sizes, and the accuracy that the questions alone allow."""
 
 from rich.console import Console
 from rich.table import Table
@@ -12,20 +9,10 @@ from hyperfleet.datasets.corpus import SPLITS, questions_file
 from hyperfleet.datasets.question_baseline import question_only_accuracy
 from hyperfleet.datasets.task_names import OPEN_ENDED_QA
 from hyperfleet.nn.encoder_config import tiny
+from pipelines.commands.data import DescribeConfig
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DescribeConfig:
-    """Print the sizes of a data set, its skipped videos and its question-only baseline.
-
-    Attributes:
-        data: folder of the data set.
-    """
-
-    data: Path = Path("data/demo")
-
-
-def describe(config: DescribeConfig) -> None:
+def describe(config: DescribeConfig, console: Console) -> None:
     """Print the description."""
     corpus = Corpus.open(config.data)
     table = Table(
@@ -43,7 +30,6 @@ def describe(config: DescribeConfig) -> None:
                 f"{split.oov_share:.1%}" if task == OPEN_ENDED_QA else "-",
                 f"{split.num_skipped:,}",
             )
-    console = Console()
     console.print(table)
     for video, reason in sorted(corpus.store.skipped.items())[:10]:
         console.print(f"skipped {video}: {reason}")

@@ -1,4 +1,4 @@
-"""`hyperfleet doctor`: what stands in the way of a run here, and how to mend it. Nothing is changed."""
+"""`hyperfleet doctor`: find what prevents a run on this machine, and the remedy. Nothing is changed."""
 
 import dataclasses
 import importlib.metadata
@@ -27,14 +27,15 @@ from actors.node_facts import OWN_PACKAGES
 from actors.placement import alive_nodes, resources_line
 from hyperfleet.errors import HyperFleetError, ServiceError
 from hyperfleet.tracking.mlflow_store import absolute_uri, connect, default_tracking_uri, shown, sqlite_file
-from hyperfleet.tracking.registry import NEWEST, resolve_bundle
+from hyperfleet.tracking.model_names import NEWEST, NEWEST_STATIC
+from hyperfleet.tracking.registry import resolve_bundle
 from pipelines import runtime
 from pipelines.cluster_check import clock_skews
-from pipelines.fleet_models import NEWEST_STATIC
+from pipelines.commands.first_run import DoctorConfig
 from pipelines.storage import VARIABLE, shared_storage
 
 DISTRIBUTION = "hyperfleet"
-# An actor has about 50 files open, a real-time run a thousand connections.
+# An actor keeps about 50 files open, a real-time run a thousand connections.
 MIN_OPEN_FILES = 8192
 MIN_FREE_BYTES = 5 << 30
 MAX_SKEW_S = 1.0
@@ -45,23 +46,10 @@ _STYLE: dict[Status, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DoctorConfig:
-    """What is to be looked at.
-
-    Attributes:
-        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        http_port: where the service would listen.
-    """
-
-    tracking_uri: str | None = None
-    http_port: int = 8000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that was looked at; `remedy` is empty where nothing is to be done.
+    """Result of one check; `remedy` is empty where nothing is to be done.
 
-    A status of "note" is no fault, "bad" stands in the way.
+    A status of "note" is no fault; "bad" prevents a run.
     """
 
     name: str
@@ -71,23 +59,23 @@ class Finding:
 
 
 def doctor(config: DoctorConfig, console: Console) -> bool:
-    """Look at everything, print it, and return whether nothing stands in the way."""
+    """Run every check, print the findings, and return whether nothing prevents a run."""
     findings = list(examine(config))
-    table = Table("", "looked at", "found", "what to do", title="hyperfleet doctor")
+    table = Table("", "checked", "found", "what to do", title="hyperfleet doctor")
     for finding in findings:
         status = f"[{_STYLE[finding.status]}]{finding.status}[/]"
         table.add_row(status, finding.name, finding.found, finding.remedy)
     console.print(table)
     num_bad = sum(finding.status == "bad" for finding in findings)
     num_notes = sum(finding.status == "note" for finding in findings)
-    console.print(f"{len(findings)} looked at, {num_bad} in the way, {num_notes} to know", highlight=False)
+    console.print(f"{len(findings)} checks: {num_bad} prevent a run, {num_notes} notes", highlight=False)
     return num_bad == 0
 
 
 def examine(config: DoctorConfig) -> Iterator[Finding]:
-    """Look at one thing after the other; what breaks while it is looked at is a finding as well."""
+    """Run one check after the other; a check that fails itself is a finding as well."""
     uri = absolute_uri(config.tracking_uri) if config.tracking_uri else default_tracking_uri()
-    looks: list[tuple[str, Callable[[], Finding]]] = [
+    checks: list[tuple[str, Callable[[], Finding]]] = [
         ("interpreter", _interpreter),
         ("libraries", _libraries),
         ("open files", _open_files),
@@ -101,11 +89,11 @@ def examine(config: DoctorConfig) -> Iterator[Finding]:
         ("static model", lambda: _model(NEWEST_STATIC, uri)),
         ("cluster", _cluster),
     ]
-    for name, look in looks:
+    for name, check in checks:
         try:
-            finding = look()
+            finding = check()
         except HyperFleetError as error:
-            finding = _bad(str(error), "see what is said there")
+            finding = _bad(str(error), "see the message")
         except Exception as error:
             finding = _bad(f"{type(error).__name__}: {error}", "this is a fault of hyperfleet: report it")
         yield dataclasses.replace(finding, name=name)
@@ -158,9 +146,9 @@ def _open_files() -> Finding:
         may = hard < 0 or hard >= MIN_OPEN_FILES
         more = "ulimit -n 65536" if may else "raise it in /etc/security/limits.conf"
         return _bad(
-            f"at most {soft:,} a process, {MIN_OPEN_FILES:,} are needed", f"{more}, before Ray starts"
+            f"at most {soft:,} per process, {MIN_OPEN_FILES:,} are needed", f"{more}, before Ray starts"
         )
-    return _ok(f"at most {soft:,} a process")
+    return _ok(f"at most {soft:,} per process")
 
 
 def _disk() -> Finding:
@@ -171,7 +159,7 @@ def _disk() -> Finding:
     if free < MIN_FREE_BYTES:
         return _bad(
             found,
-            f"make room for {MIN_FREE_BYTES >> 30} GiB or set TMPDIR: Ray and data sets use it on each node",
+            f"free {MIN_FREE_BYTES >> 30} GiB or set TMPDIR: Ray and data sets use it on each node",
         )
     return _ok(found)
 
@@ -182,8 +170,8 @@ def _gpu() -> Finding:
         return _ok(f"{torch.cuda.device_count()} x {', '.join(sorted(names))}")
     if shutil.which("nvidia-smi") is not None:
         return _bad(
-            f"a driver is there, but torch {torch.__version__} finds no GPU",
-            "install a torch built for its CUDA, and look at `nvidia-smi`",
+            f"there is a driver, but torch {torch.__version__} finds no GPU",
+            "install a torch built for its CUDA, and check `nvidia-smi`",
         )
     return _note("none: training runs on the CPU")
 
@@ -195,7 +183,7 @@ def _port(port: int) -> Finding:
             return _ok(f"{port} is free")
     return _note(
         f"{port} is in use",
-        "if that is no generator of yours, serve on another port (`serve start --http-port`)",
+        "unless that is your generator, serve on another port (`serve start --http-port`)",
     )
 
 
@@ -214,7 +202,7 @@ def _storage() -> Finding:
         with tempfile.TemporaryDirectory(dir=storage, prefix=".hyperfleet-doctor-"):
             return _ok(f"{storage} can be written")
     except OSError as error:
-        return _bad(f"{storage} cannot be written: {error.strerror}", f"mount it here, or correct {VARIABLE}")
+        return _bad(f"{storage} is not writable: {error.strerror}", f"mount it here, or correct {VARIABLE}")
 
 
 def _store(uri: str) -> Finding:
@@ -222,7 +210,7 @@ def _store(uri: str) -> Finding:
     if database is not None and not database.exists():
         if not os.access(database.parent, os.W_OK):
             return _bad(f"{database.parent} cannot be written", "name another place with MLFLOW_TRACKING_URI")
-        return _note(f"{shown(uri)} does not exist yet", "the first run makes it")
+        return _note(f"{shown(uri)} does not exist yet", "the first run creates it")
     connect(uri)
     return _ok(f"{shown(uri)} answers")
 
@@ -239,7 +227,7 @@ def _clock(uri: str) -> Finding:
     # The header has whole seconds.
     if skew_s > MAX_SKEW_S + 1:
         return _bad(
-            f"{skew_s:.0f} s away from the tracking server's", "let both follow a time server (chrony)"
+            f"{skew_s:.0f} s away from the tracking server's", "synchronize both with a time server (chrony)"
         )
     return _ok(f"within {MAX_SKEW_S + 1:.0f} s of the tracking server's")
 
@@ -251,7 +239,7 @@ def _model(model: str, uri: str) -> Finding:
     try:
         resolved = resolve_bundle(model, uri)
     except ServiceError as error:
-        return _bad(str(error), "mend the tracking store first")
+        return _bad(str(error), "repair the tracking store first")
     except HyperFleetError as error:
         return _note(str(error))
     return _ok(f"{resolved.name} version {resolved.version}")
@@ -259,8 +247,8 @@ def _model(model: str, uri: str) -> Finding:
 
 def _cluster() -> Finding:
     if not runtime.is_joined():
-        return _ok("none named by RAY_ADDRESS: each run starts Ray on this machine")
-    runtime.connect()  # which compares the nodes with this machine
+        return _ok("RAY_ADDRESS names none: each run starts Ray on this machine")
+    runtime.connect()  # compares the nodes with this machine
     try:
         num_nodes = len(alive_nodes())
         late = {host: skew_s for host, skew_s in clock_skews().items() if abs(skew_s) > MAX_SKEW_S}
@@ -268,6 +256,6 @@ def _cluster() -> Finding:
     finally:
         runtime.disconnect()
     if late:
-        said = ", ".join(f"{host} {skew_s:+.1f} s" for host, skew_s in late.items())
-        return _bad(f"clocks differ: {said}", "let the nodes follow a time server (chrony)")
+        skews = ", ".join(f"{host} {skew_s:+.1f} s" for host, skew_s in late.items())
+        return _bad(f"clocks differ: {skews}", "synchronize the nodes with a time server (chrony)")
     return _ok(f"{num_nodes} nodes with the same code and versions; {has}")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,20 +22,18 @@ from hyperfleet.emulation.real_time import RealTimeRun
 from hyperfleet.emulation.run_log import RunLog
 from hyperfleet.emulation.timeline.engine import Window, Work
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
-from hyperfleet.errors import ConfigError
 from hyperfleet.messages import ModelLabel
 from hyperfleet.nn import DeviceModel
 from hyperfleet.scenario.definition import Scenario
-from hyperfleet.scenario.faults import KillReplica
-from hyperfleet.tracking.registry import NEWEST
+from hyperfleet.tracking.model_names import NEWEST, NEWEST_STATIC
+from pipelines.commands.fleets import Clock, check_run
 from pipelines.fleet_hosts import FleetHosts
-from pipelines.fleet_models import NEWEST_STATIC, FleetModels
+from pipelines.fleet_models import FleetModels
 from pipelines.play_fleet import check_reach, play
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
 FEATURES_DIR = Path("outputs/features")
-Clock = Literal["virtual", "real"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,21 +65,13 @@ class FleetConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.hosts is not None and self.hosts < 1:
-            raise ConfigError(f"FleetConfig.hosts must be >= 1, or left out, got {self.hosts}")
-        if self.resume and self.clock == "real":
-            raise ConfigError(
-                "FleetConfig.resume: a run in real time cannot go on later; start it again in another "
-                "output, or run it in virtual time"
-            )
-        kills = any(isinstance(fault, KillReplica) for fault in self.scenario.faults)
-        if kills and self.generator_url is not None and self.clock == "real":
-            raise ConfigError(
-                "FleetConfig.generator_url: a scenario with KillReplica kills a replica of one "
-                "that is started for the run; leave the URL out, or the fault"
-            )
-        if self.generator_url is not None and self.clock == "virtual":
-            raise ConfigError("FleetConfig.generator_url: virtual time asks no service; leave it out")
+        check_run(
+            self.scenario,
+            clock=self.clock,
+            hosts=self.hosts,
+            resume=self.resume,
+            generator_url=self.generator_url,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -143,7 +133,8 @@ def run_fleet(
     features_s = time.perf_counter() - started
     plan = draw_plan(scenario, Material.of(table.device_id, hosts.live.seen))
     started = time.perf_counter()
-    real, deaths = None, ()
+    real: RealTimeRun | None = None
+    deaths: tuple[HostDeath, ...] = ()
     if config.clock == "real":
         real, deaths = play(
             scenario,

@@ -9,10 +9,9 @@ from hyperfleet.client import ServedModel, served_model
 from hyperfleet.datasets import Corpus
 from hyperfleet.errors import CheckpointError
 from hyperfleet.tasks import OPEN_ENDED_QA
-from hyperfleet.tracking.registry import ALIAS, STATIC_NAME, ResolvedBundle, resolve_bundle
+from hyperfleet.tracking.registry import ResolvedBundle, resolve_bundle
 
-NEWEST_STATIC = f"models:/{STATIC_NAME}@{ALIAS}"
-# The fleet's bearer token, where the generator wants one; on a command line others could read it.
+# Bearer token of the fleet, if the generator wants one; a command line could be read by others.
 TOKEN_VARIABLE = "HYPERFLEET_TOKEN"
 
 
@@ -26,10 +25,10 @@ class FleetModels:
 
 
 def open_models(model: str, static_model: str, data: Path, tracking_uri: str | None) -> FleetModels:
-    """Find the models of a run and make sure that they and the data set fit together.
+    """Find the models of a run and check that they and the data set fit together.
 
     Raises:
-        ModelNotRegisteredError, CheckpointError, DataError: they cannot be used, or not together.
+        ModelNotRegisteredError, CheckpointError, DataError: they cannot be used, or do not fit together.
     """
     corpus = Corpus.open(data)
     personal, static = (resolve_bundle(name, tracking_uri) for name in (model, static_model))
@@ -54,10 +53,10 @@ def open_models(model: str, static_model: str, data: Path, tracking_uri: str | N
 
 
 def check_service(url: str, models: FleetModels) -> ServedModel:
-    """Make sure that the service at `url` serves the devices' model, and return what it says of it.
+    """Check that the service at `url` serves the devices' model, and return its description.
 
     Raises:
-        CheckpointError: it serves another one.
+        CheckpointError: it serves another model.
     """
     served = served_model(url, task=models.bundle.task, token=os.environ.get(TOKEN_VARIABLE))
     expected = models.personal.version, models.bundle.num_classes

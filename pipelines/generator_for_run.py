@@ -1,4 +1,4 @@
-"""The generator that a fleet asks: one that runs already, or one started for the run."""
+"""Generator of a run: one that is running already, or one started for the run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ import serve_apps
 
 @contextmanager
 def generator_for_run(
-    model: str, tracking_uri: str | None, url: str | None, *, port: int = 0, replicas: int = 1
+    model: str, tracking_uri: str | None, url: str | None, *, replicas: int = 1
 ) -> Iterator[str]:
     """Yield the URL of a generator of `model`, started for this run unless `url` names one."""
     if url is not None:
         yield url.rstrip("/")
         return
     args = serve_apps.GeneratorArgs(model=model, tracking_uri=tracking_uri, replicas=replicas)
-    started = serve_apps.start(args, port)
+    started = serve_apps.start(args, 0)
     try:
         yield started
     finally:

@@ -1,6 +1,6 @@
-"""`hyperfleet plan`: how many replicas and how much bandwidth a fleet needs, from a measured run."""
+"""`hyperfleet plan`: replicas and bandwidth that a fleet needs, from a measured run."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,41 +21,10 @@ from hyperfleet.messages import ModelLabel
 from hyperfleet.planning.bursts import Bursts
 from hyperfleet.planning.capacity import CapacityPlan, plan_capacity, predict
 from hyperfleet.planning.cloud_fit import Latencies, check_prediction, fit_cloud
-from hyperfleet.tracking.registry import NEWEST
+from pipelines.commands.fleets import PlanConfig
 from pipelines.emulate_fleet import FEATURES_DIR
-from pipelines.fleet_models import NEWEST_STATIC, open_models
+from pipelines.fleet_models import open_models
 from pipelines.show_fleet import WIDTH, fit_sentence, prediction_sentence
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlanConfig:
-    """Plan replicas and bandwidth for a fleet, from a run of it that was measured in real time.
-
-    Attributes:
-        measured: log of a run with `--clock real`, of the fleet's scenario with fewer devices.
-        devices: numbers of devices to plan for.
-        p99_s: 99 of 100 samples are to be answered within so many seconds.
-        data: the data set of that run.
-        model: its personalized model.
-        static_model: its static model.
-        tracking_uri: where they are registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        output: folder of page, Markdown and CSV.
-    """
-
-    measured: Path
-    devices: tuple[int, ...] = (1_000, 10_000)
-    p99_s: float = 1.0
-    data: Path = Path("data/demo")
-    model: str = NEWEST
-    static_model: str = NEWEST_STATIC
-    tracking_uri: str | None = None
-    output: Path = Path("outputs/plan")
-
-    def __post_init__(self) -> None:
-        if not self.devices or min(self.devices) < 1:
-            raise ConfigError(f"PlanConfig.devices needs numbers of devices >= 1, got {self.devices}")
-        if not 0 < self.p99_s < float("inf"):
-            raise ConfigError(f"PlanConfig.p99_s must be finite and > 0 seconds, got {self.p99_s}")
 
 
 def plan(config: PlanConfig, console: Console) -> Path:
@@ -63,7 +32,7 @@ def plan(config: PlanConfig, console: Console) -> Path:
 
     Raises:
         ConfigError: the run was not in real time, or the target cannot be met with any number of replicas.
-        DataError: the log is none, or tells too little.
+        DataError: there is no log, or it holds too little.
     """
     log, material, work, table = _measured(config)
     answers = log.answers()
@@ -88,7 +57,7 @@ def _measured(config: PlanConfig) -> tuple[RunLog, Material, Work, FeatureTable]
     log = RunLog.open(config.measured)
     if log.origin["clock"] != "real":
         raise ConfigError(
-            f"PlanConfig.measured: {config.measured} was run in virtual time, in which nothing is measured; "
+            f"PlanConfig.measured: {config.measured} ran in virtual time, which measures nothing; "
             "run it with --clock real"
         )
     models = open_models(config.model, config.static_model, config.data, config.tracking_uri)

@@ -1,25 +1,26 @@
-"""Bringing a public data set into the form `Corpus` reads: annotations, clip store, devices.
+"""Preparation of a public data set for `Corpus`: annotations, clip store, devices.
 
-The released files are read where they lie and never changed. Like rendering, every step leaves whole
-files or none, and dataset.json says what the folder was made of.
+The released files are read in place and never changed. As in rendering, every step writes complete files or
+none, and dataset.json records the sources of the folder.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
 from hyperfleet.datasets.categories import CaptionCategories
-from hyperfleet.datasets.clip_store import MIN_JPEG_QUALITY, ClipStore
+from hyperfleet.datasets.clip_store import ClipStore
 from hyperfleet.datasets.corpus import STORE_FILE, TOKENIZER_FILE
 from hyperfleet.datasets.device_map import DeviceMap, DeviceSample
-from hyperfleet.datasets.official import RELEASES, OfficialData, Protocol, find_videos, read_official
+from hyperfleet.datasets.official import RELEASES, OfficialData, find_videos, read_official
 from hyperfleet.datasets.partition import num_held_out, partition_videos
 from hyperfleet.datasets.text import QuestionTokenizer
-from hyperfleet.errors import ConfigError, DataError, unknown_name
+from hyperfleet.errors import DataError
 from hyperfleet.weights.local_cache import cached_hub_file
+from pipelines.commands.data import PrepareConfig
 from pipelines.progress import progress_bar
 from pipelines.render_data import build_clip_store, report_skipped, take_up, write_state
 
@@ -27,63 +28,8 @@ BERT_REPOSITORIES = ("google-bert/bert-base-uncased", "bert-base-uncased")
 BERT_VOCAB_SIZE = 30522
 MAX_VIDEO_KINDS = 20
 
-# As on FleetQA's devices: the last fifth of a device's timeline is real time.
+# As in FleetQA: the last fifth of a device's timeline is real time.
 HISTORY_END = 0.8
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrepareConfig:
-    """Bring a public data set into form: read its files, decode its videos once, spread them over devices.
-
-    Attributes:
-        dataset: which data set.
-        annotations: folder of its annotation files.
-        videos: folder of its videos, or the one above it.
-        output: folder to write; None means data/<dataset>.
-        protocol: what validation reads: data that is not for testing (honest), or the test files, as
-            All-in-One's code does (public).
-        retrieval_cut: how msrvtt-retrieval is divided; recalls on different cuts do not compare.
-        bert_vocab: vocab.txt of bert-base-uncased; None looks into the local cache of Hugging Face, and
-            trains a tokenizer where there is none.
-        num_devices: devices to spread the videos over; a fifth of them has no history.
-        alpha: Dirichlet concentration of the devices' tastes; small is strong.
-        seed: seed of all that the release leaves open.
-        store_short_side: side of the stored pictures in pixels.
-        stored_frames: pictures stored a video.
-        store_quality: JPEG quality of the stored pictures.
-
-    Raises:
-        ConfigError: a value that cannot work.
-    """
-
-    dataset: Literal["msrvtt-qa", "msvd-qa", "tgif-frameqa", "msrvtt-mc", "msrvtt-retrieval"]
-    annotations: Path
-    videos: Path
-    output: Path | None = None
-    protocol: Protocol = "honest"
-    retrieval_cut: Literal["9k-1ka", "7k-1ka", "full"] = "9k-1ka"
-    bert_vocab: Path | None = None
-    num_devices: int = 100
-    alpha: float = 0.5
-    seed: int = 0
-    store_short_side: int = 268
-    stored_frames: int = 3
-    store_quality: int = 90
-
-    def __post_init__(self) -> None:
-        if self.dataset not in RELEASES:
-            raise unknown_name("data set", self.dataset, RELEASES)
-        bounds = {
-            "num_devices": (1, 1_000_000),
-            "seed": (0, 2**63 - 1),
-            "store_short_side": (16, 1080),
-            "stored_frames": (1, 64),
-            "store_quality": (MIN_JPEG_QUALITY, 100),
-        }
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
 
 
 def prepare(config: PrepareConfig, *, workers: int | None = None, show_progress: bool = True) -> Path:
@@ -181,7 +127,7 @@ def _tokenizer(config: PrepareConfig, data: OfficialData) -> tuple[QuestionToken
 
 
 def _kinds(data: OfficialData, history: list[str], videos: list[str], seed: int) -> dict[str, int]:
-    # What devices have tastes for: the kinds the annotations name, else clusters of what is said.
+    # The tastes of devices: the categories of the annotations, or clusters of the captions.
     if all(video in data.category for video in videos):
         return {video: data.category[video] for video in videos}
     clusters = CaptionCategories(

@@ -1,4 +1,4 @@
-"""One look for every progress bar."""
+"""Progress bars, all in the same style."""
 
 from rich.console import Console
 from rich.progress import (
@@ -12,7 +12,7 @@ from rich.progress import (
 
 
 def progress_bar(console: Console | None = None, *, show: bool = True) -> Progress:
-    """Return bars with count, elapsed and remaining time; each task is added with a `note` shown after it."""
+    """Return bars with count, elapsed and remaining time; each task needs a `note`, which is shown last."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),

@@ -1,8 +1,7 @@
-"""Rendering a FleetQA data set: videos, annotations and clip store, on all cores.
+"""Rendering of a FleetQA data set: videos, annotations and clip store, on all cores.
 
-Every step leaves whole files or none, and dataset.json says which configuration they belong to: a
-finished data set is kept as it is, an interrupted one is taken up where it stopped. On a cluster of
-several machines the folder must be one that all of them see.
+Every step writes complete files or none, and dataset.json records their configuration: a finished data set is
+kept, an interrupted one is continued. On a cluster, every machine must see the folder.
 """
 
 import json
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 DATASET_FILE = "dataset.json"
 FORMAT = 2
 
-# Large enough that starting a task costs nothing beside it, small enough for the bar to move.
+# Large enough to hide the cost of starting a task, small enough for the bar to move.
 CLIPS_PER_TASK = 32
 
 Item = TypeVar("Item")
@@ -50,12 +49,12 @@ def render(
 ) -> Path:
     """Render a data set into `out_dir` and return that folder, which `Corpus.open` reads.
 
-    A finished data set of the same configuration is kept. `workers` is the number of clips drawn at
-    once (default: all cores Ray has); 0 draws them in this process, without Ray.
+    A finished data set of the same configuration is kept. `workers` clips are drawn at once (default: one per
+    core of Ray); 0 draws them in this process, without Ray.
 
     Raises:
         ConfigError: `workers` is negative.
-        DataError: `out_dir` holds something else or cannot be written, or no video could be decoded.
+        DataError: `out_dir` holds other files or cannot be written, or no video could be decoded.
     """
     if workers is not None and workers < 0:
         raise ConfigError(
@@ -68,8 +67,7 @@ def render(
     except OSError as error:
         raise DataError(
             f"cannot write the data set to {out_dir}: {error}; make room there or choose another folder, "
-            "and run "
-            "the same command again: what is rendered already is kept"
+            "and run the same command again: finished files are kept"
         ) from error
     return out_dir
 
@@ -105,9 +103,9 @@ def build_clip_store(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ClipStore:
-    """Decode (video id, file) pairs once into a clip store of `num_stored_frames` square pictures a clip.
+    """Decode (video id, file) pairs once into a clip store of `num_stored_frames` square pictures per clip.
 
-    A missing or broken video is left out; `ClipStore.skipped` tells which and why.
+    Missing and broken videos are left out; `ClipStore.skipped` lists them with the reason.
 
     Raises:
         DataError: not a single video could be decoded.
@@ -134,7 +132,7 @@ def _spread(
     progress: Progress,
     description: str,
 ) -> Iterator[Result]:
-    """Apply `function`, which reads or writes `folder`, to all items; yield the results in their order."""
+    """Apply `function`, which reads or writes `folder`, to all items; yield the results in order."""
     bar = progress.add_task(description, total=len(items), note="")
     results = map(function, items) if workers == 0 else _spread_on_ray(function, items, folder, workers)
     for result in results:
@@ -152,7 +150,7 @@ def _spread_on_ray(
     running: deque[ray.ObjectRef[list[Result]]] = deque()
     for start in range(0, len(items), CLIPS_PER_TASK):
         running.append(task.remote(shared, items[start : start + CLIPS_PER_TASK]))
-        # Waiting for the oldest bounds what lies in memory and keeps the order.
+        # Waiting for the oldest chunk bounds the memory and keeps the order.
         if len(running) >= limit:
             yield from _result(running.popleft())
     while running:
@@ -163,40 +161,40 @@ def _result(chunk: "ray.ObjectRef[list[Result]]") -> list[Result]:
     try:
         return ray.get(chunk)
     except RayTaskError as error:
-        # What went wrong, instead of where in Ray it surfaced.
+        # The cause, instead of the place in Ray where it surfaced.
         raise error.cause from error
 
 
 def _apply_to_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    # Each core has a worker of its own already.
+    # Each core already has its own worker.
     cv2.setNumThreads(1)
     return [function(item) for item in items]
 
 
 def report_skipped(store: ClipStore, num_videos: int) -> None:
-    """Say how many videos have no pictures, and why the first has none."""
+    """Print the number of videos without pictures, and the reason for the first."""
     if store.skipped:
         reason = next(iter(store.skipped.values()))
         Console(stderr=True).print(
             f"{len(store.skipped)} of {num_videos} videos could not be decoded and are left out; the "
-            f"first: {reason}. "
-            f"To try them again replace or delete them, delete {store.path}, and run the same command.",
+            f"first: {reason}. To try them again, replace or delete them, delete {store.path}, and run the "
+            "same command.",
             style="yellow",
         )
 
 
 def take_up(out_dir: Path, config: "DataclassInstance", files: Iterable[str]) -> bool:
-    """Claim a folder for a configuration; tell whether its data set, the `files`, is finished already.
+    """Claim a folder for a configuration; return whether its data set, the `files`, is already finished.
 
     Raises:
-        DataError: the folder holds something else, or a data set of another configuration.
+        DataError: the folder holds other files, or a data set of another configuration.
     """
     state_path = out_dir / DATASET_FILE
     if not state_path.is_file():
         if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
             raise DataError(
-                f"{out_dir} holds something that is no data set of HyperFleet (no {DATASET_FILE}); choose "
-                "another folder"
+                f"{out_dir} holds something that is no data set of HyperFleet (no {DATASET_FILE}); "
+                "choose another folder"
             )
         out_dir.mkdir(parents=True, exist_ok=True)
         write_state(out_dir, config, finished=False)
@@ -215,14 +213,13 @@ def take_up(out_dir: Path, config: "DataclassInstance", files: Iterable[str]) ->
     if differences:
         raise DataError(
             f"{out_dir} holds a data set of another configuration: {'; '.join(differences)}; choose "
-            "another folder, "
-            "or delete this one to make it anew"
+            "another folder, or delete this one to make it again"
         )
     return bool(state.get("finished")) and all((out_dir / name).is_file() for name in files)
 
 
 def write_state(out_dir: Path, config: "DataclassInstance", *, finished: bool, **facts: Any) -> None:
-    """Write dataset.json: the configuration, whether all files are there, and `facts` for the reader."""
+    """Write dataset.json: the configuration, whether all files are complete, and `facts` for the reader."""
     state = {"format": FORMAT, "finished": finished, "config": _plain(config), **facts}
     partial_path = out_dir / f"{DATASET_FILE}.partial"
     partial_path.write_text(json.dumps(state, indent=2), encoding="utf-8")

@@ -146,8 +146,8 @@ def fit_sentence(fit: CloudFit) -> str:
 def lag_sentence(max_lag_s: float) -> str:
     """Return a warning about a run in real time that did not keep up with its clock."""
     return (
-        f"The processes that play the devices were up to {1000 * max_lag_s:.0f} ms behind their clock, so the "
-        "load was not that of the scenario and the measured times are not the generator's alone; run the "
+        f"The processes that play the devices were up to {1000 * max_lag_s:.0f} ms behind their clock, so "
+        "the load was not that of the scenario and the measured times are not the generator's alone; run the "
         "service on another machine, or fewer devices."
     )
 

@@ -14,11 +14,10 @@ SAMPLE_INTERVAL_S = 0.25
 
 
 class StepLog:
-    """Runs steps one after the other and keeps what each took.
+    """Runs steps one after the other and keeps the time and memory of each.
 
-    Memory is what the whole machine has in use above what was in use when the log began: Ray spreads
-    a step over processes that share pages, whose sizes do not add up. Another program that grows
-    meanwhile is counted too.
+    Memory is the growth of the whole machine's used memory since the log began: Ray spreads a step over
+    processes that share pages, so their sizes do not add up. The growth of other programs is counted too.
     """
 
     def __init__(self, console: Console) -> None:

@@ -1,7 +1,7 @@
-"""Which folders the nodes of a cluster share, and what that means for data and results.
+"""Folders that the nodes of a cluster share, for data and results.
 
-On one machine all do. On a cluster $HYPERFLEET_STORAGE names a folder that every node mounts at the same path
-(NFS), or an object store (s3://bucket/prefix).
+One machine shares all of them. On a cluster, $HYPERFLEET_STORAGE names a folder that every node mounts at the
+same path (NFS), or an object store (s3://bucket/prefix).
 """
 
 import os
@@ -20,7 +20,7 @@ VARIABLE = "HYPERFLEET_STORAGE"
 
 
 def shared_storage() -> str | None:
-    """Return what $HYPERFLEET_STORAGE names; None on one machine or without it.
+    """Return the storage that $HYPERFLEET_STORAGE names; None if it is not set.
 
     Raises:
         ConfigError: it names neither a folder of this machine nor the URI of an object store.
@@ -37,22 +37,22 @@ def shared_storage() -> str | None:
 
 
 def is_everywhere(folder: Path) -> bool:
-    """Tell whether every process that works for this one finds `folder` at its path."""
+    """Return whether every process that works for this one finds `folder` at its path."""
     storage = shared_storage()
     on_mount = storage is not None and "://" not in storage and folder.absolute().is_relative_to(storage)
     return not is_joined() or on_mount
 
 
 def for_all_nodes(folder: Path) -> NodeFolder:
-    """Return a data set for workers on any node: at its path, or through the object store once a node."""
+    """Return a data set for workers on any node: at its path, or sent once per node by the object store."""
     return on_this_node(folder) if is_everywhere(folder) else ship_folder(folder)
 
 
 def writing_to(folder: Path) -> dict[str, Any]:
-    """Return the Ray options of tasks that write into `folder`: they run where it is.
+    """Return the Ray options of tasks that write into `folder`: they run on its node.
 
     Raises:
-        ConfigError: no node of the cluster has it, since this program is outside.
+        ConfigError: no node of the cluster has it, since this program runs outside.
     """
     if is_everywhere(folder):
         return {}
@@ -66,17 +66,17 @@ def writing_to(folder: Path) -> dict[str, Any]:
 
 
 def checkpoints_of(run_id: str, output: Path) -> str:
-    """Return where Ray Train keeps the checkpoints of a run whose results go to `output`.
+    """Return the folder or URI of the checkpoints of a run whose results go to `output`.
 
     Raises:
-        ConfigError: workers on other nodes could not write there.
+        ConfigError: workers on other nodes cannot write there.
     """
     if is_everywhere(output):
         return str(output)
     storage = shared_storage()
     if storage is None:
         raise ConfigError(
-            f"{output} is on this machine alone, and workers on other nodes write checkpoints: set "
+            f"{output} is only on this machine, and workers on other nodes write checkpoints: set "
             f"{VARIABLE} to a folder that every node mounts, or to s3://bucket/prefix"
         )
     return f"{storage}/train/{run_id}"

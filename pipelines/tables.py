@@ -1,10 +1,10 @@
-"""`hyperfleet tables`: train the cells that are missing, in parallel on Ray, and write every table."""
+"""`hyperfleet tables`: train the missing cells in parallel on Ray, and write every table."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
 import torch
@@ -14,8 +14,8 @@ from rich.console import Console
 from actors.node_folder import NodeFolder
 from actors.placement import num_available
 from hyperfleet.datasets import Corpus
-from hyperfleet.datasets.fleetqa.scales import scale
-from hyperfleet.errors import ConfigError, DataError, HyperFleetError, ServiceError
+from hyperfleet.datasets.fleetqa.scales import at_shift
+from hyperfleet.errors import DataError, HyperFleetError, ServiceError
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.papers.experiments.cell import (
     CellResult,
@@ -27,9 +27,10 @@ from hyperfleet.papers.experiments.cell import (
 )
 from hyperfleet.papers.experiments.plan import FLEETQA, Preset, cells, preset, warm_key, warm_spec
 from hyperfleet.papers.tables.page import build_tables, write_tables
-from hyperfleet.tasks import TASKS
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
+from pipelines.commands.data import shifted
+from pipelines.commands.models import TablesConfig
 from pipelines.progress import progress_bar
 from pipelines.render_data import DATASET_FILE, render
 from pipelines.runtime import connect, disconnect
@@ -39,45 +40,8 @@ WARM_DIR, CELLS_DIR = "warm", "cells"
 WIDTH = 160
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TablesConfig:
-    """Every table of both papers: what they print beside what was measured here.
-
-    Attributes:
-        train: train what is missing at this size first: smoke (minutes, to see that all works), demo
-            (hours on two cores) or paper (the papers' epochs and batch, All-in-One-Ti, for a GPU). None shows
-            the cells of `size` that are finished.
-        size: whose cells are shown when nothing is trained.
-        data: folders of prepared data sets besides FleetQA (`hyperfleet data prepare`).
-        tasks: tasks to train; None for all that a data set has.
-        seeds: seeds of the main tables; None takes those of the size.
-        workers: cells trained at once on this machine, one core (paper: one GPU) each; None for all there
-            are, which is also what a cluster named by RAY_ADDRESS does.
-        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        output: folder of cells and tables.
-    """
-
-    train: Literal["smoke", "demo", "paper"] | None = None
-    size: Literal["smoke", "demo", "paper"] = "demo"
-    data: tuple[Path, ...] = ()
-    tasks: tuple[str, ...] | None = None
-    seeds: tuple[int, ...] | None = None
-    workers: int | None = None
-    tracking_uri: str | None = None
-    output: Path = Path("outputs/tables")
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.tasks or ()) - set(TASKS))
-        if unknown:
-            raise ConfigError(f"TablesConfig.tasks must be of {', '.join(TASKS)}, got {', '.join(unknown)}")
-        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) != len(self.seeds)):
-            raise ConfigError(f"TablesConfig.seeds needs different seeds, got {self.seeds}")
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"TablesConfig.workers must be >= 1 or None, got {self.workers}")
-
-
 def tables(config: TablesConfig, console: Console) -> Path:
-    """Train what is missing if asked to, write the tables in every form, and return the HTML page.
+    """Train the missing cells if asked to, write the tables in every format, and return the HTML page.
 
     Raises:
         HyperFleetError: a data set, the store or a finished cell cannot be used.
@@ -85,19 +49,19 @@ def tables(config: TablesConfig, console: Console) -> Path:
     size = preset(config.train or config.size)
     if config.seeds is not None:
         size = replace(size, seeds=config.seeds, ablation_seeds=config.seeds[:1])
-    name = config.train or config.size
+    name = shifted(config.train or config.size, config.shift)
     output = config.output / name
     prepared = {_dataset_name(folder): folder for folder in config.data}
-    folders = {FLEETQA: Path("data") / size.scale, **prepared}
+    folders = {FLEETQA: Path("data") / shifted(size.scale, config.shift), **prepared}
     if config.train is not None:
         connect(num_cpus=config.workers)
         try:
-            render(scale(size.scale), folders[FLEETQA])
+            render(at_shift(size.scale, config.shift), folders[FLEETQA])
             _train_missing(config, size, folders, output, console)
         finally:
             disconnect()
     measured, built = build_tables(read_cells(output / CELLS_DIR), output / CELLS_DIR)
-    # A file or a pipe has no width; 80 columns would fold every cell.
+    # Files and pipes have no width, and 80 columns would fold every cell.
     wide = console if console.is_terminal else Console(width=WIDTH)
     for table in built:
         wide.print(to_rich(table))
@@ -116,7 +80,7 @@ def _dataset_name(folder: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    # One unit of work: a warm model, or a cell that may need one.
+    # One unit of work: a cell, and the warm model that it starts from.
     spec: CellSpec
     data: NodeFolder
     folder: Path
@@ -163,8 +127,8 @@ def _train_missing(
 
 
 def _run(jobs: Sequence[_Job], where: dict[str, Any], console: Console) -> None:
-    """Run warm stages and cells as Ray tasks; a cell waits for its warm model alone."""
-    # One GPU or one core each; more cells at once than that would only take turns.
+    """Run warm stages and cells as Ray tasks; a cell waits only for its own warm model."""
+    # One GPU or one core each; more cells at once would only take turns.
     on_ray: Any = ray.remote(num_cpus=1, num_gpus=int(num_available("GPU") > 0), max_retries=1, **where)
     warm_task, cell_task = on_ray(_warm), on_ray(_cell)
     warm_refs: dict[Path, Any] = {}
@@ -182,8 +146,8 @@ def _run(jobs: Sequence[_Job], where: dict[str, Any], console: Console) -> None:
             key = running.pop(done)
             try:
                 result: CellResult = ray.get(done)
-                said = ", ".join(f"{name} {100 * value:.1f}" for name, value in result.measures.items())
-                console.print(f"{key}: {said} ({result.train_s:.0f} s)", highlight=False)
+                measures = ", ".join(f"{name} {100 * value:.1f}" for name, value in result.measures.items())
+                console.print(f"{key}: {measures} ({result.train_s:.0f} s)", highlight=False)
             except RayTaskError as error:
                 failed.append((key, error.cause if isinstance(error.cause, HyperFleetError) else error))
                 console.print(f"[red]{key} failed[/]: {failed[-1][1]}", highlight=False)

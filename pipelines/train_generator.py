@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,6 @@ from ray.train.torch import TorchTrainer
 from actors.placement import num_available, placed, resources_line
 from actors.progress_board import TrainProgress, start_progress_board
 from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config, replace_folder
-from hyperfleet.cloud.assembly import encoder_config
-from hyperfleet.cloud.training import TrainConfig
 from hyperfleet.datasets import Corpus
 from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError, ServiceError
 from hyperfleet.methods import method, personalizes
@@ -35,7 +33,9 @@ from hyperfleet.methods.base import WARM
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_store import connect as connect_store
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists
-from hyperfleet.tracking.registry import GENERATOR_NAME, STATIC_NAME, bundle_digest, register_bundle
+from hyperfleet.tracking.model_names import GENERATOR_NAME, STATIC_NAME
+from hyperfleet.tracking.registry import bundle_digest, register_bundle
+from pipelines.commands.models import TrainRunConfig
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect, is_joined
 from pipelines.storage import checkpoints_of, for_all_nodes
@@ -43,58 +43,15 @@ from pipelines.training_record import TrainingRecord
 from pipelines.training_worker import BEST, KEPT, PROGRESS_INTERVAL_S, WorkerSpec, train_worker, writing
 
 SETTINGS_FILE = "settings.json"
-# Time in which a cloud brings a node, or the largest data set is validated; longer, and nobody will come.
+# Longer than a cloud needs to start a node, or a worker to validate the largest data set.
 PATIENCE_S = 1800.0
-# Ray Train's controller looks at its workers this often, and `report` waits for it.
+# Interval of Ray Train's controller, for which `report` waits.
 HEALTH_CHECK_INTERVAL_S = "0.2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainRunConfig:
-    """A training run: what to train, from which data, where its results go.
-
-    Attributes:
-        data: a rendered data set (`hyperfleet data render`).
-        output: folder for checkpoints and bundles; the same folder resumes an interrupted run.
-        train: method, encoder, seed and schedule.
-        num_workers: Ray Train workers, one core or one GPU each.
-        min_workers: how few of them will do while the cluster has no room for more; None for all.
-        use_gpu: give each worker a GPU.
-        warm_start: a bundle whose device model replaces the first stage.
-        tracking_uri: MLflow store; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        max_failures: how often Ray Train restarts the workers after one died.
-    """
-
-    data: Path = Path("data/demo")
-    output: Path = Path("outputs/train")
-    train: TrainConfig = field(default_factory=TrainConfig)
-    num_workers: int = 1
-    min_workers: int | None = None
-    use_gpu: bool = False
-    warm_start: Path | None = None
-    tracking_uri: str | None = None
-    max_failures: int = 2
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise ConfigError(f"TrainRunConfig.num_workers must be at least 1, got {self.num_workers}")
-        if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
-            raise ConfigError(
-                f"TrainRunConfig.min_workers must be from 1 to num_workers={self.num_workers}, or left out, "
-                f"got {self.min_workers}"
-            )
-        encoder_config(self.train, vocab_size=64)
-        for num_workers in range(self.min_workers or self.num_workers, self.num_workers + 1):
-            if self.train.batch_size % num_workers:
-                raise ConfigError(
-                    f"a batch of {self.train.batch_size} cannot be shared out evenly among {num_workers} "
-                    "workers; choose a batch size that is a multiple of them"
-                )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """What a run left behind; `warm` is the model after the first stage, None where it was given."""
+    """Result of a run; `warm` is the model after the first stage, None if it was given."""
 
     run_id: str
     bundle: Path
@@ -105,7 +62,7 @@ class TrainResult:
 
 
 def train(config: TrainRunConfig) -> TrainResult:
-    """Run the training and register what it made.
+    """Run the training and register its model.
 
     Raises:
         HyperFleetError: data, warm start, tracking store or configuration cannot be used; raised
@@ -149,7 +106,7 @@ def train(config: TrainRunConfig) -> TrainResult:
 
 
 def _close_as_failed(tracker: MlflowTracker) -> None:
-    # A store that is away is no reason to hide why the run failed, nor to wait for it for minutes.
+    # A store that does not answer must neither hide the failure nor delay it by minutes.
     with contextlib.suppress(ServiceError, MlflowException):
         connect_store(tracker.tracking_uri)
         tracker.finish("FAILED")
@@ -166,7 +123,7 @@ def _check_warm_start(folder: Path, corpus: Corpus) -> None:
 
 
 def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
-    """Make the output folder this run's, or make sure that it is: a folder in use is resumed.
+    """Claim the output folder for this run, or check that it belongs to it: such a run is resumed.
 
     Raises:
         CheckpointError: the folder belongs to a run with other settings or other data.
@@ -191,8 +148,8 @@ def _claim_output(config: TrainRunConfig, corpus: Corpus) -> None:
 
 
 def _check_resources(config: TrainRunConfig) -> None:
-    # Ray Train would wait for the missing workers without end. A cluster may start nodes for them, so there
-    # only time tells.
+    # Ray Train would wait for missing workers forever. A cluster may start nodes for them, so there only
+    # `PATIENCE_S` limits the wait.
     if is_joined():
         return
     kind = "GPU" if config.use_gpu else "CPU"
@@ -205,7 +162,7 @@ def _check_resources(config: TrainRunConfig) -> None:
 
 
 def _open_or_continue(config: TrainRunConfig, experiment: str, uri: str) -> MlflowTracker:
-    # A run that was interrupted goes on in the same MLflow run: its id lies beside its checkpoints.
+    # An interrupted run continues in the same MLflow run: its id is beside its checkpoints.
     marker = config.output / "run_id"
     if marker.exists() and run_exists(marker.read_text().strip(), uri):
         return MlflowTracker(run_id=marker.read_text().strip(), tracking_uri=uri)
@@ -233,7 +190,7 @@ def _fit(config: TrainRunConfig, tracker: MlflowTracker) -> dict[str, float]:
         train_worker,
         train_loop_config={"spec": spec},
         scaling_config=ScalingConfig(
-            # The annotation is that of an older class; two numbers make the group elastic.
+            # Two numbers make the group elastic; the annotation is that of an older class.
             num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type]
             use_gpu=config.use_gpu,
             resources_per_worker={"GPU" if config.use_gpu else "CPU": 1, **placed("train_worker")},
@@ -250,7 +207,7 @@ def _fit(config: TrainRunConfig, tracker: MlflowTracker) -> dict[str, float]:
     def fit() -> None:
         try:
             outcome["result"] = trainer.fit()
-        except BaseException as error:  # handed to the caller's thread, which raises it
+        except BaseException as error:  # raised in the caller's thread
             outcome["error"] = error
 
     thread = threading.Thread(target=fit, daemon=True)
@@ -275,7 +232,7 @@ def _take_bundles(checkpoint: Checkpoint, output: Path) -> None:
 
 
 def _readable(error: BaseException) -> BaseException:
-    """Return our own error out of what Ray Train wrapped around it, or one that says what Ray says."""
+    """Return our own error that Ray Train wrapped, or one with the last line of Ray's message."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in [*failures.values(), error.__cause__]:
         cause = getattr(failure, "cause", failure)

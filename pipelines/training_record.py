@@ -1,4 +1,4 @@
-"""A training run's record: the driver is the only one that writes to MLflow, each epoch once."""
+"""Record of a training run in MLflow, written by the driver alone, each epoch once."""
 
 import logging
 from typing import Any
@@ -11,20 +11,20 @@ from hyperfleet.errors import ServiceError
 from hyperfleet.tracking.mlflow_store import connect, shown
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker
 
-# The step that the last recorded epoch ended at: what a driver that takes over begins after.
+# Metric with the step of the last recorded epoch: a driver that takes over continues after it.
 STEP = "step"
 _LOGGER = logging.getLogger(__name__)
 
 
 class TrainingRecord:
-    """Takes what workers left on the board to MLflow.
+    """Copies metrics from the board of the workers to MLflow.
 
-    A store that does not answer holds up nothing: what it missed is recorded when it is back, or by the
-    same command once more.
+    A store that does not answer delays nothing: missing epochs are recorded when it is back, or when the same
+    command runs again.
 
     Args:
         board: handle of the run's `ProgressBoard`.
-        tracker: the run; an epoch it has recorded already is left out.
+        tracker: the run; epochs that it has are left out.
     """
 
     def __init__(self, board: Any, tracker: MlflowTracker) -> None:
@@ -36,7 +36,7 @@ class TrainingRecord:
         self._is_away = False
 
     def update(self) -> None:
-        """Record what is new, or say once that the store does not answer."""
+        """Record new epochs, or log once that the store does not answer."""
         try:
             self._update()
         except ServiceError as error:
@@ -56,7 +56,7 @@ class TrainingRecord:
         record: TrainRecord = ray.get(self._board.record.remote(self._last_step))
         if not record.metrics and record.params.items() <= self._params.items():
             return
-        # Asked first: MLflow's own client tries a dead server for minutes.
+        # Checked first: MLflow's own client tries a dead server for minutes.
         connect(self._tracker.tracking_uri)
         try:
             if new := {name: value for name, value in record.params.items() if name not in self._params}:
@@ -67,6 +67,6 @@ class TrainingRecord:
                 self._last_step = step
         except MlflowException as error:
             raise ServiceError(
-                f"the tracking store {shown(self._tracker.tracking_uri)} took no record: {error}"
+                f"the tracking store {shown(self._tracker.tracking_uri)} refused a record: {error}"
             ) from error
         self._is_away = False

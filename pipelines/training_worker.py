@@ -1,4 +1,4 @@
-"""What each Ray Train worker runs; rank 0 writes checkpoints and tells the driver what it measured."""
+"""Function of each Ray Train worker; rank 0 writes checkpoints and reports metrics to the driver."""
 
 import contextlib
 import json
@@ -25,15 +25,16 @@ from actors.progress_board import TrainProgress
 from hyperfleet.bundle import replace_folder
 from hyperfleet.cloud.assembly import assemble
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
-from hyperfleet.cloud.training import EpochResult, Position, TrainConfig, Trainer
+from hyperfleet.cloud.train_config import TrainConfig
+from hyperfleet.cloud.training import EpochResult, Position, Trainer
 from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.base import WARM
 
 BEST = "best"
-# Bundles that a run is to end with: part of every checkpoint, since no other folder reaches the driver from
-# wherever a worker runs, and since what is resumed must know them as well.
+# Bundles that a run leaves: part of every checkpoint, since no other folder of a worker reaches the driver,
+# and a resumed run needs them.
 KEPT = "kept"
-# What every epoch so far measured: a driver may die between the checkpoint of an epoch and its record.
+# Metrics of all epochs so far: a driver may die between the checkpoint of an epoch and its record.
 HISTORY_FILE = "metrics.json"
 PROGRESS_INTERVAL_S = 0.5
 _log = logging.getLogger(__name__)
@@ -41,15 +42,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSpec:
-    """What every worker is told.
+    """Task of every worker.
 
     Attributes:
         train: method, encoder, seed and schedule.
         data: the data set.
         warm_start: a bundle whose device model replaces the first stage.
-        use_gpu: whether the worker has one.
+        use_gpu: whether the worker has a GPU.
         board: handle of the driver's `ProgressBoard`.
-        run_id: the run, in metrics and logs.
+        run_id: name of the run in metrics and logs.
     """
 
     train: TrainConfig
@@ -61,7 +62,7 @@ class WorkerSpec:
 
 
 def keep_bundles(kept: Path, trainer: Trainer, files: BundleFiles, result: EpochResult) -> None:
-    """Write the best model so far, and the one that ends the first stage, into the folder `kept`."""
+    """Write the best model so far, and the model that ends the first stage, into the folder `kept`."""
     if result.is_best:
         replace_folder(kept / BEST, lambda folder: save_trained(folder, trainer, files))
     if result.ends_stage and result.stage == WARM:
@@ -69,7 +70,7 @@ def keep_bundles(kept: Path, trainer: Trainer, files: BundleFiles, result: Epoch
 
 
 def train_worker(loop: dict[str, WorkerSpec]) -> None:
-    """Train from the last checkpoint, the warm start or the beginning, and report after each epoch."""
+    """Train from the last checkpoint, the warm start or scratch, and report after each epoch."""
     spec = loop["spec"]
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
@@ -86,15 +87,15 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
         device: torch.device = get_device()
         trainer.to(device)
         trainer.wrap = prepare_model
-        tell = _Teller(spec, trainer.num_steps(start)) if rank == 0 else None
-        if tell is not None:
+        reporter = _Reporter(spec, trainer.num_steps(start)) if rank == 0 else None
+        if reporter is not None:
             spec.board.post_params.remote({"weights_origin": trainer.weights_origin})
             for step, metrics in history.items():
                 spec.board.post_metrics.remote(int(step), metrics)
             _log.info(
                 "training starts", extra={"run_id": spec.run_id, "step": start.step, "workers": world_size}
             )
-        for result in trainer.run(start=start, restore=restore, on_step=tell):
+        for result in trainer.run(start=start, restore=restore, on_step=reporter):
             best = {"best_validation_score": trainer.best_score} if trainer.best_score >= 0 else {}
             with writing(), tempfile.TemporaryDirectory(prefix="hyperfleet-checkpoint-") as folder:
                 saved = None
@@ -106,24 +107,24 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
                     named = {f"{result.stage}/{name}": value for name, value in result.metrics.items()}
                     history[str(result.position.step)] = {**named, **best}
                     (Path(folder) / HISTORY_FILE).write_text(json.dumps(history))
-                    # Before the checkpoint: an epoch that is lost with its worker is told once more and
+                    # Before the checkpoint: an epoch that is lost with its worker is reported again and
                     # counted once.
                     spec.board.post_metrics.remote(result.position.step, {**named, **best})
-                    assert tell is not None
-                    tell.epoch(result)
+                    assert reporter is not None
+                    reporter.epoch(result)
                 ray.train.report({**result.metrics, **best}, checkpoint=saved)
 
 
 @contextlib.contextmanager
 def writing(what: str = "a checkpoint") -> Iterator[None]:
-    """Make one error with a remedy of whatever keeps a file from being written.
+    """Turn failures to write a file into one error with a remedy.
 
     Raises:
         CheckpointError: `what` cannot be written on this node, or into the storage.
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:  # safetensors tells of a full disk by an error of its own
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
         raise CheckpointError(
             f"{what} cannot be written on node {socket.gethostname()}: {error}; make room there and in "
             "the storage; the same command goes on from the last checkpoint"
@@ -131,11 +132,11 @@ def writing(what: str = "a checkpoint") -> Iterator[None]:
 
 
 def _start(spec: WorkerSpec, trainer: Trainer, kept: Path) -> tuple[Position, Any, dict[str, Any]]:
-    """Return where to start, how to restore the optimiser, and the metrics of the epochs before by step."""
+    """Return the start, a function that restores the optimiser, and the metrics of earlier epochs by step."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with contextlib.ExitStack() as stack:
-            with writing():  # of a storage without folders it is a copy
+            with writing():  # an object store is copied to a folder
                 folder = Path(stack.enter_context(checkpoint.as_directory()))
                 if (folder / KEPT).exists():
                     shutil.copytree(folder / KEPT, kept, dirs_exist_ok=True)
@@ -146,8 +147,8 @@ def _start(spec: WorkerSpec, trainer: Trainer, kept: Path) -> tuple[Position, An
     return Position(), None, {}
 
 
-class _Teller:
-    """Tells the driver how far the training is, not more often than anyone looks."""
+class _Reporter:
+    """Reports the progress of the training to the driver, no more often than it is shown."""
 
     def __init__(self, spec: WorkerSpec, num_steps: int) -> None:
         self._spec = spec
@@ -165,7 +166,7 @@ class _Teller:
         self._meter.at(position.step)
 
     def epoch(self, result: EpochResult) -> None:
-        """Tell what an epoch brought."""
+        """Report the metrics of an epoch."""
         step = result.position.step
         self._meter.at(step)
         self._meter.measured(result.stage, result.metrics)

@@ -30,7 +30,7 @@ from hyperfleet.cloud.generator import Weights
 from hyperfleet.errors import HyperFleetError, ServiceError
 from hyperfleet.head_codecs.memory import KEEP_MEMORY
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri
-from hyperfleet.tracking.registry import NEWEST
+from hyperfleet.tracking.model_names import NEWEST
 from serve_apps.access import BearerTokens, RateLimit
 from serve_apps.batching import Batcher, generate_batch
 from serve_apps.grpc_api import GrpcOptions, start_grpc

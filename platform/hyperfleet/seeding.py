@@ -5,9 +5,12 @@ and in any process, so a fleet is repeatable however its devices are spread over
 """
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -22,8 +25,10 @@ def numpy_generator(root_seed: int, *stream: int | str) -> np.random.Generator:
     return np.random.default_rng(_entropy(root_seed, stream))
 
 
-def torch_generator(root_seed: int, *stream: int | str) -> torch.Generator:
+def torch_generator(root_seed: int, *stream: int | str) -> "torch.Generator":
     """Return the (CPU) torch generator of `stream`."""
+    import torch  # not above: scenarios are drawn without it
+
     seed = np.random.SeedSequence(_entropy(root_seed, stream)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed) & 0x7FFF_FFFF_FFFF_FFFF)
 

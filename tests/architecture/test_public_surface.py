@@ -1,16 +1,12 @@
-"""What others rely on: errors that travel, messages that tell nothing more, the commands.
+"""Contracts with others: errors that travel, messages that carry nothing more.
 
 A failure here is a decision to take, not a number to update: see docs/decisions/0003.
 """
 
 import dataclasses
 import inspect
-import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -49,11 +45,6 @@ MESSAGE_FIELDS = {
     ],
 }
 
-COMMANDS = {
-    (): ["codecs", "compare", "data", "demo", "doctor", "fleet", "plan", "policies", "tables", "train"],
-    ("data",): ["describe", "prepare", "render"],
-}
-
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 def test_every_error_survives_a_trip_between_processes(error: type[HyperFleetError]) -> None:
@@ -90,34 +81,3 @@ def test_messages_carry_these_fields_and_no_others() -> None:
 def test_no_message_can_be_changed_on_its_way() -> None:
     for name in MESSAGE_FIELDS:
         assert getattr(messages, name).__dataclass_params__.frozen, name
-
-
-# One process for all of them: importing torch and Ray is what takes long.
-PRINT_HELP = """
-import contextlib, json, sys
-from pipelines.cli import main
-for command in json.loads(sys.argv[1]):
-    sys.argv = ["hyperfleet", *command, "--help"]
-    with contextlib.suppress(SystemExit):
-        main()
-    print("=====")
-"""
-
-
-def test_the_command_line_offers_these_commands_and_no_others() -> None:
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"}
-    done = subprocess.run(
-        [sys.executable, "-c", PRINT_HELP, json.dumps(list(COMMANDS))],
-        env={**env, "COLUMNS": "200", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
-    offered = {}
-    for command, text in zip(COMMANDS, done.stdout.split("=====\n"), strict=False):
-        usage = text.split("\n\n")[0]
-        groups = re.findall(r"\{([a-z_,: -]+)\}", usage)  # options have choices too; commands come last
-        assert groups, text
-        offered[command] = sorted(groups[-1].split(","))
-    assert offered == COMMANDS

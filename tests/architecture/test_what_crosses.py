@@ -6,8 +6,8 @@ import inspect
 from pathlib import Path
 
 import pytest
-
 from actors.answer_host import AnswerHost, AnswerSpec
+
 from hyperfleet.client import GeneratorClient, ReceivedHead
 from hyperfleet.datasets import QuestionStream
 from hyperfleet.device import Samples

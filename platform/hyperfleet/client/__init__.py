@@ -12,15 +12,6 @@
 Programs with an event loop use `AsyncHttpClient`. `GrpcClient` and `AsyncGrpcClient` speak gRPC.
 """
 
-from hyperfleet.client.blocking import GrpcClient as GrpcClient
-from hyperfleet.client.blocking import HttpClient as HttpClient
-from hyperfleet.client.grpc import AsyncGrpcClient as AsyncGrpcClient
-from hyperfleet.client.http import AsyncHttpClient as AsyncHttpClient
-from hyperfleet.client.models import ServedModel as ServedModel
-from hyperfleet.client.models import fetch_base as fetch_base
-from hyperfleet.client.models import served_model as served_model
-from hyperfleet.client.models import served_models as served_models
-from hyperfleet.client.reply import GeneratorClient as GeneratorClient
-from hyperfleet.client.reply import ReceivedHead as ReceivedHead
-from hyperfleet.client.retry import PATIENT as PATIENT
-from hyperfleet.client.retry import RetryPolicy as RetryPolicy
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

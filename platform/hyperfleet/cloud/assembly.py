@@ -10,10 +10,11 @@ import torch
 from hyperfleet.bundle import BundleConfig, build_model
 from hyperfleet.cloud.batches import BatchSource
 from hyperfleet.cloud.checkpoint import BundleFiles
-from hyperfleet.cloud.training import TrainConfig, Trainer
+from hyperfleet.cloud.train_config import TrainConfig
+from hyperfleet.cloud.training import Trainer
 from hyperfleet.datasets import Corpus
-from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.methods import method
+from hyperfleet.methods.catalogue import FRAMES_READ
 from hyperfleet.nn import ENCODERS, EncoderConfig, HeadGeneratorConfig
 from hyperfleet.seeding import torch_generator
 from hyperfleet.tasks import task
@@ -30,20 +31,9 @@ class Assembled:
 
 
 def encoder_config(config: TrainConfig, vocab_size: int) -> EncoderConfig:
-    """Return the encoder of a run: the preset, with as many frames as the run or its method wants.
-
-    Raises:
-        UnknownNameError: no such preset.
-        ConfigError: the method reads another number of frames than asked for.
-    """
-    if config.encoder not in ENCODERS:
-        raise unknown_name("encoder", config.encoder, ENCODERS)
+    """Return the encoder of a run: the preset, with as many frames as the run or its method wants."""
     encoder = ENCODERS[config.encoder](vocab_size)
-    generator = method(config.method).generator_config
-    wanted = generator.sequence.num_frames if generator is not None and generator.sequence else None
-    num_frames = config.num_frames or wanted or encoder.num_frames
-    if wanted not in (None, num_frames):
-        raise ConfigError(f"{config.method} reads {wanted} frames a clip, got num_frames={num_frames}")
+    num_frames = config.num_frames or FRAMES_READ.get(config.method, encoder.num_frames)
     return dataclasses.replace(encoder, num_frames=num_frames)
 
 

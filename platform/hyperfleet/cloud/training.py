@@ -11,65 +11,15 @@ from torch import Tensor, nn
 from hyperfleet.bundle import BundleConfig
 from hyperfleet.cloud.batches import BatchSource
 from hyperfleet.cloud.optimisation import adamw, warm_up_then_decay
-from hyperfleet.errors import ConfigError
+from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.methods import Examples, Method, Stage, TaskModel, method
 from hyperfleet.methods.base import outputs
 from hyperfleet.seeding import numpy_generator, torch_generator
-from hyperfleet.tasks import OPEN_ENDED_QA, task
 
 Losses = dict[str, Tensor]
 
 # A chunk of 1,501 scores each is 1.5 MiB, of generated heads of that size 149 MiB.
 JUDGED_TOGETHER = 256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """What is trained, on what, for how long.
-
-    `warm_epochs` is the static model's training that every method starts from, `epochs` the method's
-    own. `batch_size` counts samples over all workers together. `num_frames` frames of each clip are
-    seen; None takes what the method and the encoder want (5 for DUET, 3 otherwise). Retrieval and
-    multiple choice train on the first `captions_per_video` captions of each clip, None on all.
-    `pretrained` is an All-in-One checkpoint that the encoder starts from; None takes DeiT and BERT from
-    the local caches where they fit the encoder, and random weights otherwise.
-    """
-
-    method: str = "cdc_mmpg"
-    task: str = OPEN_ENDED_QA
-    encoder: str = "tiny"
-    num_frames: int | None = None
-    captions_per_video: int | None = None
-    pretrained: str | None = None
-    seed: int = 0
-    warm_epochs: int = 4
-    epochs: int = 2
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warm_up_fraction: float = 0.1
-
-    def __post_init__(self) -> None:
-        task(self.task)
-        if self.num_frames is not None and self.num_frames < 1:
-            raise ConfigError(f"TrainConfig.num_frames must be at least 1 or None, got {self.num_frames}")
-        for name in ("batch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"TrainConfig.{name} must be at least 1, got {getattr(self, name)}")
-        if self.warm_epochs < 0:
-            raise ConfigError(f"TrainConfig.warm_epochs must be >= 0, got {self.warm_epochs}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"TrainConfig.learning_rate must be > 0, got {self.learning_rate}")
-        if not 0 <= self.warm_up_fraction <= 1:
-            raise ConfigError(f"TrainConfig.warm_up_fraction must lie in [0, 1], got {self.warm_up_fraction}")
-        self.stages()
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Return the stages of the method, without those of no epoch."""
-        stages = method(self.method).stages(
-            warm_epochs=self.warm_epochs, epochs=self.epochs, learning_rate=self.learning_rate
-        )
-        return tuple(stage for stage in stages if stage.epochs > 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

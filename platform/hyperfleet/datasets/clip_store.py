@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Integer, UInt8
 
+from hyperfleet.datasets.bounds import MIN_JPEG_QUALITY
 from hyperfleet.datasets.video import read_clip
 from hyperfleet.errors import ConfigError, DataError, VideoDecodeError
 
-MIN_JPEG_QUALITY = 90
 ROWS_PER_BATCH = 256
 
 _SCHEMA = pa.schema(

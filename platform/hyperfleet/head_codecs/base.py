@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hyperfleet.errors import HeadLayoutError
 from hyperfleet.head_codecs.base_head import BaseHead
+from hyperfleet.head_codecs.catalogue import CODECS
 from hyperfleet.head_codecs.heads import Heads
 from hyperfleet.head_codecs.layout import HeadLayout
 
@@ -123,3 +124,12 @@ def needed_base(base: BaseHead | None, codec: str) -> BaseHead:
             "or ask for fp32, fp16, bf16 or int8"
         )
     return base
+
+
+def codecs_of(form: GeneratedForm, layout: HeadLayout, *, has_base: bool) -> tuple[str, ...]:
+    """Return the names of the codecs that heads of this form and layout can travel in."""
+    return tuple(
+        name
+        for name, each in CODECS.items()
+        if (has_base or not each.needs_base) and each.carries(form, layout)
+    )

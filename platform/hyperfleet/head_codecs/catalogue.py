@@ -1,50 +1,59 @@
-"""All codecs by the name that a client asks for."""
+"""All codecs by the name that a client asks for.
 
-from collections.abc import Mapping
-from types import MappingProxyType
+Names need no torch: the command line refuses a wrong one before it is imported.
+"""
 
-import torch
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from hyperfleet.errors import unknown_name
-from hyperfleet.head_codecs.base import GeneratedForm, HeadCodec
-from hyperfleet.head_codecs.dense import DenseCodec
-from hyperfleet.head_codecs.factors import FactorCodec
-from hyperfleet.head_codecs.layout import HeadLayout
-from hyperfleet.head_codecs.modulation import ModulationCodec
-from hyperfleet.head_codecs.row_scaled import RowScaledCodec
+from hyperfleet.lazy_table import LazyTable
+
+if TYPE_CHECKING:
+    from hyperfleet.head_codecs.base import HeadCodec
 
 RANKS = (1, 2, 4, 8, 16)
 # Exact, and what the papers count; a client that wants less asks for it.
 DEFAULT_CODEC = "fp32"
 
-_ALL: tuple[HeadCodec, ...] = (
-    DenseCodec("fp32", torch.float32),
-    DenseCodec("fp16", torch.float16),
-    DenseCodec("bf16", torch.bfloat16),
-    DenseCodec("delta-fp16", torch.float16, delta=True),
-    RowScaledCodec("int8"),
-    RowScaledCodec("delta-int8", delta=True),
-    *(FactorCodec(rank) for rank in RANKS),
-    ModulationCodec(),
+
+def _dense(name: str, dtype: str, *, delta: bool = False) -> Any:
+    import torch
+
+    from hyperfleet.head_codecs.dense import DenseCodec
+
+    return DenseCodec(name, getattr(torch, dtype), delta=delta)
+
+
+def _row_scaled(name: str, *, delta: bool = False) -> Any:
+    from hyperfleet.head_codecs.row_scaled import RowScaledCodec
+
+    return RowScaledCodec(name, delta=delta)
+
+
+def _factors(_: str, rank: int) -> Any:
+    from hyperfleet.head_codecs.factors import FactorCodec
+
+    return FactorCodec(rank)
+
+
+def _modulation(name: str) -> Any:
+    from hyperfleet.head_codecs.modulation import ModulationCodec
+
+    return ModulationCodec(name)
+
+
+CODECS: "LazyTable[HeadCodec]" = LazyTable(
+    "head codec",
+    {
+        "fp32": partial(_dense, dtype="float32"),
+        "fp16": partial(_dense, dtype="float16"),
+        "bf16": partial(_dense, dtype="bfloat16"),
+        "delta-fp16": partial(_dense, dtype="float16", delta=True),
+        "int8": _row_scaled,
+        "delta-int8": partial(_row_scaled, delta=True),
+        **{f"rank{rank}": partial(_factors, rank=rank) for rank in RANKS},
+        "film": _modulation,
+    },
 )
-CODECS: Mapping[str, HeadCodec] = MappingProxyType({each.name: each for each in _ALL})
 
-
-def codec(name: str) -> HeadCodec:
-    """Return the codec called `name`.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
-    if name not in CODECS:
-        raise unknown_name("head codec", name, CODECS)
-    return CODECS[name]
-
-
-def codecs_of(form: GeneratedForm, layout: HeadLayout, *, has_base: bool) -> tuple[str, ...]:
-    """Return the names of the codecs that heads of this form and layout can travel in."""
-    return tuple(
-        name
-        for name, each in CODECS.items()
-        if (has_base or not each.needs_base) and each.carries(form, layout)
-    )
+codec = CODECS.named

@@ -1,54 +1,65 @@
 """Every method by name: those of the papers' tables, their ablations, literal readings and cheaper heads.
 
 `_as_printed` takes every equation as its symbols stand (docs/decisions/0006 and 0008); its schedule is
-that of the others, so that budgets stay equal.
+that of the others, so that budgets stay equal. Names need no torch: the command line refuses a wrong one
+before it is imported.
 """
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from hyperfleet.methods import cdc_mmpg, f_hyper, stable_synth_net
-from hyperfleet.methods.base import Method
-from hyperfleet.methods.cdc_mmpg import CdcMmpg
-from hyperfleet.methods.duet import Duet
-from hyperfleet.methods.f_hyper import FHyper
-from hyperfleet.methods.f_linear import FLinear
-from hyperfleet.methods.fine_tuning import FineTuning
-from hyperfleet.methods.stable_synth_net import StableSynthNet
-from hyperfleet.nn import HeadGeneratorConfig
+from hyperfleet.lazy_table import LazyTable
 
-_STABLE = StableSynthNet()
+if TYPE_CHECKING:
+    from hyperfleet.methods.base import Method
 
-_ALL: tuple[Method, ...] = (
-    FLinear(),
-    FineTuning(),
-    FHyper(),
-    FHyper(name="f_hyper_trained", generator=f_hyper.WELL_INITIALISED, train_encoder=True),
-    Duet(),
-    CdcMmpg(),
-    CdcMmpg(name="cdc_mmpg_joint", joint=True),
-    CdcMmpg(name="cdc_mmpg_fda", generator=cdc_mmpg.FDA_ALONE),
-    CdcMmpg(name="cdc_mmpg_adr", generator=cdc_mmpg.ADR_ALONE),
-    CdcMmpg(name="cdc_mmpg_rank8", generator=HeadGeneratorConfig(form="low_rank", rank=8)),
-    CdcMmpg(name="cdc_mmpg_film", generator=HeadGeneratorConfig(form="film")),
-    CdcMmpg(
-        name="cdc_mmpg_as_printed",
-        generator=cdc_mmpg.AS_PRINTED,
-        warm=False,
-        generator_rate=1.0,
-        joint=True,
-    ),
-    _STABLE,
-    replace(_STABLE, name="stable_synth_net_no_contrastive", contrastive=False),
-    replace(_STABLE, name="stable_synth_net_no_separation", separation=False),
-    replace(_STABLE, name="stable_synth_net_no_templates", generator=stable_synth_net.WITHOUT_TEMPLATES),
-    replace(
-        _STABLE,
-        name="stable_synth_net_as_printed",
-        generator=stable_synth_net.AS_PRINTED,
-        keep_answering=False,
-        generator_rate=1.0,
-        joint=True,
-    ),
+# Methods that read a fixed number of frames of each clip.
+FRAMES_READ: Mapping[str, int] = {"duet": 5}
+
+
+def _of(module: str, method_class: str, *, generator: str = "", **fields: Any) -> Callable[[str], Any]:
+    """Return the maker of a method; `generator` names a configuration of the same module."""
+
+    def make(name: str) -> Any:
+        found = import_module(f"hyperfleet.methods.{module}")
+        config = {"generator": getattr(found, generator)} if generator else {}
+        return getattr(found, method_class)(name=name, **config, **fields)
+
+    return make
+
+
+def _cdc_mmpg(**fields: Any) -> Callable[[str], Any]:
+    return _of("cdc_mmpg", "CdcMmpg", **fields)
+
+
+def _stable(**fields: Any) -> Callable[[str], Any]:
+    return _of("stable_synth_net", "StableSynthNet", **fields)
+
+
+METHODS: "LazyTable[Method]" = LazyTable(
+    "method",
+    {
+        "f_linear": _of("f_linear", "FLinear"),
+        "fine_tuning": _of("fine_tuning", "FineTuning"),
+        "f_hyper": _of("f_hyper", "FHyper"),
+        "f_hyper_trained": _of("f_hyper", "FHyper", generator="WELL_INITIALISED", train_encoder=True),
+        "duet": _of("duet", "Duet"),
+        "cdc_mmpg": _cdc_mmpg(),
+        "cdc_mmpg_joint": _cdc_mmpg(joint=True),
+        "cdc_mmpg_fda": _cdc_mmpg(generator="FDA_ALONE"),
+        "cdc_mmpg_adr": _cdc_mmpg(generator="ADR_ALONE"),
+        "cdc_mmpg_rank8": _cdc_mmpg(generator="RANK8"),
+        "cdc_mmpg_film": _cdc_mmpg(generator="FILM"),
+        "cdc_mmpg_as_printed": _cdc_mmpg(generator="AS_PRINTED", warm=False, generator_rate=1.0, joint=True),
+        "stable_synth_net": _stable(),
+        "stable_synth_net_no_contrastive": _stable(contrastive=False),
+        "stable_synth_net_no_separation": _stable(separation=False),
+        "stable_synth_net_no_templates": _stable(generator="WITHOUT_TEMPLATES"),
+        "stable_synth_net_as_printed": _stable(
+            generator="AS_PRINTED", keep_answering=False, generator_rate=1.0, joint=True
+        ),
+    },
 )
 
-METHODS: dict[str, Method] = {each.name: each for each in _ALL}
+method = METHODS.named

@@ -12,7 +12,6 @@ from hyperfleet.methods.base import (
     GENERATOR_RATE,
     WARM,
     Examples,
-    Stage,
     TaskModel,
     adapt_stage,
     adaptation_losses,
@@ -22,6 +21,7 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import AnchorReasonerConfig, HeadGeneratorConfig
 
 REASON = "reason"
@@ -30,6 +30,9 @@ REASON_BATCH_FACTOR = 8
 # Ablations: the adaptor on the raw anchor, and the reasoner before a bare hypernetwork.
 FDA_ALONE = HeadGeneratorConfig(adr=None)
 ADR_ALONE = HeadGeneratorConfig(projector_hidden=None)
+# Cheaper heads.
+RANK8 = HeadGeneratorConfig(form="low_rank", rank=8)
+FILM = HeadGeneratorConfig(form="film")
 # Every equation read as its symbols stand. Squared errors are summed over 192 channels here where the
 # paper takes their mean, so a weight of 192 on the KL term is the printed 1.
 AS_PRINTED = HeadGeneratorConfig(

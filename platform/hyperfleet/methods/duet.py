@@ -8,7 +8,6 @@ from torch import Tensor
 from hyperfleet.methods.base import (
     WARM,
     Examples,
-    Stage,
     TaskModel,
     adapt_stage,
     adaptation_losses,
@@ -16,6 +15,8 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
+from hyperfleet.methods.catalogue import FRAMES_READ
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import HeadGeneratorConfig, SequenceReaderConfig
 
 
@@ -37,7 +38,7 @@ class Duet:
 
     name: str = "duet"
     generator: HeadGeneratorConfig = HeadGeneratorConfig(  # noqa: RUF009 - frozen
-        projector_hidden=None, adr=None, sequence=SequenceReaderConfig()
+        projector_hidden=None, adr=None, sequence=SequenceReaderConfig(num_frames=FRAMES_READ["duet"])
     )
     joint: bool = False
 

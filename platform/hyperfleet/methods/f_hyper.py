@@ -10,7 +10,6 @@ from hyperfleet.methods.base import (
     FROZEN_PASSES,
     WARM,
     Examples,
-    Stage,
     TaskModel,
     adapt_stage,
     adaptation_losses,
@@ -19,6 +18,7 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import HeadGeneratorConfig
 
 AS_PRINTED = HeadGeneratorConfig(projector_hidden=None, adr=None, static_base=False, init="torch")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from hyperfleet.methods.base import FROZEN_PASSES, HEAD_PARTS, Examples, Stage, TaskModel, static_loss
+from hyperfleet.methods.base import FROZEN_PASSES, HEAD_PARTS, Examples, TaskModel, static_loss
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import HeadGeneratorConfig
 
 

@@ -8,12 +8,12 @@ from torch import Tensor
 from hyperfleet.methods.base import (
     DEVICE_PARTS,
     Examples,
-    Stage,
     TaskModel,
     own_rate,
     static_loss,
     warm_stage,
 )
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import HeadGeneratorConfig
 
 

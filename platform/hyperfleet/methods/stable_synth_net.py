@@ -12,7 +12,6 @@ from hyperfleet.methods.base import (
     GENERATOR_RATE,
     WARM,
     Examples,
-    Stage,
     TaskModel,
     adapt_stage,
     adaptation_losses,
@@ -24,6 +23,7 @@ from hyperfleet.methods.base import (
     warm_stage,
 )
 from hyperfleet.methods.driver_contrastive import contrastive_losses, risk_variance
+from hyperfleet.methods.stage import Stage
 from hyperfleet.nn import HeadGeneratorConfig, TemplateBankConfig
 
 DRIVE = "drive"

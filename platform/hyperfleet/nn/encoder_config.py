@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from hyperfleet.errors import ConfigError
-from hyperfleet.messages import FEATURE_DIM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +38,8 @@ class EncoderConfig:
     random_crop: bool = True
 
     def __post_init__(self) -> None:
+        from hyperfleet.messages import FEATURE_DIM  # not above: presets are named without torch
+
         for field in ("image_size", "patch_size", "depth", "num_heads", "num_frames", "vocab_size"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"EncoderConfig.{field} must be at least 1, got {getattr(self, field)}")

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hyperfleet.errors import ConfigError, DataError
-from hyperfleet.scenario.arrival_files import ArrivalFile
 
 # 1.6 GB of arrivals. More than that is a rate given in the wrong unit rather than a run that will end.
 MAX_ARRIVALS = 100_000_000
@@ -170,6 +169,8 @@ class Trace:
     kind: Literal["trace"] = "trace"
 
     def __post_init__(self) -> None:
+        from hyperfleet.scenario.arrival_files import ArrivalFile  # not above: it needs pyarrow
+
         ArrivalFile.read(self.path)
 
     def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
@@ -179,6 +180,8 @@ class Trace:
             ConfigError: no device, or no duration.
             DataError: the file broke meanwhile, or names a device beyond `num_devices`.
         """
+        from hyperfleet.scenario.arrival_files import ArrivalFile  # not above: it needs pyarrow
+
         _check_run(num_devices, duration_s)
         file = ArrivalFile.read(self.path)
         end = int(np.searchsorted(file.time_s, duration_s))

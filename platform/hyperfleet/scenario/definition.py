@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -9,12 +10,11 @@ import pydantic
 import xxhash
 from pydantic_core import ErrorDetails
 
-from hyperfleet.client import RetryPolicy
+from hyperfleet.client.retry import RetryPolicy
 from hyperfleet.errors import ConfigError, DataError
-from hyperfleet.head_codecs import DEFAULT_CODEC
-from hyperfleet.head_codecs import codec as head_codec
+from hyperfleet.head_codecs import CODECS, DEFAULT_CODEC
 from hyperfleet.link.conditions import link_conditions
-from hyperfleet.scenario.arrivals import Arrivals, Poisson, Trace
+from hyperfleet.scenario.arrivals import Arrivals, ClosedLoop, Poisson, Trace
 from hyperfleet.scenario.cloud_model import CloudModel
 from hyperfleet.scenario.drift import Drift
 from hyperfleet.scenario.faults import Blackout, Fault
@@ -90,7 +90,12 @@ class Scenario:
             raise ConfigError("Scenario.networks is empty, expected names of networks, e.g. '4g-5'")
         for name in self.networks:
             link_conditions(name)
-        head_codec(self.codec)
+        CODECS.check(self.codec)
+        if isinstance(self.arrivals, ClosedLoop) and self.drift.kind != "none":
+            raise ConfigError(
+                f"Scenario.drift must be none in a closed loop, whose arrival times are not known before the "
+                f"run, got {self.drift.kind!r}; use arrivals of another kind"
+            )
         for fault in self.faults:
             if isinstance(fault, Blackout) and fault.network not in (None, *self.networks):
                 raise ConfigError(
@@ -100,7 +105,7 @@ class Scenario:
 
     def to_json(self) -> str:
         """Return the scenario as JSON, which `from_json` reads."""
-        return _ADAPTER.dump_json(self, indent=2).decode()
+        return _adapter().dump_json(self, indent=2).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Scenario":
@@ -110,7 +115,7 @@ class Scenario:
             ConfigError: no valid scenario; the message names the fields.
         """
         try:
-            return _ADAPTER.validate_json(text)
+            return _adapter().validate_json(text)
         except pydantic.ValidationError as error:
             wrong = "; ".join(map(_describe, error.errors()[:5]))
             raise ConfigError(f"no scenario that can run: {wrong}") from error
@@ -148,7 +153,10 @@ class Scenario:
         return {name: value for name, value in values.items() if name not in ("name", "description")}
 
 
-_ADAPTER = pydantic.TypeAdapter(Scenario)
+@cache
+def _adapter() -> pydantic.TypeAdapter[Scenario]:
+    # Made when a file is read or written: it costs more than all other checks of an option.
+    return pydantic.TypeAdapter(Scenario)
 
 
 def _describe(error: ErrorDetails) -> str:
@@ -157,9 +165,8 @@ def _describe(error: ErrorDetails) -> str:
     text = f"{'.'.join(place) or 'Scenario'}: {error['msg']}"
     if error["type"] != "unexpected_keyword_argument":
         return text
-    owners = {
-        owner: list(schema.get("properties", ())) for owner, schema in _ADAPTER.json_schema()["$defs"].items()
-    }
+    parts = _adapter().json_schema()["$defs"]
+    owners = {owner: list(schema.get("properties", ())) for owner, schema in parts.items()}
     owners["Scenario"] = [each.name for each in fields(Scenario)]
     named = [owner for owner, names in owners.items() if place[-1] in names]
     if named:

@@ -29,11 +29,8 @@ from hyperfleet.tracking.mlflow_store import (
     shown,
     sqlite_file,
 )
+from hyperfleet.tracking.model_names import ALIAS, GENERATOR_NAME, NEWEST
 
-GENERATOR_NAME = "hyperfleet-generator"
-STATIC_NAME = "hyperfleet-static"
-ALIAS = "champion"
-NEWEST = f"models:/{GENERATOR_NAME}@{ALIAS}"
 BUNDLE_FILES = ("answers.json", "config.json", "model.safetensors", "tokenizer.json")
 # Retrieval and multiple choice have no list of answers. Losing the list changes the digest.
 _OPTIONAL = frozenset({"answers.json"})

@@ -28,12 +28,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_healthy_machine_has_nothing_in_the_way(here):
+def test_nothing_prevents_a_run_on_a_healthy_machine(here):
     console = Console(record=True, width=200)
     assert doctor(DoctorConfig(http_port=free_port()), console)
-    said = console.export_text()
-    assert "0 in the way" in said
-    assert "the first run makes it" in said  # no store yet is worth knowing and no fault
+    printed = console.export_text()
+    assert "0 prevent a run" in printed
+    assert "the first run creates it" in printed  # a store that is missing so far is no fault
 
 
 def test_each_fault_is_found_with_its_remedy(here, tmp_path):
@@ -55,7 +55,7 @@ def test_each_fault_is_found_with_its_remedy(here, tmp_path):
     assert "no tracking server answers" in bad["tracking store"].found
 
 
-def test_a_port_in_use_and_a_broken_store_are_told(here, tmp_path):
+def test_a_port_in_use_and_a_broken_store_are_found(here, tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"no database")
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -67,7 +67,7 @@ def test_a_port_in_use_and_a_broken_store_are_told(here, tmp_path):
     assert "cannot be opened" in found["tracking store"].found
 
 
-def test_a_cluster_that_is_not_there_is_in_the_way(here):
+def test_a_missing_cluster_prevents_a_run(here):
     here.setenv("RAY_ADDRESS", "127.0.0.1:9")
     finding = findings()["cluster"]
     assert finding.status == "bad"

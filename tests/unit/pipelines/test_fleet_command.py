@@ -11,12 +11,14 @@ from hyperfleet.emulation.run_log import RunLog
 from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import ConfigError, DataError, UnknownNameError
 from hyperfleet.scenario.arrival_files import ArrivalFile
-from hyperfleet.scenario.arrivals import Trace
-from hyperfleet.scenario.named import SCENARIOS, flash_crowd
+from hyperfleet.scenario.arrivals import ClosedLoop, Trace
+from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.named import SCENARIOS, flash_crowd, full_load
 from hyperfleet.scenario.policies import POLICIES, Never
 from pipelines import fleet_command
+from pipelines.commands.fleets import FleetCommand
 from pipelines.emulate_fleet import FleetConfig
-from pipelines.fleet_command import FleetCommand, chosen_scenario, fleet
+from pipelines.fleet_command import fleet
 from tests.worlds.toy_fleet_run import SCENARIO, SEEN, TABLE, run
 
 
@@ -24,17 +26,21 @@ def material() -> Material:
     return Material.of(TABLE.device_id, SEEN)
 
 
+def chosen(command: FleetCommand) -> Scenario:
+    return command.chosen(command.base())
+
+
 @dataclasses.dataclass
 class Ran:
-    """What a command would have run."""
+    """What a command would have run, and the log that each run is said to have left."""
 
-    configs: list[FleetConfig | FleetConfig]
+    configs: list[FleetConfig]
     printed: io.StringIO
+    log: RunLog
 
     @property
     def config(self) -> FleetConfig:
         (config,) = self.configs
-        assert isinstance(config, FleetConfig)
         return config
 
     @property
@@ -52,13 +58,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> RunLog:
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: RunLog) -> Ran:
     """Commands run in an empty folder, and what costs time is left out."""
-    ran = Ran([], io.StringIO())
+    ran = Ran([], io.StringIO(), log)
 
     def run_fleet(config: FleetConfig, console: Console) -> SimpleNamespace:
         ran.configs.append(config)
-        return SimpleNamespace(plan=draw_plan(config.scenario, material()), log=None)
+        return SimpleNamespace(log=ran.log)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fleet_command, "run_fleet", run_fleet)
@@ -69,29 +75,13 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
     return ran
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("registered", 10),
-        ("duration_s", 5.0),
-        ("policy", "never"),
-        ("resume", True),
-        ("record", Path("a.csv")),
-        ("clock", "real"),
-    ],
-)
-def test_options_of_scenarios_need_one(option: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=rf"FleetCommand\.{option}: needs a scenario \(paper_networks, "):
-        FleetCommand(**{option: value})  # type: ignore[arg-type]
-    FleetCommand(scenario="drift", **{option: value})  # type: ignore[arg-type]
-
-
 def test_options_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ConfigError, match="a log has a scenario of its own"):
+    with pytest.raises(ConfigError, match="a log has its own scenario"):
         FleetCommand(scenario="drift", replay=Path("log"))
-    for of in ({"scenario": "drift"}, {"replay": Path("log")}):
-        with pytest.raises(ConfigError, match=r"samples_per_device.*change duration_s"):
-            FleetCommand(samples_per_device=3, **of)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"samples_per_device.*poisson.*change duration_s"):
+        FleetCommand(scenario="drift", samples_per_device=3)
+    with pytest.raises(ConfigError, match="a replay has the samples of its log"):
+        FleetCommand(replay=Path("log"), samples_per_device=3)
     with pytest.raises(UnknownNameError, match=r"every-sample.*never"):
         FleetCommand(scenario="drift", policy="sometimes")
 
@@ -100,13 +90,15 @@ def test_options_that_contradict_each_other_are_refused() -> None:
     ("fields", "told"),
     [
         ({"hosts": 0}, "hosts must be >= 1"),
-        ({"resume": True, "clock": "real"}, "a run in real time cannot go on later"),
+        ({"resume": True, "clock": "real"}, "a run in real time cannot be resumed"),
         ({"generator_url": "http://localhost:1"}, "virtual time asks no service"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused(fields: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         FleetConfig(scenario=SCENARIO, **fields)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=told):
+        FleetCommand(scenario="drift", **fields)  # type: ignore[arg-type]
 
 
 def test_what_is_not_there_is_told(ran: Ran, tmp_path: Path) -> None:
@@ -154,25 +146,28 @@ def test_options_change_fields_of_the_scenario_and_nothing_else(tmp_path: Path) 
         seed=0,
         cloud=dataclasses.replace(base.cloud, replicas=3),
     )
-    assert chosen_scenario(FleetCommand(scenario=str(path), **changes)) == expected  # type: ignore[arg-type]
+    assert chosen(FleetCommand(scenario=str(path), **changes)) == expected  # type: ignore[arg-type]
     for name, make in POLICIES.items():
-        assert chosen_scenario(FleetCommand(scenario="drift", policy=name)).policy == make()
+        assert chosen(FleetCommand(scenario="drift", policy=name)).policy == make()
 
 
 def test_more_devices_than_are_registered_are_registered_too() -> None:
-    more = chosen_scenario(FleetCommand(scenario="drift", devices=5000))
+    more = chosen(FleetCommand(scenario="drift", devices=5000))
     assert (more.active_devices, more.registered_devices) == (5000, 5000)
-    less = chosen_scenario(FleetCommand(scenario="drift", devices=5))
+    less = chosen(FleetCommand(scenario="drift", devices=5))
     assert (less.active_devices, less.registered_devices) == (5, 1000)
 
 
-def test_without_a_scenario_it_is_a_load_test(ran: Ran) -> None:
-    ran.run(devices=12, hosts=3, seed=4, codec="int8", networks=("5g-50",), replicas=2, samples_per_device=6)
-    assert ran.configs == [
-        FleetConfig(
-            devices=12, hosts=3, seed=4, codec="int8", networks=("5g-50",), replicas=2, samples_per_device=6
-        )
-    ]
+def test_without_a_scenario_it_is_full_load(ran: Ran) -> None:
+    ran.run()
+    assert ran.config.scenario == full_load()
+
+
+def test_samples_per_device_ends_a_closed_loop(ran: Ran) -> None:
+    ran.run(samples_per_device=6)
+    assert ran.config.scenario.arrivals == dataclasses.replace(full_load().arrivals, samples_per_device=6)
+    with pytest.raises(ConfigError, match="samples_per_device"):
+        FleetCommand(samples_per_device=0)
 
 
 def test_a_replay_has_the_arrivals_of_its_log(ran: Ran, log: RunLog, tmp_path: Path) -> None:
@@ -208,11 +203,23 @@ def test_a_recorded_trace_is_what_arrived(ran: Ran, tmp_path: Path, ending: str)
     SCENARIO.save(tmp_path / "own.json")
     path = tmp_path / "new" / f"trace.{ending}"
     ran.run(scenario=str(tmp_path / "own.json"), record=path)
-    recorded = ArrivalFile.read(path)
-    np.testing.assert_array_equal(recorded.time_s, ran.plan.time_s)
-    np.testing.assert_array_equal(recorded.device, ran.plan.device)
+    recorded, plan = ArrivalFile.read(path), draw_plan(SCENARIO, material())
+    np.testing.assert_array_equal(recorded.time_s, plan.time_s)
+    np.testing.assert_array_equal(recorded.device, plan.device)
     again = dataclasses.replace(SCENARIO, arrivals=Trace(path=path))
-    np.testing.assert_array_equal(draw_plan(again, material()).row, ran.plan.row)
+    np.testing.assert_array_equal(draw_plan(again, material()).row, plan.row)
+
+
+def test_a_closed_loop_is_recorded_as_it_went(ran: Ran, tmp_path: Path) -> None:
+    scenario = dataclasses.replace(SCENARIO, arrivals=ClosedLoop(samples_per_device=4, ramp_s=2.0))
+    ran.log = run(tmp_path / "log", scenario)
+    scenario.save(tmp_path / "own.json")
+    ran.run(scenario=str(tmp_path / "own.json"), record=tmp_path / "trace.csv")
+    recorded = ArrivalFile.read(tmp_path / "trace.csv")
+    answered = ran.log.answers().num_rows
+    # The plan knows the first samples alone.
+    assert len(recorded.time_s) == answered > len(draw_plan(scenario, material()).time_s)
+    assert (np.diff(recorded.time_s) >= 0).all()
 
 
 def test_the_log_of_a_replay_is_not_the_log_that_is_replayed(ran: Ran, log: RunLog) -> None:
@@ -224,10 +231,10 @@ def test_the_log_of_a_replay_is_not_the_log_that_is_replayed(ran: Ran, log: RunL
         RunLog.begin(ran.config.output, ran.config.scenario, {})
 
 
-@pytest.mark.parametrize("wrong", [{"devices": 0}, {"replicas": 0}, {"networks": ()}])
-def test_a_load_test_refuses_what_cannot_be(wrong: dict[str, object]) -> None:
+@pytest.mark.parametrize("wrong", [{"devices": 0}, {"replicas": 0}, {"networks": ()}, {"codec": "x"}])
+def test_values_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        fleet(FleetCommand(**wrong), Console())  # type: ignore[arg-type]
+        FleetCommand(**wrong)  # type: ignore[arg-type]
 
 
 def test_arrivals_are_recorded_to_files_that_can_be_read() -> None:

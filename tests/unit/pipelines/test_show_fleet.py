@@ -26,6 +26,6 @@ def test_a_run_that_did_not_keep_up_with_its_clock_says_so(monkeypatch, lag_s, w
     )
     printed = io.StringIO()
     facts = dict(show_fleet._prediction(result, Console(file=printed, width=1000)))
-    assert ("900 ms behind its clock" in printed.getvalue()) == warned
-    assert ("behind its clock" in facts["queue model"]) == warned
+    assert ("900 ms behind their clock" in printed.getvalue()) == warned
+    assert ("behind their clock" in facts["queue model"]) == warned
     assert "p99 50.0 predicted, 50.0 ms measured" in facts["queue model"]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from hyperfleet.datasets.clip_store import MIN_JPEG_QUALITY
+from hyperfleet.datasets.bounds import STORE_BOUNDS, check_bounds
 from hyperfleet.errors import ConfigError, unknown_name
 
 MAX_OBJECTS = 3
@@ -71,22 +71,15 @@ class FleetQAConfig:
 
     def _check_counts(self) -> None:
         bounds = {
-            "seed": (0, 2**63 - 1),
             "num_seen_devices": (1, 1_000_000),
             "num_held_out_devices": (0, 1_000_000),
             "history_clips": (1, 10_000),
             "live_clips": (1, 10_000),
             "questions_per_clip": (3, 12),
-            "stored_frames": (1, 64),
-            "store_short_side": (16, 1080),
-            "store_quality": (MIN_JPEG_QUALITY, 100),
             "max_answers": (1, 100_000),
             "tokenizer_vocab_size": (64, 100_000),
         }
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must be in {low}..{high}, got {value}")
+        check_bounds(self, {**STORE_BOUNDS, **bounds})
 
     def _check_shares(self) -> None:
         for name in ("val_share", "hue_share", "letter_share", "reserved_letter_share"):

@@ -16,7 +16,8 @@ from hyperfleet.bundle import replace_folder
 from hyperfleet.cloud.assembly import Assembled, assemble
 from hyperfleet.cloud.batches import BatchSource
 from hyperfleet.cloud.checkpoint import save_trained, warm_start
-from hyperfleet.cloud.training import Position, TrainConfig, Trainer
+from hyperfleet.cloud.train_config import TrainConfig
+from hyperfleet.cloud.training import Position, Trainer
 from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.base import WARM, outputs
 from hyperfleet.papers.experiments.cost import Cost, cost_of

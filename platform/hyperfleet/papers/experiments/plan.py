@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hyperfleet.cloud.training import TrainConfig
+from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.methods import method
 from hyperfleet.methods.base import WARM

@@ -1,0 +1,12 @@
+from .blocking import GrpcClient as GrpcClient
+from .blocking import HttpClient as HttpClient
+from .grpc import AsyncGrpcClient as AsyncGrpcClient
+from .http import AsyncHttpClient as AsyncHttpClient
+from .models import ServedModel as ServedModel
+from .models import fetch_base as fetch_base
+from .models import served_model as served_model
+from .models import served_models as served_models
+from .reply import GeneratorClient as GeneratorClient
+from .reply import ReceivedHead as ReceivedHead
+from .retry import PATIENT as PATIENT
+from .retry import RetryPolicy as RetryPolicy

@@ -1,0 +1,9 @@
+from .clip_store import ClipStore as ClipStore
+from .clip_store import FrameStore as FrameStore
+from .corpus import Corpus as Corpus
+from .device_map import DeviceMap as DeviceMap
+from .split import QuestionStream as QuestionStream
+from .split import Split as Split
+from .text import QuestionTokenizer as QuestionTokenizer
+from .vocabulary import OUT_OF_VOCABULARY as OUT_OF_VOCABULARY
+from .vocabulary import AnswerVocabulary as AnswerVocabulary
