@@ -40,7 +40,7 @@ class ArrivalFile:
         for wrong, expected in (
             (~(np.isfinite(file.time_s) & (file.time_s >= 0)), "a finite time_s of at least 0 seconds"),
             (file.device < 0, "a device of at least 0, its position among the active ones"),
-            (np.diff(file.time_s, prepend=0.0) < 0, "ascending times; sort the file by time_s"),
+            (np.diff(file.time_s, prepend=0.0) < 0, "times that never go backwards; sort the file by time_s"),
         ):
             rows = np.flatnonzero(wrong)
             if len(rows):

@@ -129,10 +129,10 @@ def test_the_fit_is_the_least_squares_one_and_never_negative():
 @pytest.mark.parametrize(
     ("sizes", "seconds", "message"),
     [
-        ([4, 4], [0.1, 0.2], "batches of two sizes or more"),
-        ([], [], "batches of two sizes or more"),
-        ([1, 2], [0.1, 0.0], "takes some time"),
-        ([0, 2], [0.1, 0.2], "at least one head"),
+        ([4, 4], [0.1, 0.2], "batches of at least two sizes"),
+        ([], [], "batches of at least two sizes"),
+        ([1, 2], [0.1, 0.0], "no finite time above 0 s"),
+        ([0, 2], [0.1, 0.2], "has no head"),
     ],
 )
 def test_batches_that_tell_nothing_are_refused(sizes, seconds, message):

@@ -122,5 +122,5 @@ def test_a_drift_without_another_device_is_refused():
 
 @pytest.mark.parametrize("own", [[0, 7], [-1, 2]])
 def test_own_devices_that_the_data_set_has_not_are_refused(own):
-    with pytest.raises(ConfigError, match="own devices must lie between 0 and 6"):
+    with pytest.raises(ConfigError, match="own devices must be between 0 and 6"):
         Drift().sources(np.random.default_rng(0), np.array([0]), np.array([0.0]), np.array(own), NUM_SOURCES)

@@ -203,5 +203,5 @@ def test_features_that_are_not_finite_are_refused(value):
 
 @pytest.mark.parametrize("p_value", [0.0, 0.0009, 1.0, -0.1, float("nan")])
 def test_a_p_value_that_no_test_gives_is_refused(p_value):
-    with pytest.raises(ConfigError, match=r"p_value must lie between 0\.001 and 1"):
+    with pytest.raises(ConfigError, match=r"p_value must be between 0\.001 and 1"):
         can_drift(8, 8, p_value)
