@@ -154,8 +154,8 @@ class Scenario:
 
 
 @cache
-def _adapter() -> pydantic.TypeAdapter[Scenario]:
-    # Made when a file is read or written: it costs more than all other checks of an option.
+def _adapter() -> Any:
+    # Created on first use: it costs more than all other checks of an option. Beartype refuses its own type.
     return pydantic.TypeAdapter(Scenario)
 
 

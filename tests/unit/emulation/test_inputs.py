@@ -87,9 +87,7 @@ def test_a_reply_is_its_numbers_and_a_short_header(codec: str, bytes_each: int) 
 
 
 def test_a_codec_that_heads_cannot_travel_in_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"Scenario\.codec .* must be one that m offers \(fp32, .*got 'rank4'"
-    ):
+    with pytest.raises(ConfigError, match=r"Scenario\.codec must be one that m offers \(fp32, .*got 'rank4'"):
         work_of(device_of(), generator_of("no base"), "rank4", LABEL)
 
 
