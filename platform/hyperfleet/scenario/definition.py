@@ -105,7 +105,8 @@ class Scenario:
 
     def to_json(self) -> str:
         """Return the scenario as JSON, which `from_json` reads."""
-        return _adapter().dump_json(self, indent=2).decode()
+        text: str = _adapter().dump_json(self, indent=2).decode()
+        return text
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Scenario":
@@ -115,10 +116,11 @@ class Scenario:
             ConfigError: no valid scenario; the message names the fields.
         """
         try:
-            return _adapter().validate_json(text)
+            scenario: Scenario = _adapter().validate_json(text)
         except pydantic.ValidationError as error:
             wrong = "; ".join(map(_describe, error.errors()[:5]))
             raise ConfigError(f"no scenario that can run: {wrong}") from error
+        return scenario
 
     @classmethod
     def load(cls, path: Path) -> "Scenario":
