@@ -29,7 +29,7 @@ from hyperfleet.tracking.model_names import NEWEST, NEWEST_STATIC
 from pipelines.commands.fleets import Clock, check_run
 from pipelines.fleet_hosts import FleetHosts
 from pipelines.fleet_models import FleetModels
-from pipelines.play_fleet import check_reach, play
+from pipelines.play_fleet import play
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
 
@@ -126,8 +126,6 @@ def run_fleet(
     work = _work(scenario, hosts.personal, hosts.shared.open(), models)
     log = _open_log(config, {"features": hosts.digest, "model": models.personal.uri, "clock": config.clock})
     connect()
-    if config.clock == "real":
-        check_reach(config.generator_url)
     started = time.perf_counter()
     table = hosts.features(FEATURES_DIR, console)
     features_s = time.perf_counter() - started

@@ -29,19 +29,6 @@ POLL_S = 0.5
 START_PAUSE_S = 1.0
 
 
-def check_reach(generator_url: str | None) -> None:
-    """Make sure that the hosts can reach a generator that is started for the run.
-
-    Raises:
-        ConfigError: the cluster has several nodes and no generator is named.
-    """
-    if generator_url is None and (num_nodes := len(alive_nodes())) > 1:
-        raise ConfigError(
-            "FleetConfig.generator_url: a generator that is started for a run listens on one machine alone, "
-            f"and this cluster has {num_nodes}; `serve deploy serve_apps/production.yaml`, then name its URL"
-        )
-
-
 def play(
     scenario: Scenario,
     hosts: FleetHosts,
@@ -70,6 +57,7 @@ def play(
     Raises:
         HyperFleetError: the service cannot be used, or hosts die again and again.
     """
+    _check_reach(generator_url)
     models, num_hosts = hosts.models, hosts.num_hosts
     generator = generator_for_run(
         models.personal.uri, tracking_uri, generator_url, replicas=scenario.cloud.replicas
@@ -94,6 +82,14 @@ def play(
         ]
         jobs = [Job(key=index, method="play", args=(share, *asked)) for index, share in enumerate(shares)]
         return _measure(pool, jobs, plan.num_samples, console), tuple(pool.deaths[num_before:])
+
+
+def _check_reach(generator_url: str | None) -> None:
+    if generator_url is None and (num_nodes := len(alive_nodes())) > 1:
+        raise ConfigError(
+            "FleetConfig.generator_url: a generator that is started for a run listens on one machine alone, "
+            f"and this cluster has {num_nodes}; `serve deploy serve_apps/production.yaml`, then name its URL"
+        )
 
 
 def _service(url: str, scenario: Scenario, hosts: FleetHosts) -> Service:

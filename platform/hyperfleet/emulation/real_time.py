@@ -122,7 +122,6 @@ class ServiceCloud:
         client: asks; it must try once only, since the timeline decides about more.
         table: features of the samples.
         clock: seconds since the run began.
-        woken: set when something came.
         kill: kills a replica of the service, in a thread.
     """
 
@@ -132,14 +131,13 @@ class ServiceCloud:
         client: GeneratorClient,
         table: FeatureTable,
         clock: Callable[[], float],
-        woken: asyncio.Event,
         kill: Callable[[], object] | None,
     ) -> None:
         self._timeline = timeline
         self._client = client
         self._table = table
         self._clock = clock
-        self._woken = woken
+        self._woken = asyncio.Event()
         self._kill = kill
         # The loop holds tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,8 +170,18 @@ class ServiceCloud:
         for task in self._tasks:
             task.cancel()
 
-    def check(self) -> None:
-        """Raise the error of a request or a kill that concerns no single device."""
+    async def wait(self, pause_s: float) -> None:
+        """Wait until an answer comes or the pause is over; other tasks run meanwhile in any case.
+
+        Raises:
+            BaseException: the error of a request or a kill that concerns no single device.
+        """
+        self._woken.clear()
+        if pause_s <= 0:
+            await asyncio.sleep(0)
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), min(pause_s, _NAP_S))
         if self._failure is not None:
             raise self._failure
 
@@ -247,7 +255,6 @@ async def run_in_real_time(
         on_progress: called now and then with the time and the samples answered.
         interrupted: ends the run soon after another thread has set it.
     """
-    woken = asyncio.Event()
     started = time.perf_counter() + max((begin_at_s or 0.0) - time.time(), 0.0)
     clouds: list[ServiceCloud] = []
 
@@ -255,7 +262,7 @@ async def run_in_real_time(
         return time.perf_counter() - started
 
     def make(timeline: Timeline) -> ServiceCloud:
-        clouds.append(ServiceCloud(timeline, client, table, clock, woken, kill_replica))
+        clouds.append(ServiceCloud(timeline, client, table, clock, kill_replica))
         return clouds[0]
 
     anchor = table.anchor if isinstance(scenario.policy, OnDrift) else None
@@ -263,14 +270,12 @@ async def run_in_real_time(
     max_lag_s, ended_by = 0.0, None
     try:
         while not timeline.is_over and not (interrupted is not None and interrupted.is_set()):
-            clouds[0].check()
             now_s = clock()
             max_lag_s = max(max_lag_s, now_s - timeline.next_s)
             timeline.advance(now_s)
             if on_progress is not None:
                 on_progress(now_s, timeline.num_answers)
-            woken.clear()
-            await _until(woken, timeline.next_s - clock())
+            await clouds[0].wait(timeline.next_s - clock())
     except HyperFleetError as error:
         ended_by = error
     finally:
@@ -290,15 +295,6 @@ async def run_in_real_time(
 
 async def _kill_one(kill: Callable[[], object]) -> None:
     await asyncio.to_thread(kill)
-
-
-async def _until(woken: asyncio.Event, pause_s: float) -> None:
-    """Wait until something comes, or the pause is over; other tasks run meanwhile in any case."""
-    if pause_s <= 0:
-        await asyncio.sleep(0)
-        return
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(woken.wait(), min(pause_s, _NAP_S))
 
 
 def best_answer(heads, hidden, base_answer):  # replaced when merged

@@ -2,155 +2,37 @@ import asyncio
 import dataclasses
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from hyperfleet.client import AsyncHttpClient, GeneratorClient, ReceivedHead, RetryPolicy
-from hyperfleet.client.retry import Circuit, ask_until_answered
-from hyperfleet.emulation.feature_table import FeatureTable
+from hyperfleet.client import AsyncHttpClient, GeneratorClient, RetryPolicy
 from hyperfleet.emulation.fleet_run import virtual_windows
-from hyperfleet.emulation.real_time import RealTimeRun, join, run_in_real_time
+from hyperfleet.emulation.real_time import RealTimeRun
 from hyperfleet.emulation.timeline import rows
-from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Work
-from hyperfleet.emulation.timeline.plan import Material, Plan, draw_plan
 from hyperfleet.errors import HeadLayoutError, ServiceError
-from hyperfleet.messages import HeadReply, HeadRequest
 from hyperfleet.scenario.arrival_files import write_trace
-from hyperfleet.scenario.arrivals import ClosedLoop, Poisson, Trace
-from hyperfleet.scenario.definition import Scenario
+from hyperfleet.scenario.arrivals import Poisson, Trace
 from hyperfleet.scenario.faults import KillReplica
 from hyperfleet.scenario.policies import EveryN
 from tests.worlds.devices_in_memory import LABEL, LAYOUT, Traffic, generate, generator_server, reply_of
-
-NUM_ROWS = 60
-_RNG = np.random.default_rng(0)
-TABLE = FeatureTable(
-    device_id=np.arange(NUM_ROWS) // 3,
-    example_id=np.arange(NUM_ROWS) + 100,
-    anchor=_RNG.standard_normal((NUM_ROWS, 192), dtype=np.float32),
-    hidden=_RNG.standard_normal((NUM_ROWS, 96), dtype=np.float32),
-    base_answer=np.zeros(NUM_ROWS, np.int32),
-    static_answer=np.zeros(NUM_ROWS, np.int32),
+from tests.worlds.real_time import (
+    REPLY,
+    SAID_S,
+    TABLE,
+    WORK,
+    Service,
+    at_once,
+    check_log,
+    hang,
+    measure,
+    no_task_is_left,
+    plan_of,
+    run,
+    scenario,
+    times,
 )
-MATERIAL = Material.of(TABLE.device_id, dict.fromkeys(range(20), True))
-WORK = Work(encode_gmacs=0.02, apply_gmacs=0.002, uplink_bytes=768, downlink_bytes=3_000)
-REPLY = reply_of(generate(TABLE.anchor[:1]))
-# How long the service says that a batch took, a little less than it did.
-SAID_S = 0.009
-
-
-@dataclass
-class Service:
-    """A generator in memory that answers as told: `act` gets the row asked for and how often it was before.
-
-    It is asked as the real client asks, so that a refusal is the error that the real client raises.
-    """
-
-    act: Callable[[int, int], Awaitable[None]]
-    started_s: float = field(default_factory=time.perf_counter)
-    asked: list[tuple[float, int]] = field(default_factory=list)
-    num_open: int = 0
-    most_open: int = 0
-    num_cancelled: int = 0
-    reply: HeadReply = REPLY
-
-    async def request(self, request: HeadRequest) -> ReceivedHead:
-        (row,) = np.flatnonzero((TABLE.anchor == request.features).all(axis=1)).tolist()
-        before = sum(asked == row for _, asked in self.asked)
-        self.asked.append((time.perf_counter() - self.started_s, row))
-        self.num_open += 1
-        self.most_open = max(self.most_open, self.num_open)
-        sent_s = time.perf_counter()
-        try:
-            await asyncio.sleep(0.01)
-            await ask_until_answered(
-                lambda _: self.act(row, before), Circuit(retry=RetryPolicy(max_tries=1)), asyncio.sleep
-            )
-        except asyncio.CancelledError:
-            self.num_cancelled += 1
-            raise
-        finally:
-            self.num_open -= 1
-        return ReceivedHead(
-            reply=self.reply,
-            uplink_bytes=768,
-            downlink_bytes=3_000,
-            round_trip_s=time.perf_counter() - sent_s,
-            generate_s=SAID_S,
-        )
-
-
-async def at_once(row: int, before: int) -> None:
-    pass
-
-
-async def hang(row: int, before: int) -> None:
-    await asyncio.Event().wait()
-
-
-def scenario(**changes: object) -> Scenario:
-    fields: dict[str, object] = {
-        "name": "real",
-        "active_devices": 20,
-        "registered_devices": 20,
-        "duration_s": 1.0,
-        "arrivals": Poisson(per_device_per_s=1.2),
-        "networks": ("5g-100",),
-        # Nobody gives up because this machine is busy.
-        "retry": RetryPolicy(try_timeout_s=60.0, deadline_s=120.0, backoff_s=0.01),
-    }
-    return Scenario(**{**fields, **changes})  # type: ignore[arg-type]  # fields of any type
-
-
-def plan_of(chosen: Scenario) -> Plan:
-    return draw_plan(chosen, MATERIAL)
-
-
-async def measure(chosen: Scenario, client: GeneratorClient, **options: object) -> RealTimeRun:
-    given: dict[str, object] = {"plan": plan_of(chosen), **options}
-    plan = given.pop("plan")
-    return await run_in_real_time(chosen, plan, WORK, TABLE, client, **given)  # type: ignore[arg-type]  # options
-
-
-def run(chosen: Scenario, client: GeneratorClient, **options: object) -> RealTimeRun:
-    async def alone() -> RealTimeRun:
-        result = await measure(chosen, client, **options)
-        await no_task_is_left()
-        return result
-
-    return asyncio.run(alone())
-
-
-async def no_task_is_left() -> None:
-    # What is cancelled ends when the loop comes round to it.
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-def times(events: list[EventRow], kind: int) -> dict[tuple[int, int, int], float]:
-    return {
-        (device, number, tries): time_s for time_s, what, device, number, tries, *_ in events if what == kind
-    }
-
-
-def check_log(chosen: Scenario, result: RealTimeRun) -> None:
-    """Every sample is answered once, the parts of each time add up, the log is in order."""
-    plan, answers = plan_of(chosen), result.answers
-    expected = list(zip(plan.device.tolist(), plan.number.tolist(), plan.row.tolist(), strict=True))
-    assert sorted((each.device, each.number, each.row) for each in answers) == sorted(expected)
-    at_s = [event[0] for event in result.events]
-    assert at_s == sorted(at_s)
-    for each in answers:
-        parts = (
-            each.encode_s + each.uplink_s + each.queue_s + each.generate_s + each.downlink_s + each.apply_s
-        )
-        assert parts == pytest.approx(each.answered_s - each.sampled_s, abs=1e-9)
-    assert result.wall_s >= plan.time_s[-1]
 
 
 def test_the_fake_is_a_client() -> None:
@@ -454,53 +336,3 @@ def test_a_head_without_finite_scores_leaves_the_answer_to_the_static_head() -> 
     assert len(result.fresh.row) > 3
     np.testing.assert_array_equal(result.fresh.answer, TABLE.base_answer[result.fresh.row])
     assert np.isnan(result.fresh.score).all()
-
-
-def test_shares_of_several_processes_are_one_run() -> None:
-    chosen = scenario(faults=(KillReplica(at_s=0.3, restart_s=0.2),))
-    plan, kills = plan_of(chosen), []
-    begin_at_s = time.time() + 0.2
-
-    async def together() -> list[RealTimeRun]:
-        return await asyncio.gather(
-            *(
-                measure(
-                    chosen,
-                    Service(at_once),
-                    plan=plan.share(index, 3),
-                    begin_at_s=begin_at_s,
-                    leads=index == 0,
-                    kill_replica=lambda: kills.append(1),
-                )
-                for index in range(3)
-            )
-        )
-
-    shares = asyncio.run(together())
-    result = join(shares)
-    check_log(chosen, result)
-    for index, share in enumerate(shares):
-        assert {each.device % 3 for each in share.answers} == {index}
-        assert share.answers
-    # The faults are logged and done once.
-    assert [rows.KINDS[each[1]] for each in result.events if each[2] == -1] == ["fault-begins", "fault-ends"]
-    assert kills == [1]
-    assert len(result.fresh.row) == len(result.generate_s) == len(result.answers)
-    at_s = [each.answered_s for each in result.answers]
-    assert at_s == sorted(at_s)
-
-
-def test_a_closed_loop_asks_when_the_answer_before_is_there() -> None:
-    chosen = scenario(arrivals=ClosedLoop(ramp_s=0.1), duration_s=60.0)
-    service = Service(at_once)
-    result = run(chosen, service)
-    assert len(result.answers) == NUM_ROWS == plan_of(chosen).num_samples
-    # Each of 20 devices has one request under way at a time.
-    assert service.most_open <= 20
-    by_device: dict[int, list[AnsweredSample]] = {}
-    for each in result.answers:
-        by_device.setdefault(each.device, []).append(each)
-    for own in by_device.values():
-        assert [each.number for each in own] == [0, 1, 2]
-        for before, after in pairwise(own):
-            assert after.sampled_s == before.answered_s
