@@ -107,7 +107,7 @@ def test_files_registered_before_keep_version_and_alias(store):
     assert resolve_bundle(NEWEST, uri).version == "2"
 
 
-def test_a_run_is_known_in_its_own_store_alone(store, tmp_path):
+def test_a_run_is_known_only_in_its_own_store(store, tmp_path):
     uri, run_id, _ = store
     other = f"sqlite:///{tmp_path}/other.db"
     prepare_store(other)
