@@ -40,7 +40,7 @@ def test_a_disk_without_a_byte_left_says_so(monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    # So that Python looks for a temporary folder and finds none that it can write to.
+    # Makes Python search for a temporary folder and find no writable one.
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile._os, "open", full)
     with pytest.raises(DataError, match=r"No usable temporary directory.*free some of its disk.*TMPDIR"):

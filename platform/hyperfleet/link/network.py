@@ -12,6 +12,7 @@ from hyperfleet.errors import ConfigError
 
 # The papers write "MB/s" and divide KiB by 1024: only this unit reproduces their printed cells.
 BYTES_PER_MIB = 1 << 20
+BYTES_PER_MBIT = 1e6 / 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +36,6 @@ class NetworkProfile:
                     f"NetworkProfile.{direction} must be finite and > 0, got {speed}; "
                     "an offline device has no link"
                 )
-
-    def uplink_s(self, num_bytes: int) -> float:
-        """Return the seconds that `num_bytes` take from the device to the cloud."""
-        return transfer_s(num_bytes, self.uplink_mib_per_s)
 
     def downlink_s(self, num_bytes: int) -> float:
         """Return the seconds that `num_bytes` take from the cloud to the device."""

@@ -18,12 +18,12 @@ from types import MappingProxyType
 import numpy as np
 
 from hyperfleet.errors import unknown_name
+from hyperfleet.link.network import BYTES_PER_MBIT
 from hyperfleet.link.trace import RateTrace
 from hyperfleet.seeding import numpy_generator
 
 PERIOD_S = 600.0
 STEP_S = 0.1
-BYTES_PER_MBIT = 1e6 / 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from hyperfleet.errors import ConfigError, DataError
+from hyperfleet.link.network import BYTES_PER_MBIT
 from hyperfleet.link.trace import RateTrace
 
 # Each line of a Mahimahi trace is one opportunity to deliver a packet of this size.
@@ -12,7 +13,6 @@ MAHIMAHI_PACKET_BYTES = 1500
 # A longer silence means an interrupted recording; intended outages belong in a scenario.
 MAX_GAP_S = 60.0
 
-_BYTES_PER_MBIT = 1e6 / 8
 _COLUMNS = ("time_s", "mbit_per_s")
 
 
@@ -104,7 +104,7 @@ def read_throughput_csv(path: Path) -> RateTrace:
                 )
             _check_step(path, number, times[-1], second, "row")
         times.append(second)
-        rates.append(rate * _BYTES_PER_MBIT)
+        rates.append(rate * BYTES_PER_MBIT)
     if len(times) < 2 or not any(rates):
         raise DataError(
             f"{path}: expected at least two rows, one of them with mbit_per_s > 0, got {len(times)} rows, "

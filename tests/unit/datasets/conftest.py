@@ -1,4 +1,4 @@
-"""A small data set rendered once for all tests of this folder, and a writer of odd video files."""
+"""Fixtures: a small rendered data set, shared by all tests here, and a writer of odd video files."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,7 +58,7 @@ def write_video(tmp_path: Path) -> WriteVideo:
 
 @pytest.fixture
 def frame_numbers() -> Callable[[np.ndarray], list[int]]:
-    """Read the frame numbers drawn by `write_video` off decoded frames."""
+    """Read the frame numbers that `write_video` drew from decoded frames."""
 
     def read(frames: np.ndarray) -> list[int]:
         bottom_right = frames[:, -8:, -8:].astype(float).mean(axis=(1, 2, 3))

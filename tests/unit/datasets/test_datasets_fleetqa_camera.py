@@ -79,7 +79,7 @@ def test_hue_rotation_keeps_gray_and_adds_up() -> None:
     assert np.allclose(hue_rotation(30.0) @ hue_rotation(20.0), hue_rotation(50.0))
 
 
-def test_mark_lies_in_the_first_patch_of_every_evaluation_crop() -> None:
+def test_mark_is_in_the_first_patch_of_every_evaluation_crop() -> None:
     # The central square is 240 pixels; stored at 76 (268) and cut to 64 (224), whose patches are 16.
     for stored, crop in ((76, 64), (268, 224)):
         to_crop = stored / 240
@@ -193,7 +193,7 @@ def test_every_family_and_background_is_drawn() -> None:
         overlays.add(truth.conditions.style.overlay)
         backgrounds.add(truth.scene.background)
         frame = clip_frames(config, replace(truth, num_frames=2))[0]
-        # An object stands out from what is behind it.
+        # An object differs visibly from its background.
         assert frame[19:221, 59:261].std() > 8
     assert overlays == {"", "timestamp", "letterbox"}
     assert len(backgrounds) == 6

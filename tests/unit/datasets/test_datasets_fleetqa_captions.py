@@ -38,7 +38,7 @@ def truths() -> list[ClipTruth]:
 
 
 def _claims(text: str) -> set[tuple[str, str, str]]:
-    """Read (color, shape, motion) off a description, independently of how it is made."""
+    """Parse (color, shape, motion) from a description, independently of how it is made."""
     still = r"(?:stays still|stands still|is still)"
     pattern = rf"({'|'.join(COLORS)}) ({'|'.join(SHAPES)})(?: (?:at the \w+|in the middle))?"
     pattern += rf"(?: (?:(?:moves|drifts|goes) (left|right|up|down)|({still})))?"
@@ -91,14 +91,14 @@ def test_a_clip_has_twenty_different_captions_that_are_true(truths: list[ClipTru
         assert all(_is_true(re.sub(r" with the letter \w", "", text), truth.scene) for text in captions)
 
 
-def test_queries_are_unique_and_fit_their_clip_alone(truths: list[ClipTruth]) -> None:
+def test_queries_are_unique_and_fit_only_their_clip(truths: list[ClipTruth]) -> None:
     queries = query_splits(truths)
     scene_of = {truth.plan.video_id: truth.scene for truth in truths}
     device_of = {truth.plan.video_id: truth.plan.device_id for truth in truths}
     for name, split in queries.items():
         texts = [query.text for query in split]
         assert len(set(texts)) == len(texts)
-        # A query of little detail is unique among the short descriptions of all clips, not only as a text.
+        # A query with little detail is unique among the short descriptions of all clips, not only as text.
         short = Counter(describe(scene_of[query.video_id]) for query in split)
         for query in split:
             assert _is_true(query.text, scene_of[query.video_id])
@@ -109,7 +109,7 @@ def test_queries_are_unique_and_fit_their_clip_alone(truths: list[ClipTruth]) ->
     assert ids == list(range(len(ids)))
 
 
-def test_clips_that_no_caption_tells_apart_are_passed_over(truths: list[ClipTruth]) -> None:
+def test_clips_that_no_caption_distinguishes_are_skipped(truths: list[ClipTruth]) -> None:
     one, other = truths[0].scene, next(truth.scene for truth in truths if truth.scene != truths[0].scene)
 
     assert choose_queries([[("video0", one)], [("video1", one)]]) == {"video0": describe(one)}
@@ -131,7 +131,7 @@ def test_choices_hold_one_truth_and_two_that_differ_in_one_attribute(truths: lis
         truth = _claims(options[answer])
         changes = [_changed(truth, _claims(option)) for option in options if option != options[answer]]
         near = [change for change in changes if change in HARD_ATTRIBUTES]
-        # Both change the same, else the true one would be what the others have in common.
+        # Both change the same attribute, or the true one would be what the others have in common.
         assert any(near.count(attribute) >= 2 for attribute in HARD_ATTRIBUTES), options
     assert set(answers) == set(range(5))
     assert min(answers.values()) > 0.1 * len(scenes)

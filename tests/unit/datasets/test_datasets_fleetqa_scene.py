@@ -26,9 +26,9 @@ from hyperfleet.datasets.fleetqa.scene import (
 from hyperfleet.datasets.fleetqa.writer import ClipTruth, clip_truth
 from hyperfleet.errors import ConfigError, UnknownNameError
 
-# Many objects, to make it hard.
 # More than any scene allows, so that `ask` leaves none out.
 ALL_QUESTIONS = 1000
+# Many objects, to make it hard.
 CROWDED = replace(scale("smoke"), num_seen_devices=100, object_weights=(0.3, 0.4, 0.3))
 
 
@@ -100,7 +100,7 @@ def test_names_of_colors_follow_from_true_hues() -> None:
     assert gaps.min() > 2 * 5 + 10
 
 
-def test_reserved_letters_are_for_live_clips_alone(truths: list[ClipTruth]) -> None:
+def test_reserved_letters_are_only_in_live_clips(truths: list[ClipTruth]) -> None:
     def letters(split: str) -> set[str]:
         clips = [truth for truth in truths if truth.plan.split == split]
         return {thing.letter for truth in clips for thing in truth.scene.objects} - {""}
@@ -133,13 +133,13 @@ def test_plan_divides_videos_and_keeps_held_out_devices_out() -> None:
     assert all((plan.t > 0.8) == (plan.split == "test") for plan in plans)
 
 
-def test_a_clip_depends_on_seed_and_number_alone() -> None:
+def test_a_clip_depends_only_on_seed_and_number() -> None:
     config = scale("demo")
     plan = plan_clips(config)[17]
 
     assert clip_truth(config, plan) == clip_truth(config, plan)
     assert clip_truth(config, plan).scene != clip_truth(replace(config, seed=1), plan).scene
-    # The ablations differ in what they ablate, not in their scenes.
+    # The ablations do not change the scenes.
     for other in (replace(config, shift=0.0), replace(config, cue=False), replace(config, letter_share=0.0)):
         scene = clip_truth(other, plan).scene
         assert [(thing.shape, thing.rgb, thing.start) for thing in scene.objects] == [

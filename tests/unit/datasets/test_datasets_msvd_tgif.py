@@ -36,7 +36,7 @@ def test_msvd_is_read_in_both_forms(tmp_path: Path) -> None:
         "video1": "-4wsuPCjDBc_5_15",
         "video1451": "v_x_1_2",
     }
-    # Not in alphabetical order: the line is the class.
+    # Not in alphabetical order: the line index is the class.
     assert read_answer_set(tmp_path / "msvd_answer_set.txt").answers == ("man", "woman", "ice cream")
 
 

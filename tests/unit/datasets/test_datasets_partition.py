@@ -72,7 +72,7 @@ def test_categories_sort_captions_by_what_they_say() -> None:
     assert (
         numbers.tolist() == CaptionCategories(train, max_categories=9, seed=0).of([*train, *train]).tolist()
     )
-    # What was never said in training has a category nevertheless.
+    # A caption that training lacks still has a category.
     assert 0 <= categories.of(["xylophone"])[0] < 9
     assert categories.of([]).shape == (0,)
 

@@ -1,4 +1,4 @@
-"""Public data sets in their released forms, small: read, checked, decoded and opened."""
+"""Small public data sets in their released forms: reading, checks, decoding and opening."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ def _write_captions(folder: Path) -> dict[str, Any]:
     ]
     data = {"videos": videos, "sentences": sentences}
     (folder / "MSRVTT_data.json").write_text(json.dumps(data))
-    # As in MSR-VTT: 9k has official test videos, 7k has not, and both test on the same.
+    # As in MSR-VTT: 9k trains on official test videos, 7k does not, and both have the same test set.
     (folder / "MSRVTT_train.9k.csv").write_text("video_id\n" + "".join(f"video{n}\n" for n in range(11)))
     (folder / "MSRVTT_train.7k.csv").write_text("video_id\n" + "".join(f"video{n}\n" for n in range(9)))
     rows = [f"ret{n - 11},msr{n},video{n},a red car number {n}\n" for n in range(11, 15)]
@@ -97,7 +97,7 @@ def test_msrvtt_qa(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus, state = _prepare(_config(folder, "msrvtt-qa"))
 
     assert corpus.tasks == ("open-ended-qa",)
-    # The released order of answers, which is not the alphabet's.
+    # The released order of answers is not alphabetical.
     assert corpus.vocabulary is not None
     assert corpus.vocabulary.answers == ("man", "dog")
     splits = {name: corpus.split(name, 12) for name in ("train", "val", "test")}

@@ -80,7 +80,7 @@ def test_multiple_choice_and_retrieval_are_opened_as_well(small_root: Path) -> N
         assert set(choices.label.tolist()) <= set(range(5))
         assert choices.oov_share == 0
         captions = corpus.split(name, 14, RETRIEVAL)
-        # One live clip a device is asked for.
+        # One live clip per device has a query.
         assert len(captions) == {"train": 17 * 20, "val": 1, "test": 8}[name]
         assert captions.token_ids.shape == (len(captions), 14)
         assert captions.label.tolist() == captions.clip_row.tolist()
@@ -104,7 +104,7 @@ def test_a_question_stands_before_each_option(copy: Path) -> None:
     assert first[:, 8:21].tolist() == options[:, 1:14].tolist()
 
 
-def test_held_out_devices_are_in_test_alone(small_root: Path) -> None:
+def test_held_out_devices_are_only_in_test(small_root: Path) -> None:
     corpus = Corpus.open(small_root)
     held_out = corpus.device_map.device_id[~corpus.device_map.seen].tolist()
 

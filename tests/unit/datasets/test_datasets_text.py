@@ -22,7 +22,7 @@ def test_vocabulary_keeps_the_most_frequent_in_alphabetical_order() -> None:
         _examples("sky", "red", "red", "sky", "blue", "ant"), max_size=3
     )
 
-    # ant and blue are as rare as each other: the alphabet decides.
+    # ant and blue are equally rare: the alphabet decides.
     assert vocabulary.answers == ("ant", "red", "sky")
     assert vocabulary.num_classes == 4
     assert vocabulary.index("red") == 1

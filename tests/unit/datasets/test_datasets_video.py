@@ -158,7 +158,7 @@ def test_too_large_pictures_are_refused(write_video: WriteVideo, monkeypatch: py
 
 
 def _set_rotation(path: Path, matrix: tuple[int, int, int, int]) -> None:
-    # The display matrix lies 40 bytes into the track header: 9 numbers of 16.16 bits (last column 2.30).
+    # The display matrix is 40 bytes into the track header: 9 numbers of 16.16 bits (last column 2.30).
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     a, b, c, d = (value << 16 for value in matrix)

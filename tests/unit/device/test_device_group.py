@@ -75,7 +75,7 @@ def test_answers_are_those_of_the_models_called_one_sample_at_a_time():
         assert encoded.static_answer[i] == static.head(static.hidden(static.encode(*inputs).mean(1))).argmax()
 
 
-def test_the_anchor_frame_depends_on_seed_device_and_question_alone():
+def test_the_anchor_frame_depends_only_on_seed_device_and_question():
     world = World((20, 14))
     together = anchor_frames(gathered(world), 3, seed=0)
     alone = anchor_frames(gathered(world, (1,)), 3, seed=0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hyperfleet.link.conditions import CONDITIONS, LinkConditions
 from hyperfleet.link.device_link import PACKET_BYTES, DeviceLink
-from hyperfleet.link.network import PAPER_NETWORKS
+from hyperfleet.link.network import PAPER_NETWORKS, transfer_s
 from hyperfleet.link.trace import RateTrace
 
 # 1,000 bytes/s for two seconds, nothing for one, 4,000 bytes/s for one.
@@ -48,9 +48,9 @@ def test_links_of_the_papers_take_their_printed_time(name, start_s, num_bytes):
     profile = PAPER_NETWORKS[name]
     link = DeviceLink(CONDITIONS[name], 0, 7)
     assert link.trace_offset_s == 0
-    for send, time_s in ((link.up, profile.uplink_s), (link.down, profile.downlink_s)):
-        transfer = send(start_s, num_bytes)
-        assert transfer == (start_s + time_s(num_bytes), time_s(num_bytes), num_bytes, 0)
+    for send, mib_per_s in ((link.up, profile.uplink_mib_per_s), (link.down, profile.downlink_mib_per_s)):
+        time_s = transfer_s(num_bytes, mib_per_s)
+        assert send(start_s, num_bytes) == (start_s + time_s, time_s, num_bytes, 0)
 
 
 @settings(deadline=None)
@@ -78,7 +78,7 @@ def test_devices_enter_a_recording_at_points_of_their_own():
     device_id=st.integers(0, 50),
 )
 def test_a_longer_message_never_arrives_earlier(conditions, start_s, sizes, pauses, device_id):
-    # A message before it, so that the number of the message and the queue play a part.
+    # An earlier message, so that the message number and the queue matter.
     arrivals = []
     for size in sorted(sizes):
         link = DeviceLink(conditions, 0, device_id)
@@ -166,7 +166,7 @@ def test_outages_and_handovers_against_a_walk_in_small_steps(start_s, num_bytes,
     def finish_s(num_bytes):
         return DeviceLink(conditions, 0, device_id).up(start_s, num_bytes, pauses).finish_s
 
-    # Where the device's handovers are follows from when a single byte gets through.
+    # The arrival of a single byte shows where the device's handovers are.
     step_s, step_bytes, moved, now_s, edges = 2e-3, 2e-3 * 2**20, 0.0, start_s, 0
     probe, was_blocked = DeviceLink(conditions, 0, device_id), False
     while moved < num_bytes:
@@ -174,7 +174,7 @@ def test_outages_and_handovers_against_a_walk_in_small_steps(start_s, num_bytes,
         moved += 0 if blocked else step_bytes
         edges += blocked != was_blocked
         now_s, was_blocked = now_s + step_s, blocked
-    # At each end of a gap the walk may be a step off, and it does not see the gaps that are shorter than one.
+    # At each end of a gap the walk may be a step off, and it misses gaps shorter than a step.
     slack = int((edges + 2 * len(pauses) + 2) * step_bytes)
     fewer = finish_s(num_bytes - slack) if num_bytes > slack else start_s
     assert fewer - step_s <= now_s <= finish_s(num_bytes + slack) + step_s
@@ -243,7 +243,7 @@ def test_jitter_is_exponential_around_its_mean():
     assert statistics.stdev(extra) == pytest.approx(0.02, rel=0.1)
 
 
-def test_what_a_device_draws_depends_on_seed_device_and_message_alone():
+def test_draws_of_a_device_depend_only_on_seed_device_and_message():
     lossy = dataclasses.replace(CONDITIONS["lte_drive"], loss=0.05)
 
     def run(seed, device_id):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hyperfleet.errors import ConfigError
 from hyperfleet.link.energy import RADIOS, DeviceRadio, RadioEnergy
 
-# Round figures, so that each expectation below can be worked out by hand.
+# Round figures, so that the expectations below can be computed by hand.
 PLAIN = RadioEnergy(
     uplink_mw_per_mbit_s=400.0,
     downlink_mw_per_mbit_s=50.0,
@@ -22,9 +22,9 @@ def test_a_sleeping_radio_is_promoted_then_pays_for_seconds_and_bits():
     radio = DeviceRadio(PLAIN)
     # 0.6 J promotion + 2 s of 1 W + 3 Mbit of 0.4 J + 10 s of a tail of 0.8 W
     assert radio.use(5.0, 7.0, 3 * MBIT, uplink=True) == pytest.approx(0.6 + 2.0 + 1.2 + 8.0)
-    # The tail is put off by 4 s, and 1 s of 1 W + 2 Mbit of 0.05 J, no promotion.
+    # The tail is extended by 4 s, plus 1 s of 1 W + 2 Mbit of 0.05 J, no promotion.
     assert radio.use(11.0, 12.0, 2 * MBIT, uplink=False) == pytest.approx(3.2 + 1.0 + 0.1)
-    # Asleep, promoted, a tail of its own.
+    # Asleep again: another promotion and tail.
     assert radio.use(30.0, 30.5, 0, uplink=False) == pytest.approx(8.0 + 0.6 + 0.5)
 
 

@@ -42,7 +42,7 @@ def test_exact_head_sizes_give_the_printed_cells_but_for_one_last_digit(data_set
 
 def test_every_printed_upload_cell_follows_from_one_feature():
     ours = [
-        printed_ms(p.uplink_s(FEATURE_BYTES), c)
+        printed_ms(transfer_s(FEATURE_BYTES, p.uplink_mib_per_s), c)
         for p, c in zip(PAPER_NETWORKS.values(), PRINTED_UPLOAD_MS, strict=True)
     ]
     assert FEATURE_BYTES == 0.75 * 1024

@@ -9,7 +9,7 @@ from hyperfleet.link.synthetic import PERIOD_S, SYNTHETIC, synthetic_trace
 
 
 @pytest.mark.parametrize("name", SYNTHETIC)
-def test_a_trace_depends_on_its_name_and_seed_alone(name):
+def test_a_trace_depends_only_on_its_name_and_seed(name):
     assert synthetic_trace(name, 3) == synthetic_trace(name, 3)
     assert synthetic_trace(name, 3) != synthetic_trace(name, 4)
 
@@ -25,7 +25,7 @@ def test_speeds_are_those_of_the_states(name):
         assert trace.period_s == PERIOD_S
         speeds = [rate * 8e-6 for rate in trace.bytes_per_s]
         assert min(medians) < statistics.fmean(speeds) < max(medians) * 1.3
-        # Nothing further from the medians than five standard deviations of the noise.
+        # No speed is further from the medians than five standard deviations of the noise.
         assert min(speeds) > min(medians) * math.exp(-5 * movement.log_spread)
         assert max(speeds) < max(medians) * math.exp(5 * movement.log_spread)
 

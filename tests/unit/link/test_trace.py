@@ -6,7 +6,7 @@ from hyperfleet.errors import ConfigError
 from hyperfleet.link.network import PAPER_NETWORKS, transfer_s
 from hyperfleet.link.trace import RateTrace
 
-# Segments on whole milliseconds, so that a loop over milliseconds is exact but for rounding.
+# Segments on whole milliseconds, so that a loop over milliseconds is exact up to rounding.
 SEGMENTS = st.lists(
     st.tuples(st.integers(1, 400), st.sampled_from([0.0, 1_000.0, 64_000.0, 1_000_000.0])),
     min_size=1,
@@ -79,7 +79,7 @@ def test_two_messages_one_after_the_other_take_as_long_as_both_in_one(segments, 
     trace = trace_of(segments)
     first_s = finish_s(trace, 0.123, float(sizes[0]))
     both_s = finish_s(trace, 0.123, float(sum(sizes)))
-    # Times may differ by a silent stretch where a byte ends at its bound; the bytes may not.
+    # Times may differ by a silent stretch if a byte ends at its bound; the bytes may not.
     moved = trace.bytes_between(0.123, finish_s(trace, first_s, float(sizes[1])))
     assert moved == pytest.approx(sum(sizes), abs=0.01)
     assert both_s >= first_s
@@ -129,7 +129,7 @@ def test_a_steady_link_has_the_times_of_the_papers_bit_for_bit(profile, num_byte
         ([0.0], [0.0], 2.0, "must move some bytes"),
     ],
 )
-def test_traces_that_are_none_are_refused(starts, rates, period_s, message):
+def test_invalid_traces_are_refused(starts, rates, period_s, message):
     with pytest.raises(ConfigError, match=message):
         RateTrace.of(starts, rates, period_s)
 

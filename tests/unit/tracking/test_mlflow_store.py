@@ -30,7 +30,7 @@ def test_a_run_is_continued_by_its_id(uri, tmp_path):
     tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name="two workers", tags={"git": "none"})
     tracker.log_params({"seed": 3})
     for step, loss in enumerate([2.0, 1.0]):
-        # What a restarted worker does: it knows the two strings and nothing else.
+        # A restarted worker knows only these two strings.
         type(tracker)(run_id=tracker.run_id, tracking_uri=tracker.tracking_uri).log_metrics(
             {"loss": loss}, step=step
         )

@@ -44,7 +44,7 @@ def test_the_alias_names_the_newest_and_a_number_any(store):
     assert (newest.name, newest.version, newest.run_id) == (GENERATOR_NAME, "2", run_id)
     assert (newest.local_dir / "config.json").read_text() == "new config.json"
     assert newest.uri == f"models:/{GENERATOR_NAME}/2"
-    # Registered from the same run, and yet the first version is what it was.
+    # Registering again from the same run leaves the first version unchanged.
     first = resolve_bundle(f"models:/{GENERATOR_NAME}/1", uri)
     assert (first.local_dir / "config.json").read_text() == "old config.json"
     assert sorted(file.name for file in first.local_dir.iterdir()) == sorted(BUNDLE_FILES)
@@ -107,7 +107,7 @@ def test_files_registered_before_keep_version_and_alias(store):
     assert resolve_bundle(NEWEST, uri).version == "2"
 
 
-def test_a_run_is_known_in_its_own_store_alone(store, tmp_path):
+def test_a_run_is_known_only_in_its_own_store(store, tmp_path):
     uri, run_id, _ = store
     other = f"sqlite:///{tmp_path}/other.db"
     prepare_store(other)
