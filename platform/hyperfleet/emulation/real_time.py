@@ -256,17 +256,15 @@ async def run_in_real_time(
         interrupted: ends the run soon after another thread has set it.
     """
     started = time.perf_counter() + max((begin_at_s or 0.0) - time.time(), 0.0)
-    clouds: list[ServiceCloud] = []
 
     def clock() -> float:
         return time.perf_counter() - started
 
-    def make(timeline: Timeline) -> ServiceCloud:
-        clouds.append(ServiceCloud(timeline, client, table, clock, kill_replica))
-        return clouds[0]
-
     anchor = table.anchor if isinstance(scenario.policy, OnDrift) else None
+    make = partial(ServiceCloud, client=client, table=table, clock=clock, kill=kill_replica)
     timeline = Timeline(scenario, plan, work, anchor=anchor, cloud=make, logs_faults=leads)
+    cloud = timeline.cloud
+    assert isinstance(cloud, ServiceCloud)
     max_lag_s, ended_by = 0.0, None
     try:
         while not timeline.is_over and not (interrupted is not None and interrupted.is_set()):
@@ -275,20 +273,20 @@ async def run_in_real_time(
             timeline.advance(now_s)
             if on_progress is not None:
                 on_progress(now_s, timeline.num_answers)
-            await clouds[0].wait(timeline.next_s - clock())
+            await cloud.wait(timeline.next_s - clock())
     except HyperFleetError as error:
         ended_by = error
     finally:
-        clouds[0].close()
+        cloud.close()
     window = timeline.take_window()
     return RealTimeRun(
         events=window.events,
         answers=window.answers,
         host_kills=window.host_kills,
-        fresh=clouds[0].fresh,
+        fresh=cloud.fresh,
         wall_s=clock(),
         max_lag_s=max_lag_s,
-        generate_s=np.array(clouds[0].generate_s),
+        generate_s=np.array(cloud.generate_s),
         ended_by=ended_by,
     )
 

@@ -75,7 +75,7 @@ class Timeline:
         self._samples = plan.samples()
         self._next_sample = next(self._samples, None)
         self.now_s = 0.0
-        self._cloud: Cloud = (
+        self.cloud: Cloud = (
             cloud(self)
             if cloud is not None
             else QueueModel(scenario.cloud, self.schedule, self.generated, self.lost)
@@ -100,7 +100,7 @@ class Timeline:
         finally:
             # They refer to this timeline: in a cycle, it would keep plan and devices until the next search.
             self._heap.clear()
-            del self._cloud, self._timeouts
+            del self.cloud, self._timeouts
 
     @property
     def is_over(self) -> bool:
@@ -215,7 +215,7 @@ class Timeline:
         if refusal is not None:
             self.refused(now_s, request, attempt, *refusal)
             return
-        retry_after_s = self._cloud.submit(now_s, request)
+        retry_after_s = self.cloud.submit(now_s, request)
         if retry_after_s is not None:
             self.refused(now_s, request, attempt, 429, retry_after_s)
 
@@ -407,7 +407,7 @@ class Timeline:
             return
         self.log(now_s, rows.FAULT_BEGINS, -1, detail=fault.kind)
         if isinstance(fault, KillReplica):
-            self._cloud.kill_replica(now_s, fault.restart_s)
+            self.cloud.kill_replica(now_s, fault.restart_s)
 
     def _fault_ends(self, now_s: float, fault: Fault, _: int) -> None:
         self.log(now_s, rows.FAULT_ENDS, -1, detail=fault.kind)
