@@ -145,14 +145,17 @@ class FleetCommand(ScenarioOptions):
             raise ConfigError(
                 "FleetCommand.replay and .samples_per_device: a replay has the samples of its log; give one"
             )
-        if self.replay is None:
-            check_run(
-                self.chosen(self.base()),
-                clock=self.clock,
-                hosts=self.hosts,
-                resume=self.resume,
-                generator_url=self.generator_url,
-            )
+        if self.replay is not None:
+            # The run reads the scenario of the log. Until then full load is the base of every other check.
+            dataclasses.replace(self, replay=None, devices=None, registered=None)
+            return
+        check_run(
+            self.chosen(self.base()),
+            clock=self.clock,
+            hosts=self.hosts,
+            resume=self.resume,
+            generator_url=self.generator_url,
+        )
 
     def base(self) -> "Scenario":
         """Return the scenario that is named, or full load.

@@ -52,6 +52,8 @@ REFUSED = {
     "fleet --generator-url http://127.0.0.1:1": "virtual time asks no service",
     "fleet --scenario drift --samples-per-device 3": "run full_load",
     "fleet --record arrivals.txt": ".parquet or .csv",
+    "fleet --replay log --policy sometimes": "every-sample",
+    "fleet --replay log --clock real --resume": "cannot be resumed",
     "policies --policies never never": "different names",
     "policies --codecs zip": "delta-int8",
     "plan --measured log --devices 0": "fleet sizes >= 1",

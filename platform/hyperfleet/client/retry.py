@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
-
-import tenacity
+from typing import Any, TypeVar
 
 from hyperfleet.errors import ConfigError, ServiceError
 
@@ -116,6 +114,8 @@ async def ask_until_answered(
     Raises:
         ServiceError: no answer came; its fields are those of the last try. Also what `send` raises.
     """
+    import tenacity  # not above: scenarios hold a policy and retry nothing
+
     circuit.check()
     retry = circuit.retry
     started_s = time.monotonic()
@@ -168,8 +168,8 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, ServiceError) and error.transient
 
 
-def _pause(retry: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
-    def pause_s(state: tenacity.RetryCallState) -> float:
+def _pause(retry: RetryPolicy) -> Callable[[Any], float]:
+    def pause_s(state: Any) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         asked_s = error.retry_after_s if isinstance(error, ServiceError) else 0.0
         return max(asked_s, random.uniform(0.0, retry.longest_pause_s(state.attempt_number)))
