@@ -238,15 +238,15 @@ async def run_in_real_time(
     begin_at_s: float | None = None,
     leads: bool = True,
     kill_replica: Callable[[], object] | None = None,
-    on_progress: Callable[[float, int], None] | None = None,
+    on_progress: Callable[[float, int], None] = lambda _, __: None,
     interrupted: threading.Event | None = None,
 ) -> RealTimeRun:
     """Run a scenario, or a share of its devices, against a service by the wall clock.
 
     Args:
-        scenario: what happens.
-        plan: its devices and samples.
-        work: what a sample costs a device.
+        scenario: see `Timeline`.
+        plan: see `Timeline`.
+        work: see `Timeline`.
         table: features of the samples.
         client: asks the service; in `async with` already, of one try.
         begin_at_s: time of day at which all shares of a run begin; None, or a time that is over, for now.
@@ -263,16 +263,14 @@ async def run_in_real_time(
     anchor = table.anchor if isinstance(scenario.policy, OnDrift) else None
     make = partial(ServiceCloud, client=client, table=table, clock=clock, kill=kill_replica)
     timeline = Timeline(scenario, plan, work, anchor=anchor, cloud=make, logs_faults=leads)
-    cloud = timeline.cloud
-    assert isinstance(cloud, ServiceCloud)
+    assert isinstance(cloud := timeline.cloud, ServiceCloud)
     max_lag_s, ended_by = 0.0, None
     try:
         while not timeline.is_over and not (interrupted is not None and interrupted.is_set()):
             now_s = clock()
             max_lag_s = max(max_lag_s, now_s - timeline.next_s)
             timeline.advance(now_s)
-            if on_progress is not None:
-                on_progress(now_s, timeline.num_answers)
+            on_progress(now_s, timeline.num_answers)
             await cloud.wait(timeline.next_s - clock())
     except HyperFleetError as error:
         ended_by = error
