@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from operator import attrgetter, itemgetter
+from typing import cast
 
 import numpy as np
 
@@ -263,7 +264,7 @@ async def run_in_real_time(
     anchor = table.anchor if isinstance(scenario.policy, OnDrift) else None
     make = partial(ServiceCloud, client=client, table=table, clock=clock, kill=kill_replica)
     timeline = Timeline(scenario, plan, work, anchor=anchor, cloud=make, logs_faults=leads)
-    assert isinstance(cloud := timeline.cloud, ServiceCloud)
+    cloud = cast(ServiceCloud, timeline.cloud)
     max_lag_s, ended_by = 0.0, None
     try:
         while not timeline.is_over and not (interrupted is not None and interrupted.is_set()):
