@@ -179,14 +179,14 @@ def latency_table(score: FleetScore) -> Table:
     def line(group: LatencyGroup) -> tuple[Cell, ...]:
         cells = [
             " / ".join(wording.milliseconds(seconds) for seconds in (each.p50_s, each.p90_s, each.p99_s))
-            for each in (group.parts[part] for part in (*PARTS, TOTAL))
+            for each in (group.parts[part] for part in (TOTAL, *PARTS))
         ]
         return row(group_label(group.name), f"{group.num_samples:,}", *cells)
 
     return Table(
         name="latency",
         title="Latency from sample to answer in ms, p50 / p90 / p99",
-        columns=("", "Samples", *(part.capitalize() for part in PARTS), "Total"),
+        columns=("", "Samples", "Total", *(part.capitalize() for part in PARTS)),
         rows=tuple(line(group) for group in score.latency),
         footnotes=(
             "Queue: waiting for the generator, failed tries, and the pauses between them. Quantiles of the "
