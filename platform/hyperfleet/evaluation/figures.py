@@ -105,7 +105,8 @@ def accuracy_by_device(score: FleetScore) -> str:
                 linewidth=1.8,
                 label=name,
             )
-        axes.set(xlabel="accuracy of a device (%)", ylabel="devices", xlim=(0, 100))
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="accuracy per device (%)", ylabel="devices", xlim=(0, 100))
         axes.figure.legend(loc="outside upper center", ncols=2)
 
     return svg("accuracy-by-device", "Histogram of the accuracy of each device", draw)
@@ -126,12 +127,13 @@ def accuracy_difference(score: FleetScore) -> str:
         ):
             if mask.any():
                 counts, _ = np.histogram(gains[mask], bins=edges)
-                style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.3}
-                axes.bar(edges[:-1], counts, np.diff(edges), bottom, align="edge", label=name, **style)
+                axes.bar(edges[:-1], counts, np.diff(edges), bottom, align="edge", color=colour, hatch=hatch,
+                         edgecolor="white", linewidth=0.3, label=name)  # fmt: skip
                 bottom += counts
         axes.axvline(0, color=INK, linewidth=1)
         mean = float(gains.mean())
         axes.axvline(mean, color=INK, linewidth=1.2, linestyle="--", label=f"mean {mean:+.1f}")
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="answers given minus static model (points)", ylabel="devices of the data set")
         axes.figure.legend(loc="outside upper center", ncols=3)
 
