@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from hyperfleet.datasets import Corpus, example_frames
+from hyperfleet.datasets import Corpus
+from hyperfleet.datasets.example_frames import example_frames
 from hyperfleet.emulation.run_log import SCENARIO_FILE
 from hyperfleet.evaluation.answer_key import AnswerKey
 from hyperfleet.evaluation.fleet_score import FleetScore, score_fleet

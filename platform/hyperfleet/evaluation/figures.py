@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.fault_scores import FaultScore
@@ -105,7 +106,7 @@ def accuracy_by_device(score: FleetScore) -> str:
                 linewidth=1.8,
                 label=name,
             )
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="accuracy per device (%)", ylabel="devices", xlim=(0, 100))
         axes.figure.legend(loc="outside upper center", ncols=2)
 
@@ -133,7 +134,7 @@ def accuracy_difference(score: FleetScore) -> str:
         axes.axvline(0, color=INK, linewidth=1)
         mean = float(gains.mean())
         axes.axvline(mean, color=INK, linewidth=1.2, linestyle="--", label=f"mean {mean:+.1f}")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="answers given minus static model (points)", ylabel="devices of the data set")
         axes.figure.legend(loc="outside upper center", ncols=3)
 
