@@ -64,7 +64,11 @@ def headline(measured: Measured) -> str:
             verdict = {"win": "better than", "lose": "worse than", "tie": "not significantly different from"}
             gain = f"{wording.points(test.difference)} points"
             said.append(f"{name} is {verdict[wording.outcome(test)]} Fine-tuning ({gain})")
-    return "On FleetQA " + ", ".join(said) if said else "The papers' tables; no cell was run here yet"
+    return (
+        "On FleetQA " + ", ".join(said)
+        if said
+        else "The papers' tables; CDC-MMPG and StableSynthNet were not run here yet"
+    )
 
 
 def _write_csv(path: Path, table: Table) -> None:
