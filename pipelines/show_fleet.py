@@ -6,9 +6,11 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from hyperfleet.datasets import Corpus
+from hyperfleet.datasets.example_frames import example_frames
 from hyperfleet.emulation.run_log import SCENARIO_FILE
 from hyperfleet.evaluation.answer_key import AnswerKey
 from hyperfleet.evaluation.fleet_score import FleetScore, score_fleet
@@ -47,13 +49,16 @@ class ShownFleet:
 
 def score_run(result: FleetResult) -> FleetScore:
     """Compare the devices' answers with the right ones, which no device has seen."""
-    live = Corpus.open(result.data).split("test", result.models.bundle.encoder.text_length)
-    return score_fleet(
-        result.log.events(),
-        result.log.answers(),
-        AnswerKey(example_id=live.example_id, label=live.label),
-        live.device_id,
+    corpus = Corpus.open(result.data)
+    live = corpus.split("test", result.models.bundle.encoder.text_length)
+    devices = corpus.device_map
+    key = AnswerKey(
+        example_id=live.example_id,
+        label=live.label,
+        device_id=live.device_id,
+        held_out=np.isin(live.device_id, devices.device_id[~devices.seen]),
     )
+    return score_fleet(result.log.events(), result.log.answers(), key)
 
 
 def show_fleet(
@@ -79,7 +84,14 @@ def show_fleet(
     if result.real is not None:
         facts += _prediction(result, console)
     folder = result.log.folder
-    report = write_report(folder / REPORT_FILE, score, scenario, tables, provenance=facts)
+    report = write_report(
+        folder / REPORT_FILE,
+        score,
+        scenario,
+        tables,
+        example_frames=example_frames(result.data),
+        provenance=facts,
+    )
     tracker.log_params(
         {
             "model": result.models.personal.uri,

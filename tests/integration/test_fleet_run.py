@@ -265,7 +265,7 @@ def test_the_command_leaves_log_report_and_metrics_over_time(commands: Commands)
     assert len(history) > 5
     assert len({each.step for each in history}) == len(history)
     assert all(0 <= each.value <= 1 for each in history)
-    assert run.data.metrics["scenario/samples"] == log.answers().num_rows
+    assert run.data.metrics["fleet/samples"] == log.answers().num_rows
     assert run.data.params["seed"] == "0"
 
 

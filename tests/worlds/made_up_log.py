@@ -1,10 +1,11 @@
-"""Tables of a scenario run written by hand: every column has a plain default, a test gives what matters."""
+"""Logs of made-up fleet runs: every column has a plain default, and a test sets those that matter."""
 
 import numpy as np
 import pyarrow as pa
 
 from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.rows import ANSWER_SCHEMA, answers_table, events_table
+from hyperfleet.evaluation.answer_key import AnswerKey
 
 DEFAULTS: dict[str, object] = {
     "sample": 0,
@@ -36,7 +37,7 @@ DEFAULTS: dict[str, object] = {
 
 
 def answers(**columns: object) -> pa.Table:
-    """Build answers; a scalar stands in every row, and a sample takes 0.1 s unless `answered_s` is given."""
+    """Build answers; a scalar fills its column, and a sample takes 0.1 s unless `answered_s` is given."""
     length = max(np.size(value) for value in columns.values())
     filled = {**DEFAULTS, "device_id": 0, "example_id": np.arange(length), **columns}
     if "sample" not in columns:
@@ -44,6 +45,23 @@ def answers(**columns: object) -> pa.Table:
     full = {name: np.broadcast_to(np.asarray(value), length).tolist() for name, value in filled.items()}
     full.setdefault("answered_s", [each + 0.1 for each in full["sampled_s"]])
     return answers_table({name: full[name] for name in ANSWER_SCHEMA.names})
+
+
+def answer_key(
+    device_id: list[int] | np.ndarray,
+    *,
+    example_id: list[int] | np.ndarray | None = None,
+    label: list[int] | np.ndarray | None = None,
+    held_out: tuple[int, ...] = (),
+) -> AnswerKey:
+    """Build a key from the device of each example; by default ids count from 0 and labels are 1."""
+    n = len(device_id)
+    return AnswerKey(
+        example_id=np.arange(n) if example_id is None else np.asarray(example_id),
+        label=np.ones(n, int) if label is None else np.asarray(label),
+        device_id=np.asarray(device_id),
+        held_out=np.isin(device_id, held_out),
+    )
 
 
 def events(*given: tuple[float, int, dict[str, object]]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Scoring a fleet run: accuracy, cost and latency, their tables, and the report people read.
+"""Scores of fleet runs, their tables and figures, and the reports that people read.
 
-Labels enter here and nowhere else on the way from a device to its answer.
+Labels enter here and nowhere else between a device and its answer.
 """

@@ -1,4 +1,4 @@
-"""What a fleet needs, as a table and a page: replicas and bandwidth by number of devices."""
+"""Table, plot and page of a capacity plan: replicas and bandwidth by number of devices."""
 
 import csv
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, row, to_html, to_markdown
+from hyperfleet.evaluation.rendering import Table, row, to_markdown, write_page
 from hyperfleet.evaluation.svg import PERSONALIZED, svg
 from hyperfleet.planning.capacity import CapacityPlan
 
@@ -15,7 +15,7 @@ PAGE, MARKDOWN, FIGURES = "plan.html", "plan.md", "plan.csv"
 
 
 def capacity_table(plans: Sequence[CapacityPlan]) -> Table:
-    """Build the table, one row a number of devices."""
+    """Build the table with one row per number of devices."""
     return Table(
         name="capacity",
         title=f"Generator replicas and bandwidth for p99 <= {wording.milliseconds(plans[0].target_p99_s)} ms",
@@ -45,8 +45,8 @@ def capacity_table(plans: Sequence[CapacityPlan]) -> Table:
             for plan in plans
         ),
         footnotes=(
-            "p50 and p99: from the arrival of a sample to its answer. Peak: the busiest second. Bytes sent "
-            "again are counted.",
+            "p50 and p99: from the arrival of a sample to its answer. Peak: the busiest second. Repeated "
+            "bytes count again.",
         ),
     )
 
@@ -56,7 +56,7 @@ def _both(mean: float, peak: float) -> str:
 
 
 def replicas_curve(plans: Sequence[CapacityPlan]) -> str:
-    """Draw replicas against devices."""
+    """Plot replicas against devices."""
 
     def draw(axes: Axes) -> None:
         axes.plot(
@@ -64,16 +64,16 @@ def replicas_curve(plans: Sequence[CapacityPlan]) -> str:
         )
         axes.set(xlabel="active devices", ylabel="replicas", ylim=(0, None), xlim=(0, None))
 
-    return svg("capacity", "Replicas that a fleet of so many devices needs", draw)
+    return svg("capacity", "Replicas by number of devices", draw)
 
 
 def write_capacity_report(folder: Path, plans: Sequence[CapacityPlan], *, sentences: Sequence[str]) -> Path:
     """Write page, Markdown and CSV into `folder` and return the page.
 
     Args:
-        folder: made if need be.
-        plans: in order of devices.
-        sentences: what the plan rests on.
+        folder: output folder; created if missing.
+        plans: plans in order of devices.
+        sentences: assumptions of the plan.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = capacity_table(plans)
@@ -93,18 +93,12 @@ def write_capacity_report(folder: Path, plans: Sequence[CapacityPlan], *, senten
                     plan.max_heads_per_s,
                 ]
             )
-    page = ENVIRONMENT.get_template("scenario.html.j2").render(
+    return write_page(
+        folder / PAGE,
         title=table.title,
         kind="capacity plan",
-        outcome="tie",
         headline=table.title,
         sentences=sentences,
-        key_numbers=[],
-        tables=[to_html(table)],
-        plots=[(replicas_curve(plans), "Fewest replicas with which the target is met.")],
-        notes=[],
-        provenance=[],
+        tables=[table],
+        plots=[(replicas_curve(plans), "Smallest number of replicas that meets the target.")],
     )
-    path = folder / PAGE
-    path.write_text(page, encoding="utf-8")
-    return path

@@ -1,4 +1,4 @@
-"""What each head codec costs in bytes and in answers, on the devices' own live samples."""
+"""Bytes and accuracy of each head codec, measured on the devices' live samples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.head_codecs import CODECS, DEFAULT_CODEC
 from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
 
-# Static heads of all samples: no head crosses the link at all.
+# The static head answers all samples: no head crosses the link.
 NO_HEAD = "static head"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LiveFeatures:
-    """What devices computed of some live samples, and the answers, which only the measuring side knows."""
+    """Features that devices computed from live samples, and the labels, which only the scorer knows."""
 
     anchor: Float32[np.ndarray, "sample 192"]
     hidden: Float32[np.ndarray, "sample 96"]
@@ -26,15 +26,15 @@ class LiveFeatures:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CodecResult:
-    """One codec on all samples.
+    """Result of one codec on all samples.
 
     Attributes:
-        codec: its name, or `NO_HEAD`.
-        head_bytes: tensors of one head, in bytes.
-        reply_bytes: a whole reply with one head, in bytes.
-        correct: which samples were answered right.
+        codec: name of the codec, or `NO_HEAD`.
+        head_bytes: size of the tensors of one head.
+        reply_bytes: size of a full reply with one head.
+        correct: mask of the samples that were answered right.
         relative_error: mean over heads of |decoded - generated| / |generated - static|, norms over all
-            parameters: 1 means that what was generated got lost.
+            parameters; at 1 the generated part is lost.
     """
 
     codec: str
@@ -50,12 +50,12 @@ def measure_codecs(
     *,
     label: ModelLabel,
 ) -> tuple[CodecResult, ...]:
-    """Send every head in every codec that can carry it, as bytes, and answer with what arrives.
+    """Encode every head with every codec that can carry it, decode it, and answer with the result.
 
     Args:
-        generator: makes one head a sample.
-        batches: samples of a few heads' memory each.
-        label: stands in the replies.
+        generator: makes one head per sample.
+        batches: samples in batches whose heads fit into memory.
+        label: model label of the replies.
 
     Returns:
         The static head first, if there is one, then the codecs.
@@ -96,5 +96,5 @@ def measure_codecs(
 
 
 def reference(results: Sequence[CodecResult]) -> CodecResult:
-    """Return the exact codec's result, which the others are compared with."""
+    """Return the exact codec's result, the baseline of the others."""
     return next(result for result in results if result.codec == DEFAULT_CODEC)

@@ -1,4 +1,4 @@
-"""Accuracy against bytes for each head codec: a table, a curve, and the page that shows both."""
+"""Table, plot and page of accuracy against bytes per head codec."""
 
 import csv
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from matplotlib.axes import Axes
 from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.codec_accuracy import NO_HEAD, CodecResult, reference
 from hyperfleet.evaluation.paired import mcnemar_p_value
-from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, row, to_html, to_markdown
+from hyperfleet.evaluation.rendering import Table, row, to_markdown, write_page
 from hyperfleet.evaluation.svg import INK, PERSONALIZED, STATIC, svg
 from hyperfleet.head_codecs import CODECS
 from hyperfleet.link.network import PAPER_NETWORKS
 from hyperfleet.messages import HeadLayout
 
 PAGE, MARKDOWN, FIGURES = "codecs.html", "codecs.md", "codecs.csv"
-# The head that the papers send: MSRVTT-QA's 1,501 answers.
+# The papers' head for MSRVTT-QA: 1,501 answers.
 PAPER_LAYOUT = HeadLayout(num_classes=1501)
 _NETWORK = PAPER_NETWORKS["4g-5"]
 
 
 def codec_table(results: Sequence[CodecResult], *, title: str) -> Table:
-    """Build the table; differences are to the exact codec on the same samples, tested with McNemar's test."""
+    """Build the table; differences are to the exact codec on the same samples, with McNemar's test."""
     exact = reference(results)
     rows = []
     for result in results:
@@ -61,17 +61,17 @@ def codec_table(results: Sequence[CodecResult], *, title: str) -> Table:
         rows=tuple(rows),
         footnotes=(
             f"{len(exact.correct):,} live samples, the same for all rows; - fp32: difference in points; p: "
-            "McNemar's exact test; error: mean over heads of |decoded - generated| / |generated - static|, 1 "
-            "means that the generated part is lost.",
-            f"* size of a head of {PAPER_LAYOUT.num_classes:,} answers, the papers', and its time on the "
-            f"downlink of {_NETWORK.label}. Bytes are those of a head's tensors; a reply has a header of up "
-            f"to {max(each.reply_bytes - each.head_bytes for each in results)} bytes more.",
+            "McNemar's exact test; error: mean over heads of |decoded - generated| / |generated - static|; "
+            "at 1 the generated part is lost.",
+            f"* size of the papers' head of {PAPER_LAYOUT.num_classes:,} answers, and its download time at "
+            f"{_NETWORK.label}. Bytes are those of a head's tensors; the header of a reply adds up to "
+            f"{max(each.reply_bytes - each.head_bytes for each in results)} bytes.",
         ),
     )
 
 
 def codec_curve(results: Sequence[CodecResult]) -> str:
-    """Draw accuracy against the bytes of a head; the static head, which needs none, is a line."""
+    """Plot accuracy against bytes per head; the static head, which sends none, is a line."""
     sent = sorted((each for each in results if each.codec != NO_HEAD), key=lambda each: each.head_bytes)
     static = next((each for each in results if each.codec == NO_HEAD), None)
 
@@ -79,7 +79,7 @@ def codec_curve(results: Sequence[CodecResult]) -> str:
         sizes = [each.head_bytes for each in sent]
         values = [100 * float(each.correct.mean()) for each in sent]
         axes.plot(sizes, values, "o", color=PERSONALIZED)
-        # Codecs of one size share a label, best first, or their names would lie on each other.
+        # Codecs of one size share a label, best first: separate labels would overlap.
         for size in dict.fromkeys(sizes):
             same = sorted(
                 (
@@ -96,10 +96,10 @@ def codec_curve(results: Sequence[CodecResult]) -> str:
             axes.axhline(accuracy, color=STATIC, linestyle="--", label="static head, nothing sent")
             axes.legend(loc="lower right")
         axes.axvline(max(sizes) / 10, color=INK, linewidth=0.8, linestyle=":")
-        axes.set(xscale="log", xlabel="bytes of one head", ylabel="accuracy (%)")
+        axes.set(xscale="log", xlabel="bytes per head", ylabel="accuracy (%)")
         axes.margins(0.12)
 
-    return svg("codecs", "Accuracy on live samples against the bytes of one head", draw)
+    return svg("codecs", "Accuracy on live samples against bytes per head", draw)
 
 
 def write_codec_report(results: Sequence[CodecResult], folder: Path, *, title: str) -> Path:
@@ -122,9 +122,11 @@ def write_codec_report(results: Sequence[CodecResult], folder: Path, *, title: s
                     each.relative_error,
                 ]
             )
-    page = ENVIRONMENT.get_template("codecs.html.j2").render(
-        title=title, curve=codec_curve(results), table=to_html(table)
+    return write_page(
+        folder / PAGE,
+        title=title,
+        kind="head codecs",
+        headline=title,
+        tables=[table],
+        plots=[(codec_curve(results), "The dotted line is at a tenth of the float32 bytes.")],
     )
-    path = folder / PAGE
-    path.write_text(page, encoding="utf-8")
-    return path

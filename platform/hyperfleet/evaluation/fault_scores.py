@@ -1,7 +1,7 @@
-"""What each fault of a scenario run did, and how long it took until the fleet was served as before.
+"""Effect of each fault of a run, and the time until the fleet was served as before.
 
-Served as before means: among `WINDOW` samples that arrived one after the other, no more were slow and no more
-fell back than in the worst such window before the fault began. A window is slow by its 99th percentile.
+A window is `WINDOW` samples in the order of their arrival. It was served as before if its 99th percentile of
+latency and its fallbacks are no worse than in the worst window before the fault.
 """
 
 from collections import defaultdict
@@ -17,9 +17,9 @@ from hyperfleet.emulation.timeline import rows
 from hyperfleet.evaluation.measures import codes, is_name, numbers
 
 WINDOW = 100
-# The 99th percentile of a window: one sample of a hundred lies above it.
+# The 99th percentile of a window: one sample of a hundred is above it.
 _RANK = WINDOW - 2
-# Delays of one size differ in their last bits; a window is slow when it is slower by more than a hundredth.
+# Equal delays differ in their last bits; a window is slow if it is slower by more than a hundredth.
 _SLACK = 1.01
 
 Effect = Literal["none seen", "recovered", "no recovery seen", "nothing to compare with"]
@@ -32,17 +32,17 @@ class FaultScore:
     """One fault; times in seconds since the run began.
 
     Attributes:
-        kind: which, as the event log calls it.
-        begin_s: when it began.
-        end_s: when its cause was gone; None if the run was over first.
-        num_samples: samples that were under way at some time of it.
-        num_fallbacks: how many of these did not get the head they asked for.
-        p99_before_s: 99th percentile of the latency of samples answered before it began and outside earlier
-            faults; None where there are fewer than `WINDOW`.
-        p99_s: 99th percentile of the latency of `num_samples`; None where there is none.
-        effect: what is known of the recovery; it takes `WINDOW` samples after it to be seen.
-        recovery_s: from its beginning until the first sample that was served as before, and after it
-            `WINDOW - 1` others; 0 where no effect was seen, None where there was no recovery.
+        kind: name in the event log.
+        begin_s: start of the fault.
+        end_s: end of its cause; None if the run ended first.
+        num_samples: samples in progress at any time during the fault.
+        num_fallbacks: those that did not get the head they asked for.
+        p99_before_s: 99th percentile of the latency of samples answered before the fault and outside earlier
+            faults; None if there are fewer than `WINDOW`.
+        p99_s: 99th percentile of the latency of the `num_samples` samples; None if there are none.
+        effect: state of the recovery, which takes `WINDOW` samples to be seen.
+        recovery_s: time from the start of the fault until the first of `WINDOW` samples in a row that were
+            served as before; 0 if no effect was seen, None without recovery.
     """
 
     kind: str
@@ -57,16 +57,17 @@ class FaultScore:
 
     @property
     def recovery_after_end_s(self) -> float | None:
-        """Seconds of `recovery_s` that lie after the end of the fault's cause; None where unknown."""
+        """Seconds of `recovery_s` after the end of the fault's cause; None if unknown."""
         if self.recovery_s is None or self.end_s is None:
             return None
         return max(self.begin_s + self.recovery_s - self.end_s, 0.0)
 
 
 def fault_scores(events: pa.Table, answers: pa.Table) -> tuple[FaultScore, ...]:
-    """Judge every fault of a run, in the order in which they began.
+    """Score every fault of a run, in the order in which they began.
 
-    Faults of one kind that overlap are told apart by their order alone: the one that began first ends first.
+    The log does not tell overlapping faults of one kind apart; the one that began first is taken to end
+    first.
     """
     sampled_s = numbers(answers, "sampled_s")
     order = np.argsort(sampled_s, kind="stable")
@@ -77,7 +78,7 @@ def fault_scores(events: pa.Table, answers: pa.Table) -> tuple[FaultScore, ...]:
     for kind, begin_s, end_s in _spans(events):
         score = _score(kind, begin_s, end_s, sampled_s, answered_s, fell_back, troubled)
         scores.append(score)
-        # What an earlier fault spoiled is no measure for a later one.
+        # Samples hit by an earlier fault are no baseline for a later one.
         over_s = max(end_s or begin_s, begin_s + (score.recovery_s or 0.0))
         if score.effect == "no recovery seen":
             over_s = np.inf
@@ -86,7 +87,7 @@ def fault_scores(events: pa.Table, answers: pa.Table) -> tuple[FaultScore, ...]:
 
 
 def _spans(events: pa.Table) -> list[tuple[str, float, float | None]]:
-    """Kind, beginning and end of each fault."""
+    """Return kind, start and end of each fault."""
     begins, ends = (
         events.filter(pa.array(is_name(events, "kind", rows.KINDS[kind])))
         for kind in (rows.FAULT_BEGINS, rows.FAULT_ENDS)
@@ -141,7 +142,7 @@ def _score(
 def _recovery(
     bad: Bool[np.ndarray, " window"], under_way: Marks, sampled_s: Seconds, begin_s: float
 ) -> tuple[Effect, float | None]:
-    """Say from which windows are bad whether and when things were as before."""
+    """Derive effect and recovery time from the windows that are worse than before the fault."""
     hit = np.flatnonzero(under_way)
     if len(hit) == 0:
         return "none seen", 0.0
@@ -149,7 +150,7 @@ def _recovery(
     bad_ones = first + np.flatnonzero(bad[first : int(hit[-1]) + 1])
     if len(bad_ones) == 0:
         return "none seen", 0.0
-    # A fault that hits here and there is over after its last effect, not after its first.
+    # An intermittent fault is over after its last effect, not after its first.
     good_ones = np.flatnonzero(~bad[bad_ones[-1] :])
     if len(good_ones) == 0:
         return "no recovery seen", None
@@ -158,12 +159,12 @@ def _recovery(
 
 
 def _window_p99(latency_s: Seconds) -> Float64[np.ndarray, " window"]:
-    """Return the 99th percentile of every `WINDOW` samples in a row."""
+    """Return the 99th percentile of every `WINDOW` consecutive samples."""
     ranked = ndimage.rank_filter(latency_s, _RANK, size=WINDOW)
     return np.asarray(ranked[WINDOW // 2 : WINDOW // 2 + len(latency_s) - WINDOW + 1])
 
 
 def _window_sum(marks: Marks) -> np.ndarray:
-    """Return how many of every `WINDOW` samples in a row are marked."""
+    """Count the marks among every `WINDOW` consecutive samples."""
     total = np.r_[0, np.cumsum(marks)]
     return np.asarray(total[WINDOW:] - total[:-WINDOW])

@@ -1,14 +1,17 @@
-"""The plots of a scenario run, as inline SVG in the style of `hyperfleet.evaluation.svg`."""
+"""Plots of a fleet run as inline SVG."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.fault_scores import FaultScore
 from hyperfleet.evaluation.fleet_score import FleetScore
 from hyperfleet.evaluation.measures import ALL_SAMPLES, PARTS, TOTAL
 from hyperfleet.evaluation.svg import HELD_OUT, INK, PERSONALIZED, SEEN, STATIC, svg
+
+MAX_BINS_EACH_SIDE = 20
 
 PART_COLOURS = dict(
     zip(PARTS, ("#999999", "#56b4e9", "#f0e442", "#0072b2", "#009e73", "#cc79a7"), strict=True)
@@ -23,44 +26,48 @@ def fleet_plots(score: FleetScore) -> list[tuple[str, str]]:
     plots = [
         (
             accuracy_over_time(score),
-            "Share of right answers among the samples that arrived in each stretch of the run." + shaded,
+            "Share of right answers by the time at which samples arrived." + shaded,
         ),
         (
             accuracy_by_device(score),
-            "Emulated devices by the share of their samples that were answered right, and by what the static "
-            "model would have got.",
+            "Emulated devices by accuracy: of the answers given, and of the static model on the same "
+            "samples.",
+        ),
+        (
+            accuracy_difference(score),
+            "Answers given minus static model for each device of the data set; right of zero the fleet is "
+            "better.",
         ),
         (
             latency_split(score),
-            "Where the time from sample to answer goes: mean of each part. Line: p50 of the whole; diamond: "
-            "p99.",
+            "Mean of each part of the time from sample to answer. Line: p50 of the total; diamond: p99.",
         ),
         (
             latency_over_time(score),
-            "Latency of the samples that arrived in each stretch, log scale." + shaded,
+            "Latency by the time at which samples arrived, log scale." + shaded,
         ),
         (
             requests_over_time(score),
-            "Requests sent in each stretch, those made again included." + shaded,
+            "Requests sent, repeated ones included." + shaded,
         ),
         (
             bytes_over_time(score),
-            "Bytes of messages by the time at which they were sent (up) or had arrived (down)." + shaded,
+            "Bytes of messages by the time at which they were sent (up) or arrived (down)." + shaded,
         ),
     ]
     if score.faults:
         plots.append(
             (
                 fault_timeline(score),
-                "Each fault from its beginning to the end of its cause, and on until samples were served as "
-                "before it. A cross: no recovery was seen by the end of the run.",
+                "Each fault from its start to the end of its cause, and then until samples were served as "
+                "before it. Cross: no recovery seen by the end of the run.",
             )
         )
     return plots
 
 
 def accuracy_over_time(score: FleetScore) -> str:
-    """Draw the accuracy of the answers given, of the static model and of the static head over time."""
+    """Plot the accuracy of the answers given, the static model and the static head over time."""
     time = score.over_time
 
     def draw(axes: Axes) -> None:
@@ -80,7 +87,7 @@ def accuracy_over_time(score: FleetScore) -> str:
 
 
 def accuracy_by_device(score: FleetScore) -> str:
-    """Draw how accuracy is distributed over the emulated devices."""
+    """Plot the distribution of accuracy over the emulated devices."""
     devices = score.devices
 
     def draw(axes: Axes) -> None:
@@ -89,7 +96,7 @@ def accuracy_by_device(score: FleetScore) -> str:
             ("answers given", devices.answers, PERSONALIZED, True),
             ("static model", devices.static_model, STATIC, False),
         ):
-            # The last bin of a histogram includes its right edge, so that 100% has a place.
+            # The last bin includes its right edge, 100%.
             axes.hist(
                 100 * accuracy,
                 bins=edges,
@@ -99,14 +106,51 @@ def accuracy_by_device(score: FleetScore) -> str:
                 linewidth=1.8,
                 label=name,
             )
-        axes.set(xlabel="accuracy of a device (%)", ylabel="devices", xlim=(0, 100))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="accuracy per device (%)", ylabel="devices", xlim=(0, 100))
         axes.figure.legend(loc="outside upper center", ncols=2)
 
     return svg("accuracy-by-device", "Histogram of the accuracy of each device", draw)
 
 
+def accuracy_difference(score: FleetScore) -> str:
+    """Plot the distribution of answers given minus static model over the data set's devices."""
+    sources = score.sources
+    gains = 100 * (sources.answers - sources.static_model)
+
+    def draw(axes: Axes) -> None:
+        # The bins are no finer than the step that one sample makes.
+        edges = _edges(gains, 100 / float(np.median(sources.num_samples)))
+        bottom = np.zeros(len(edges) - 1)
+        for name, mask, colour, hatch in (
+            ("seen devices", ~score.held_out, SEEN, ""),
+            ("held-out devices", score.held_out, HELD_OUT, "//"),
+        ):
+            if mask.any():
+                counts, _ = np.histogram(gains[mask], bins=edges)
+                axes.bar(edges[:-1], counts, np.diff(edges), bottom, align="edge", color=colour, hatch=hatch,
+                         edgecolor="white", linewidth=0.3, label=name)  # fmt: skip
+                bottom += counts
+        axes.axvline(0, color=INK, linewidth=1)
+        mean = float(gains.mean())
+        axes.axvline(mean, color=INK, linewidth=1.2, linestyle="--", label=f"mean {mean:+.1f}")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="answers given minus static model (points)", ylabel="devices of the data set")
+        axes.figure.legend(loc="outside upper center", ncols=3)
+
+    return svg("accuracy-difference", "Histogram of the accuracy difference of each device", draw)
+
+
+def _edges(gains: np.ndarray, step: float) -> np.ndarray:
+    """Return edges of bins of 1, 2, 5, 10 or 20 points, at least `step` wide; one bin is centred on zero."""
+    reach = float(np.abs(gains).max())
+    width = next((w for w in (1, 2, 5, 10) if w >= step * 0.99 and reach / w <= MAX_BINS_EACH_SIDE), 20)
+    num_each_side = int(np.ceil(max(reach, width) / width))
+    return (np.arange(-num_each_side, num_each_side + 2) - 0.5) * width
+
+
 def latency_split(score: FleetScore) -> str:
-    """Draw the mean of each part of the latency, stacked, one bar a group of samples."""
+    """Plot the mean of each part of the latency, stacked, one bar per group of samples."""
     groups = score.latency[::-1]
 
     def draw(axes: Axes) -> None:
@@ -128,7 +172,7 @@ def latency_split(score: FleetScore) -> str:
 
 
 def latency_over_time(score: FleetScore) -> str:
-    """Draw median and 99th percentile of the latency over time."""
+    """Plot median and 99th percentile of the latency over time."""
     time = score.over_time
 
     def draw(axes: Axes) -> None:
@@ -146,21 +190,19 @@ def latency_over_time(score: FleetScore) -> str:
 
 
 def requests_over_time(score: FleetScore) -> str:
-    """Draw the requests a second over time."""
+    """Plot requests per second over time."""
     time = score.over_time
 
     def draw(axes: Axes) -> None:
         axes.stairs(time.requests_per_s, time.edges_s, color=PERSONALIZED, linewidth=1.4)
         _shade(axes, score)
-        axes.set(
-            xlabel="time (s)", ylabel="requests a second", xlim=(0, float(time.edges_s[-1])), ylim=(0, None)
-        )
+        axes.set(xlabel="time (s)", ylabel="requests/s", xlim=(0, float(time.edges_s[-1])), ylim=(0, None))
 
-    return svg("requests-over-time", "Requests a second over the time of the run", draw)
+    return svg("requests-over-time", "Requests per second over the time of the run", draw)
 
 
 def bytes_over_time(score: FleetScore) -> str:
-    """Draw the bytes a second over time, down on top of up."""
+    """Plot bytes per second over time, down on top of up."""
     time = score.over_time
 
     def draw(axes: Axes) -> None:
@@ -168,14 +210,14 @@ def bytes_over_time(score: FleetScore) -> str:
         axes.stairs(up, time.edges_s, fill=True, color=STATIC, label="up")
         axes.stairs(up + down, time.edges_s, baseline=up, fill=True, color=SEEN, label="down")
         _shade(axes, score)
-        axes.set(xlabel="time (s)", ylabel="MiB a second", xlim=(0, float(time.edges_s[-1])), ylim=(0, None))
+        axes.set(xlabel="time (s)", ylabel="MiB/s", xlim=(0, float(time.edges_s[-1])), ylim=(0, None))
         axes.figure.legend(loc="outside upper center", ncols=2)
 
-    return svg("bytes-over-time", "Bytes a second over the time of the run, up and down", draw)
+    return svg("bytes-over-time", "Bytes per second over the time of the run, up and down", draw)
 
 
 def fault_timeline(score: FleetScore) -> str:
-    """Draw when each fault was there and when its effect was over."""
+    """Plot when each fault was active and when its effect ended."""
     faults, last_s = score.faults[::-1], float(score.over_time.edges_s[-1])
 
     def draw(axes: Axes) -> None:
@@ -201,7 +243,7 @@ def fault_timeline(score: FleetScore) -> str:
 
 
 def group_label(name: str) -> str:
-    """Name a group of samples as tables and plots call it."""
+    """Return the label of a group of samples in tables and plots."""
     heads = {
         "fresh": "Fresh head",
         "cached": "Cached head",
@@ -212,7 +254,7 @@ def group_label(name: str) -> str:
 
 
 def _shade(axes: Axes, score: FleetScore) -> None:
-    """Mark the stretches in which a fault was there."""
+    """Shade the times at which a fault was active."""
     last_s = float(score.over_time.edges_s[-1])
     for begin_s, end_s in sorted({_span(fault, last_s) for fault in score.faults}):
         axes.axvspan(begin_s, end_s, color=INK, alpha=0.1, linewidth=0)

@@ -1,8 +1,7 @@
-"""The score of a scenario run: answers joined with the answer key, what they cost and what went wrong.
+"""The score of a fleet run: answers joined with the answer key, their cost, and what went wrong.
 
-Labels of live samples enter here and nowhere else in the emulation. What the emulated devices film repeats:
-a device of the data set stands for many emulated ones, and streams begin again. Only the data set's devices
-are independent of each other, so they are what tests and intervals resample.
+Emulated devices share and repeat material: each device of the data set supplies many emulated ones, and
+streams start over. Only the data set's devices are independent, so tests and intervals resample those.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int, Int64
 
+from hyperfleet.datasets.vocabulary import OUT_OF_VOCABULARY
 from hyperfleet.errors import DataError
-from hyperfleet.evaluation.answer_key import OUT_OF_VOCABULARY, AnswerKey
+from hyperfleet.evaluation.answer_key import AnswerKey
 from hyperfleet.evaluation.fault_scores import FaultScore, fault_scores
 from hyperfleet.evaluation.measures import (
     TOTAL,
@@ -35,27 +35,34 @@ from hyperfleet.evaluation.paired import PairedDifference, compare_mean
 from hyperfleet.seeding import numpy_generator
 
 LOW_PERCENTILE = 10.0
+ALL_DEVICES, SEEN, HELD_OUT = "all", "seen", "held_out"
+STATIC_MODEL, STATIC_HEAD = "static_model", "static_head"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadAccuracy:
-    """Share of right answers, over samples and over the emulated devices."""
+    """Share of right answers, over samples and over the emulated devices.
+
+    `in_vocabulary` leaves out samples whose answer is outside the vocabulary, as All-in-One counts;
+    None if no sample is left.
+    """
 
     sample: float
+    in_vocabulary: float | None
     device_mean: float
     device_p10: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AccuracyByUnit:
-    """Share of right answers of each device, sorted by `device_id`; each has at least one sample.
+    """Share of right answers per device, sorted by `device_id`; each has at least one sample.
 
     Attributes:
         device_id: emulated devices, or devices of the data set.
-        num_samples: samples of each.
-        answers: of the answers given.
-        static_model: of the Fine-tuning model.
-        static_head: of the personal model's own static head.
+        num_samples: samples per device.
+        answers: accuracy of the answers given.
+        static_model: accuracy of the Fine-tuning model.
+        static_head: accuracy of the personal model's own static head.
     """
 
     device_id: Int64[np.ndarray, " device"]
@@ -65,36 +72,60 @@ class AccuracyByUnit:
     static_head: Float64[np.ndarray, " device"]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Answers given against a static baseline: means over a group of the data set's devices.
+
+    Attributes:
+        group: `ALL_DEVICES`, `SEEN` or `HELD_OUT`.
+        baseline: `STATIC_MODEL` or `STATIC_HEAD`.
+        num_devices: devices in the group.
+        answers: mean accuracy of the answers given.
+        static: mean accuracy of the baseline on the same samples.
+        test: answers given minus baseline, paired by device.
+    """
+
+    group: str
+    baseline: str
+    num_devices: int
+    answers: float
+    static: float
+    test: PairedDifference
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FleetScore:
-    """What a scenario run brought.
+    """The score of a fleet run.
 
     Attributes:
         num_samples: samples that were answered.
-        answers: accuracy of the answers given, whatever head they came from.
+        num_in_vocabulary: those whose answer is in the vocabulary.
+        answers: accuracy of the answers given, from any head.
         static_model: accuracy of the Fine-tuning model on the same samples.
         static_head: accuracy of the personal model's own static head on the same samples.
-        against_static_model: answers given minus static model, mean over the data set's devices.
-        against_static_head: answers given minus static head, mean over the data set's devices.
-        devices: accuracy of each emulated device.
-        sources: accuracy of each device of the data set whose material was shown.
-        heads: samples by what answered them: fresh, cached or static head.
+        comparisons: answers given against both baselines: over all devices, then over seen and held-out ones
+            if any device was held out.
+        devices: accuracy per emulated device.
+        sources: accuracy per device of the data set whose material was shown.
+        held_out: whether each of `sources` gave nothing to training.
+        heads: samples by the head that answered them: fresh, cached or static.
         fallbacks: samples that did not get the head they asked for, by reason.
-        requests: what became of the requests.
+        requests: outcomes of the requests.
         spending: bytes and joules.
-        latency: of all samples, by head, and by network.
+        latency: latency of all samples, by head, and by network.
         over_time: accuracy, latency, requests and bytes in bins.
-        faults: what each fault did.
+        faults: effect of each fault.
     """
 
     num_samples: int
+    num_in_vocabulary: int
     answers: HeadAccuracy
     static_model: HeadAccuracy
     static_head: HeadAccuracy
-    against_static_model: PairedDifference
-    against_static_head: PairedDifference
+    comparisons: tuple[Comparison, ...]
     devices: AccuracyByUnit
     sources: AccuracyByUnit
+    held_out: Bool[np.ndarray, " source"]
     heads: Mapping[str, int]
     fallbacks: Mapping[str, int]
     requests: RequestCounts
@@ -109,17 +140,25 @@ class FleetScore:
 
     @property
     def num_fallbacks(self) -> int:
-        """Samples that did not get the head they asked for."""
+        """Number of samples that did not get the head they asked for."""
         return sum(self.fallbacks.values())
+
+    def against(self, baseline: str, group: str = ALL_DEVICES) -> Comparison | None:
+        """Return the comparison with a baseline over a group of devices; None if the group is empty."""
+        wanted = (group, baseline)
+        return next((each for each in self.comparisons if (each.group, each.baseline) == wanted), None)
+
+    @property
+    def against_static_model(self) -> PairedDifference:
+        """Answers given minus static model, mean over all devices of the data set."""
+        return self.comparisons[0].test
 
     def as_metrics(self) -> dict[str, float]:
         """Flatten to names and numbers for an experiment tracker."""
         metrics = {
-            "scenario/samples": float(self.num_samples),
-            "scenario/devices": float(len(self.devices.device_id)),
-            "scenario/fallbacks": float(self.num_fallbacks),
-            "accuracy/difference_to_static_model": self.against_static_model.difference,
-            "accuracy/difference_to_static_head": self.against_static_head.difference,
+            "fleet/samples": float(self.num_samples),
+            "fleet/devices": float(len(self.devices.device_id)),
+            "fleet/fallbacks": float(self.num_fallbacks),
             "bytes/uplink": float(self.spending.uplink_bytes),
             "bytes/downlink": float(self.spending.downlink_bytes),
             "bytes/per_sample": self.spending.bytes_per_sample,
@@ -127,7 +166,12 @@ class FleetScore:
         }
         if self.spending.joules_per_fresh_head is not None:
             metrics["energy/joules_per_fresh_head"] = self.spending.joules_per_fresh_head
-        for name in ("answers", "static_model", "static_head"):
+        for each in self.comparisons:
+            name = f"accuracy/{each.group}/difference_to_{each.baseline}"
+            metrics[name] = each.test.difference
+            if each.test.p_value is not None:
+                metrics[f"{name}_p_value"] = each.test.p_value
+        for name in ("answers", STATIC_MODEL, STATIC_HEAD):
             accuracy: HeadAccuracy = getattr(self, name)
             metrics[f"accuracy/{name}/sample"] = accuracy.sample
             metrics[f"accuracy/{name}/device_mean"] = accuracy.device_mean
@@ -144,7 +188,8 @@ class FleetScore:
     def metrics_over_time(self) -> Iterator[tuple[int, dict[str, float]]]:
         """Yield (step, metrics) for an experiment tracker; the step is the second at which a bin ends.
 
-        Bins without a sample have no accuracy and no latency; of bins that end in one second the last counts.
+        Bins without a sample have no accuracy and no latency. If several bins end within one second, the
+        last one counts.
         """
         time = self.over_time
         by_step: dict[int, dict[str, float]] = {}
@@ -165,81 +210,101 @@ class FleetScore:
 
 
 def score_fleet(
-    events: pa.Table,
-    answers: pa.Table,
-    key: AnswerKey,
-    source_device_id: Int[np.ndarray, " example"],
-    *,
-    bootstrap_seed: int = 0,
+    events: pa.Table, answers: pa.Table, key: AnswerKey, *, bootstrap_seed: int = 0
 ) -> FleetScore:
-    """Score what a scenario run left.
+    """Score the log of a run.
 
     Args:
-        events: its event log, of `rows.EVENT_SCHEMA`.
-        answers: its answers, of `rows.ANSWER_SCHEMA`.
-        key: the right answers; it may hold more examples than were shown.
-        source_device_id: for each example of `key` the device of the data set that filmed it.
+        events: event log, of `rows.EVENT_SCHEMA`.
+        answers: answers, of `rows.ANSWER_SCHEMA`.
+        key: right answers; it may hold more examples than were shown.
         bootstrap_seed: seed of the bootstrap resamples.
 
     Raises:
-        DataError: columns are missing, a sample is answered twice or before it arrived, an example is not in
-            the key, or `source_device_id` is not as long as the key.
+        DataError: columns are missing, a sample is answered twice or before it arrived, or an example is not
+            in the key.
         EmptyStreamError: no sample was answered.
     """
     check_tables(events, answers)
-    if len(source_device_id) != len(key.example_id):
-        raise DataError(
-            f"source_device_id must have one device an example of the key ({len(key.example_id)}), "
-            f"got {len(source_device_id)}; take both from the same split"
-        )
     place = _places(answers, key)
-    correct = _correct(answers, key.label[place])
+    label = key.label[place]
+    correct = _correct(answers, label)
     devices = _by_unit(numbers(answers, "device_id"), correct)
-    sources = _by_unit(source_device_id[place].astype(np.int64), correct)
-    names = {
-        "accuracy": "answers",
-        "static_model_accuracy": "static_model",
-        "static_head_accuracy": "static_head",
+    source_id = key.device_id[place].astype(np.int64)
+    sources = _by_unit(source_id, correct)
+    held_out = np.isin(sources.device_id, source_id[key.held_out[place]])
+    accuracies = {
+        "accuracy": correct["answers"],
+        "static_model_accuracy": correct[STATIC_MODEL],
+        "static_head_accuracy": correct[STATIC_HEAD],
     }
-    time = over_time(events, answers, {column: correct[name] for column, name in names.items()})
-
-    def test(name: str) -> PairedDifference:
-        rng = numpy_generator(bootstrap_seed, "bootstrap", name)
-        return compare_mean(getattr(sources, name), sources.answers, rng)
-
+    num_known = int((label != OUT_OF_VOCABULARY).sum())
     return FleetScore(
         num_samples=answers.num_rows,
-        answers=_accuracy(correct["answers"], devices.answers),
-        static_model=_accuracy(correct["static_model"], devices.static_model),
-        static_head=_accuracy(correct["static_head"], devices.static_head),
-        against_static_model=test("static_model"),
-        against_static_head=test("static_head"),
+        num_in_vocabulary=num_known,
+        answers=_accuracy(correct["answers"], devices.answers, num_known),
+        static_model=_accuracy(correct[STATIC_MODEL], devices.static_model, num_known),
+        static_head=_accuracy(correct[STATIC_HEAD], devices.static_head, num_known),
+        comparisons=_comparisons(sources, held_out, bootstrap_seed),
         devices=devices,
         sources=sources,
+        held_out=held_out,
         heads=head_counts(answers),
         fallbacks=fallback_counts(answers),
         requests=request_counts(events, answers.num_rows),
         spending=spending(answers),
         latency=latency_groups(answers),
-        over_time=time,
+        over_time=over_time(events, answers, accuracies),
         faults=fault_scores(events, answers),
+    )
+
+
+def _comparisons(
+    sources: AccuracyByUnit, held_out: Bool[np.ndarray, " source"], seed: int
+) -> tuple[Comparison, ...]:
+    groups = {ALL_DEVICES: np.ones_like(held_out)}
+    if held_out.any():
+        groups |= {SEEN: ~held_out, HELD_OUT: held_out}
+    return tuple(
+        _compare(group, baseline, sources, mask, numpy_generator(seed, "bootstrap", group, baseline))
+        for group, mask in groups.items()
+        if mask.any()
+        for baseline in (STATIC_MODEL, STATIC_HEAD)
+    )
+
+
+def _compare(
+    group: str,
+    baseline: str,
+    sources: AccuracyByUnit,
+    mask: Bool[np.ndarray, " source"],
+    rng: np.random.Generator,
+) -> Comparison:
+    static, given = getattr(sources, baseline)[mask], sources.answers[mask]
+    return Comparison(
+        group=group,
+        baseline=baseline,
+        num_devices=len(given),
+        answers=float(given.mean()),
+        static=float(static.mean()),
+        test=compare_mean(static, given, rng),
     )
 
 
 def _correct(answers: pa.Table, label: Int[np.ndarray, " row"]) -> Mapping[str, Bool[np.ndarray, " row"]]:
     known = label != OUT_OF_VOCABULARY
-    columns = {"answers": "answer", "static_model": "static_answer", "static_head": "base_answer"}
+    columns = {"answers": "answer", STATIC_MODEL: "static_answer", STATIC_HEAD: "base_answer"}
     return {name: (numbers(answers, column) == label) & known for name, column in columns.items()}
 
 
 def total_latency(score: FleetScore) -> tuple[float, float]:
-    """Return median and 99th percentile of the latency of all samples, in seconds."""
+    """Return the median and the 99th percentile of the latency of all samples, in seconds."""
     total = score.latency[0].parts[TOTAL]
     return total.p50_s, total.p99_s
 
 
 def _places(answers: pa.Table, key: AnswerKey) -> Int64[np.ndarray, " row"]:
-    """Return for each answer the place of its example in the key."""
+    """Return the place in the key of each answer's example."""
     wanted = answers["example_id"].combine_chunks()
     found = pc.index_in(wanted, value_set=pa.array(key.example_id, wanted.type))
     if found.null_count:
@@ -261,9 +326,12 @@ def _by_unit(unit_of: np.ndarray, correct: Mapping[str, Bool[np.ndarray, " row"]
     return AccuracyByUnit(device_id=unit.astype(np.int64), num_samples=num_samples, **shares)
 
 
-def _accuracy(correct: Bool[np.ndarray, " row"], by_device: Float64[np.ndarray, " device"]) -> HeadAccuracy:
+def _accuracy(
+    correct: Bool[np.ndarray, " row"], by_device: Float64[np.ndarray, " device"], num_in_vocabulary: int
+) -> HeadAccuracy:
     return HeadAccuracy(
         sample=float(correct.mean()),
+        in_vocabulary=int(correct.sum()) / num_in_vocabulary if num_in_vocabulary else None,
         device_mean=float(by_device.mean()),
         device_p10=float(np.percentile(by_device, LOW_PERCENTILE)),
     )

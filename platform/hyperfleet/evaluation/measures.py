@@ -1,4 +1,4 @@
-"""What can be counted of a scenario run without a single right answer: requests, latency, bytes, joules."""
+"""Measures of a fleet run that need no answer key: requests, latency, bytes, joules."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ NUM_BINS = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartLatency:
-    """Where a latency lies, in seconds."""
+    """Quantiles and mean of a latency, in seconds."""
 
     p50_s: float
     p90_s: float
@@ -31,10 +31,10 @@ class PartLatency:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyGroup:
-    """Latency of some samples, from arrival to answer.
+    """Latency of a group of samples, from arrival to answer.
 
-    `parts` maps each of `PARTS` and `TOTAL` to its quantiles. Means add up, quantiles do not: the
-    sample that waits longest for the link is not the one that waits longest in the queue.
+    `parts` maps each of `PARTS` and `TOTAL` to its quantiles. Means add up, quantiles do not: the sample that
+    waits longest for the link is not the one that waits longest in the queue.
     """
 
     name: str
@@ -46,9 +46,12 @@ class LatencyGroup:
 class RequestCounts:
     """Rows of the event log by kind.
 
-    `sent` counts every try, `retried` those that failed and were made again, `gave_up` samples for which
-    the device stopped trying, `battery_empty` devices whose battery ran out, `never_answered` samples that
-    arrived and have no answer: those of a device without battery.
+    Attributes:
+        sent: all tries.
+        retried: tries that failed and were repeated.
+        gave_up: samples for which the device stopped trying.
+        battery_empty: devices whose battery ran out.
+        never_answered: samples that arrived at a device with an empty battery.
     """
 
     sent: int
@@ -65,10 +68,10 @@ class RequestCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spending:
-    """Bytes over the links and joules of the devices, in a whole run.
+    """Bytes over the links and joules of the devices in a full run.
 
-    Bytes that were sent again count again. Joules are those of radio and computing; `joules_per_fresh_head`
-    is the mean over samples that a fresh head answered, None where there is none.
+    Bytes that were sent again count again. Joules are those of radio and computing. `joules_per_fresh_head`
+    is the mean over samples that a fresh head answered; None if there is no such sample.
     """
 
     num_samples: int
@@ -79,31 +82,31 @@ class Spending:
 
     @property
     def uplink_bytes_per_sample(self) -> float:
-        """Bytes sent, a sample."""
+        """Bytes sent per sample."""
         return self.uplink_bytes / self.num_samples
 
     @property
     def downlink_bytes_per_sample(self) -> float:
-        """Bytes received, a sample."""
+        """Bytes received per sample."""
         return self.downlink_bytes / self.num_samples
 
     @property
     def bytes_per_sample(self) -> float:
-        """Bytes in both directions, a sample."""
+        """Bytes in both directions per sample."""
         return (self.uplink_bytes + self.downlink_bytes) / self.num_samples
 
     @property
     def joules_per_sample(self) -> float:
-        """Joules, a sample."""
+        """Joules per sample."""
         return self.joules / self.num_samples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OverTime:
-    """A run in bins of equal width; seconds since it began.
+    """A run in bins of equal width, in seconds since its start.
 
-    Samples stand in the bin of their arrival, requests and bytes in that of their event. Accuracies and
-    latencies are NaN in a bin without a sample.
+    Samples count in the bin of their arrival, requests and bytes in the bin of their event. Accuracies and
+    latencies are NaN in a bin without samples.
     """
 
     edges_s: Float64[np.ndarray, " edge"]
@@ -119,7 +122,7 @@ class OverTime:
 
 
 def check_tables(events: pa.Table, answers: pa.Table) -> None:
-    """Refuse tables that are no record of one run.
+    """Refuse tables that are not the log of one run.
 
     Raises:
         DataError: columns are missing, a sample is answered twice or before it arrived.
@@ -132,12 +135,12 @@ def check_tables(events: pa.Table, answers: pa.Table) -> None:
         missing = [name for name in schema.names if name not in table.column_names]
         if missing:
             raise DataError(
-                f"the {what} of a scenario run lack the columns {missing}, got {table.column_names}; "
-                "read the folder that the run wrote"
+                f"the {what} of a run lack the columns {missing}, got {table.column_names}; read the folder "
+                "that the run wrote"
             )
     if answers.num_rows == 0:
         raise EmptyStreamError(
-            "no sample was answered, expected at least one; let the scenario run longer, or let samples "
+            "no sample was answered, expected at least one; run the scenario for longer, or make samples "
             "arrive more often"
         )
     pairs = (
@@ -148,15 +151,15 @@ def check_tables(events: pa.Table, answers: pa.Table) -> None:
     if pairs.num_rows != answers.num_rows:
         twice = pairs.filter(pc.greater(pairs["count_all"], 1)).slice(0, 3).to_pylist()
         raise DataError(
-            f"{answers.num_rows} answers to {pairs.num_rows} samples, expected one each; first of those "
-            f"answered more than once: {[(each['device_id'], each['sample']) for each in twice]} "
+            f"{answers.num_rows} answers to {pairs.num_rows} samples, expected one each; answered more than "
+            f"once, first of them: {[(each['device_id'], each['sample']) for each in twice]} "
             "(device_id, sample). Score one run at a time"
         )
     latency_s = numbers(answers, "answered_s") - numbers(answers, "sampled_s")
     num_bad = int((~(np.isfinite(latency_s) & (latency_s >= 0))).sum())
     if num_bad:
         raise DataError(
-            f"{num_bad} of {answers.num_rows} answers are dated before their sample or at no time at all; "
+            f"{num_bad} of {answers.num_rows} answers are dated before their sample or have no valid time; "
             "expected answered_s >= sampled_s, both on the clock of the run"
         )
 
@@ -167,19 +170,19 @@ def numbers(table: pa.Table, column: str) -> np.ndarray:
 
 
 def codes(table: pa.Table, column: str) -> tuple[Int64[np.ndarray, " row"], list[str]]:
-    """Return a column of names as positions in a list of the names that occur, and that list."""
+    """Return a column of names as indices into the list of names that occur, and that list."""
     texts = table[column].cast(pa.string()).combine_chunks().dictionary_encode()
     return np.asarray(texts.indices.to_numpy()).astype(np.int64), texts.dictionary.to_pylist()
 
 
 def is_name(table: pa.Table, column: str, name: str) -> Bool[np.ndarray, " row"]:
-    """Return which rows of a column of names hold `name`."""
+    """Return a mask of the rows whose column holds `name`."""
     equal = pc.equal(table[column].cast(pa.string()), name)
     return np.asarray(equal.to_numpy(zero_copy_only=False)).astype(bool)
 
 
 def request_counts(events: pa.Table, num_answers: int) -> RequestCounts:
-    """Count what became of the requests."""
+    """Count the outcomes of the requests."""
     code, names = codes(events, "kind")
     counts = dict(zip(names, np.bincount(code, minlength=len(names)).tolist(), strict=True))
     number = {name: counts.get(name, 0) for name in rows.KINDS}
@@ -198,7 +201,7 @@ def request_counts(events: pa.Table, num_answers: int) -> RequestCounts:
 
 
 def spending(answers: pa.Table) -> Spending:
-    """Add up bytes and joules of all samples."""
+    """Add up bytes and joules over all samples."""
     joules = numbers(answers, "joules")
     fresh = is_name(answers, "head", rows.HEADS[rows.FRESH])
     return Spending(
@@ -216,14 +219,14 @@ def head_counts(answers: pa.Table) -> Mapping[str, int]:
 
 
 def fallback_counts(answers: pa.Table) -> Mapping[str, int]:
-    """Count the samples that did not get the head they asked for, by reason, commonest first."""
+    """Count the samples that did not get the head they asked for, by reason, most frequent first."""
     code, names = codes(answers, "fallback")
     counts = Counter({names[i]: int(n) for i, n in enumerate(np.bincount(code, minlength=len(names)))})
     return {name: count for name, count in counts.most_common() if name}
 
 
 def latency_groups(answers: pa.Table) -> tuple[LatencyGroup, ...]:
-    """Summarise latency: all samples first, then by what answered them, then network by network."""
+    """Summarise latency: of all samples, then by head, then by network."""
     parts_s = {part: numbers(answers, f"{part}_s") for part in PARTS}
     parts_s[TOTAL] = numbers(answers, "answered_s") - numbers(answers, "sampled_s")
     masks = {ALL_SAMPLES: np.ones(answers.num_rows, dtype=bool)}
@@ -250,7 +253,7 @@ def over_time(
     correct: Mapping[str, Bool[np.ndarray, " row"]],
     num_bins: int = NUM_BINS,
 ) -> OverTime:
-    """Put a run into bins; `correct` tells for each accuracy of `OverTime` which answers are right."""
+    """Divide a run into bins; `correct` maps each accuracy of `OverTime` to a mask of the right answers."""
     sampled_s, answered_s = numbers(answers, "sampled_s"), numbers(answers, "answered_s")
     event_s = numbers(events, "time_s")
     end_s = max(float(answered_s.max()), float(event_s.max(initial=0.0)))

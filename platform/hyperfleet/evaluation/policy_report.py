@@ -1,6 +1,6 @@
-"""Several runs of one scenario that differ in request policy or codec: accuracy against bytes and joules.
+"""Comparison of runs that differ in request policy or codec: accuracy against bytes and joules.
 
-All runs answer the same samples, so they are compared pairwise on them.
+All runs answer the same samples, so differences are paired.
 """
 
 import csv
@@ -16,34 +16,34 @@ from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.fleet_score import FleetScore, total_latency
 from hyperfleet.evaluation.paired import PairedDifference, compare_mean
-from hyperfleet.evaluation.rendering import ENVIRONMENT, Cell, Table, row, to_html, to_markdown
+from hyperfleet.evaluation.rendering import Cell, Table, row, to_markdown, write_page
 from hyperfleet.evaluation.svg import INK, STATIC, svg
 from hyperfleet.seeding import numpy_generator
 
 PAGE, MARKDOWN, FIGURES = "policies.html", "policies.md", "policies.csv"
 NOTES = (
-    "Every run has the same devices, samples and networks; only what its name says differs. Fewer heads cost "
-    "fewer bytes and joules, and what a head was made for grows old.",
-    "The line joins the runs that no other run beats in both: it is the choice there is. A run below it "
-    "costs more than another one that answers as well.",
-    "Differences and tests are to the first row, over the devices of the data set, which are the independent "
-    "units: emulated devices share their material.",
+    "All runs have the same devices, samples and networks; their names say what differs. Fewer heads cost "
+    "fewer bytes and joules, but heads are older when they are used.",
+    "The line joins the runs that no other run beats in both cost and accuracy. A run below it costs more "
+    "than another one that answers as well.",
+    "Differences and tests compare with the first row, over the devices of the data set. Those are the "
+    "independent units: emulated devices share their material.",
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyRun:
-    """One run: what it is called, e.g. "every-n, rank4", and what it brought."""
+    """Name and score of one run, e.g. "every-n, rank4"."""
 
     name: str
     score: FleetScore
 
 
 def compare_runs(reference: FleetScore, score: FleetScore, seed: int = 0) -> PairedDifference:
-    """Compare two runs on the same samples: mean over the data set's devices, `score` minus `reference`.
+    """Compare two runs on the same samples: `score` minus `reference`, mean over the data set's devices.
 
     Raises:
-        ConfigError: the runs did not show the same material.
+        ConfigError: the runs did not answer the same samples.
     """
     ours, theirs = score.sources, reference.sources
     if not (
@@ -51,19 +51,19 @@ def compare_runs(reference: FleetScore, score: FleetScore, seed: int = 0) -> Pai
         and np.array_equal(ours.num_samples, theirs.num_samples)
     ):
         raise ConfigError(
-            f"runs can be compared when they answered the same samples, got {score.num_samples:,} samples of "
+            f"only runs that answered the same samples can be compared, got {score.num_samples:,} samples of "
             f"{len(ours.device_id):,} devices of the data set and {reference.num_samples:,} of "
-            f"{len(theirs.device_id):,}; run them with one scenario, seed and data set and no battery that "
-            "runs out"
+            f"{len(theirs.device_id):,}; run them with one scenario, seed and data set, and without "
+            "batteries that run out"
         )
     return compare_mean(theirs.answers, ours.answers, numpy_generator(seed, "bootstrap", "policies"))
 
 
 def policy_table(runs: Sequence[PolicyRun], *, title: str) -> Table:
-    """Build the table; differences are to the first run.
+    """Build the table; differences compare with the first run.
 
     Raises:
-        ConfigError: no run, or runs of different samples.
+        ConfigError: no run, or runs with different samples.
     """
     _check(runs)
     rows = []
@@ -101,38 +101,38 @@ def policy_table(runs: Sequence[PolicyRun], *, title: str) -> Table:
         ),
         rows=tuple(rows),
         footnotes=(
-            f"Bytes and joules are means over all {first.num_samples:,} samples, those without a request "
-            "included. Latency: from sample to answer.",
-            f"On the same samples the static model answers {wording.percent(first.static_model.sample)}, the "
+            f"Bytes and joules are means over all {first.num_samples:,} samples, including those without a "
+            "request. Latency: from sample to answer.",
+            f"Accuracy on the same samples: static model {wording.percent(first.static_model.sample)}, "
             f"personal model's static head {wording.percent(first.static_head.sample)}.",
         ),
     )
 
 
 def bytes_curve(runs: Sequence[PolicyRun]) -> str:
-    """Draw accuracy against the bytes of a sample, both directions."""
+    """Plot accuracy against bytes per sample, both directions."""
     return _curve(
         runs,
         lambda score: score.spending.bytes_per_sample / 1024,
         name="accuracy-by-bytes",
-        label="Accuracy against bytes a sample",
-        axis="KiB a sample, up and down",
+        label="Accuracy against bytes per sample",
+        axis="KiB per sample, up and down",
     )
 
 
 def joules_curve(runs: Sequence[PolicyRun]) -> str:
-    """Draw accuracy against the joules of a sample."""
+    """Plot accuracy against joules per sample."""
     return _curve(
         runs,
         lambda score: score.spending.joules_per_sample,
         name="accuracy-by-joules",
-        label="Accuracy against joules a sample",
-        axis="joules a sample",
+        label="Accuracy against joules per sample",
+        axis="joules per sample",
     )
 
 
 def best_runs(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
-    """Return the runs, cheapest first, than which no other is both at least as cheap and more accurate."""
+    """Return the indices of the runs that no other beats in cost and accuracy, cheapest first."""
     best: list[int] = []
     for index in sorted(range(len(costs)), key=lambda each: (costs[each], -accuracies[each])):
         if not best or accuracies[index] > accuracies[best[-1]]:
@@ -144,38 +144,33 @@ def write_policy_report(runs: Sequence[PolicyRun], folder: Path, *, title: str) 
     """Write page, Markdown and CSV into `folder` and return the page.
 
     Raises:
-        ConfigError: no run, or runs of different samples.
+        ConfigError: no run, or runs with different samples.
     """
     table = policy_table(runs, title=title)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKDOWN).write_text(to_markdown(table), encoding="utf-8")
     _write_csv(runs, folder / FIGURES)
-    page = ENVIRONMENT.get_template("scenario.html.j2").render(
+    return write_page(
+        folder / PAGE,
         title=title,
         kind="request policies",
-        outcome="tie",
         headline=title,
         sentences=[_sentence(runs)],
-        key_numbers=[],
-        tables=[to_html(table)],
+        tables=[table],
         plots=[
-            (bytes_curve(runs), "Accuracy of the answers given against the bytes that all links carried."),
-            (joules_curve(runs), "Accuracy of the answers given against the energy of the devices."),
+            (bytes_curve(runs), "Accuracy against the bytes that crossed the links."),
+            (joules_curve(runs), "Accuracy against the energy that the devices used."),
         ],
         notes=NOTES,
-        provenance=[],
     )
-    path = folder / PAGE
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 def _check(runs: Sequence[PolicyRun]) -> None:
     names = [run.name for run in runs]
     if not runs or len(set(names)) != len(names):
         raise ConfigError(
-            f"a comparison of runs needs at least one and different names, got {names}; name each run after "
-            "what differs"
+            f"a comparison needs at least one run and different names, got {names}; name each run after what "
+            "differs"
         )
 
 
@@ -196,7 +191,7 @@ def _sentence(runs: Sequence[PolicyRun]) -> str:
         f"{runs[i].name}: {wording.percent(runs[i].score.answers.sample)} for {wording.kib(costs[i])} KiB"
         for i in best
     )
-    return f"From the cheapest in bytes to the most accurate, leaving out what another run beats: {listed}."
+    return f"From fewest bytes to highest accuracy, without runs that another run beats: {listed}."
 
 
 def _curve(
@@ -211,7 +206,7 @@ def _curve(
         axes.plot(
             [costs[i] for i in best], [values[i] for i in best], "-", color=INK, linewidth=0.8, alpha=0.6
         )
-        # A legend and a scale that spreads small costs: the names of policies that ask seldom would overlap.
+        # A legend, because labels of policies with few requests would overlap; the scale spreads small costs.
         for run, at, value, marker in zip(runs, costs, values, itertools.cycle("osD^vP*X"), strict=False):
             axes.plot([at], [value], marker, linestyle="none", label=run.name)
         axes.set_xscale("symlog", linthresh=0.1)

@@ -1,6 +1,8 @@
-"""A small table of finished text, and its three forms: console, HTML and Markdown."""
+"""Tables of finished text for the console, HTML and Markdown, and the HTML page of a report."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import jinja2
 import rich.table
@@ -19,13 +21,9 @@ ENVIRONMENT = jinja2.Environment(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """A cell: our text and, where a paper printed a value for it, that value as printed.
-
-    `anchor` names the cell, `href` leads to the cell so named; both matter in HTML alone.
-    """
+    """A cell of text; `anchor` names it and `href` links to the cell of that name, in HTML alone."""
 
     text: str
-    printed: str = ""
     strong: bool = False
     anchor: str = ""
     href: str = ""
@@ -33,10 +31,10 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """A table of text, ready to be shown.
+    """A table of text.
 
-    `name` identifies it (letters and hyphens); the first column heads each row, the others are
-    numbers and are set flush right.
+    `name` identifies it (letters and hyphens). The first column holds row headers; the others hold numbers,
+    aligned right.
 
     Raises:
         ConfigError: a row is not as long as the header.
@@ -58,14 +56,14 @@ class Table:
 
 
 def row(head: str, *texts: str | Cell, strong: bool = False) -> tuple[Cell, ...]:
-    """Build a row from texts, keeping those that are cells already."""
+    """Build a row from texts and cells."""
     return tuple(
         item if isinstance(item, Cell) else Cell(text=item, strong=strong) for item in (head, *texts)
     )
 
 
 def to_rich(table: Table) -> rich.table.Table:
-    """Render for the console; what a paper printed stands dimmed in parentheses."""
+    """Render for the console."""
     shown = rich.table.Table(
         title=table.title,
         title_justify="left",
@@ -81,7 +79,7 @@ def to_rich(table: Table) -> rich.table.Table:
 
 
 def to_markdown(table: Table) -> str:
-    """Render as a GitHub table under its title, footnotes below."""
+    """Render as a GitHub table with title and footnotes."""
     lines = [f"**{table.title}**", "", _markdown_row(table.columns)]
     lines.append(_markdown_row([":--", *("--:" for _ in table.columns[1:])]))
     for cells in table.rows:
@@ -92,18 +90,73 @@ def to_markdown(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """Render as an HTML figure whose table scrolls inside its own box."""
+    """Render as an HTML figure whose table scrolls in its own box."""
     return ENVIRONMENT.get_template("table.html.j2").render(table=table)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyNumber:
+    """A number at the top of the page."""
+
+    value: str
+    label: str
+
+
+def write_page(
+    path: Path,
+    *,
+    title: str,
+    kind: str,
+    headline: str,
+    tables: Sequence[Table],
+    plots: Sequence[tuple[str, str]],
+    outcome: str = "tie",
+    sentences: Sequence[str] = (),
+    key_numbers: Sequence[KeyNumber] = (),
+    frames: Mapping[str, Sequence[str]] | None = None,
+    notes: Sequence[str] = (),
+    provenance: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write the page of a report, which needs nothing but a browser, and return its path.
+
+    Args:
+        path: output file; its folder is created if missing.
+        title: title of the browser's tab.
+        kind: kind of report, above the headline.
+        headline: the result in one sentence.
+        tables: tables in order.
+        plots: SVG elements with their captions.
+        outcome: "win", "lose" or "tie"; colours the headline.
+        sentences: text below the headline.
+        key_numbers: numbers at the top.
+        frames: image URIs by camera family.
+        notes: remarks on how to read the page.
+        provenance: names and values: model, data, commands, versions.
+    """
+    page = ENVIRONMENT.get_template("report.html.j2").render(
+        title=title,
+        kind=kind,
+        headline=headline,
+        tables=[to_html(table) for table in tables],
+        plots=plots,
+        outcome=outcome,
+        sentences=sentences,
+        key_numbers=key_numbers,
+        frames=frames or {},
+        notes=notes,
+        provenance=provenance,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
 def _rich_cell(cell: Cell) -> rich.text.Text:
-    text = rich.text.Text(cell.text, style="bold" if cell.strong else "")
-    return text.append(f" ({cell.printed})", style="dim") if cell.printed else text
+    return rich.text.Text(cell.text, style="bold" if cell.strong else "")
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = f"**{cell.text}**" if cell.strong and cell.text else cell.text
-    return f"{text} ({cell.printed})" if cell.printed else text
+    return f"**{cell.text}**" if cell.strong and cell.text else cell.text
 
 
 def _markdown_row(texts: tuple[str, ...] | list[str]) -> str:

@@ -1,6 +1,6 @@
-"""Inline SVG plots for reports: no script, system fonts, and ink that follows the page's colours.
+"""Inline SVG plots for reports: no script, system fonts, text in the page's colours.
 
-Drawn with matplotlib's object-oriented API, so importing this chooses no backend for anybody else.
+They use matplotlib's object-oriented API, so importing this module selects no backend.
 """
 
 import io
@@ -12,13 +12,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart with every common colour vision.
+# Okabe and Ito's palette, which is safe for colour-blind readers.
 STATIC = "#e69f00"
 PERSONALIZED = "#0072b2"
 SEEN = "#56b4e9"
 HELD_OUT = "#d55e00"
 
-# Drawn as this colour, then replaced by `currentColor`: text and axes follow light and dark pages.
+# Replaced by `currentColor` after drawing, so that text and axes follow light and dark pages.
 INK = "#010203"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -43,19 +43,19 @@ _SIZE_INCHES = (5.2, 3.4)
 
 
 def svg(name: str, label: str, draw: Callable[[Axes], None]) -> str:
-    """Draw one plot and return it as an SVG element; `name` keeps its ids apart from other plots'."""
+    """Draw one plot and return it as an SVG element; `name` makes its ids unique on the page."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
         draw(figure.add_subplot())
         buffer = io.StringIO()
-        # Without metadata the file names no date, no creator and no schema on the network.
+        # Metadata would hold a date, a creator and links to schemas.
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     return _inline(buffer.getvalue(), name, label)
 
 
 def _inline(text: str, name: str, label: str) -> str:
-    """Make a stand-alone SVG file part of a page: no prolog, ids of its own, ink of the page."""
+    """Turn an SVG file into an element of a page: no prolog, unique ids, the page's text colour."""
     body = text[text.index("<svg") :]
     body = body[body.index(">") + 1 :]
     width, height = (72 * inches for inches in _SIZE_INCHES)

@@ -1,4 +1,4 @@
-"""Numbers as text: digits, units, and the outcome of a comparison."""
+"""Numbers as text, with digits and units, and the outcome of a comparison."""
 
 from hyperfleet.evaluation.paired import Interval, PairedDifference
 from hyperfleet.link.network import PAPER_NETWORKS
@@ -25,7 +25,7 @@ def interval_points(interval: Interval | None) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Format a p-value; below 0.001 only the bound is said."""
+    """Format a p-value; below 0.001 only the bound."""
     if value is None:
         return NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -75,12 +75,12 @@ def devices(number: int) -> str:
 
 
 def network(name: str) -> str:
-    """Return the label that the papers give a network; any other name stays as it is."""
+    """Return the papers' label of a network; any other name is returned unchanged."""
     return PAPER_NETWORKS[name].label if name in PAPER_NETWORKS else name
 
 
 def outcome(difference: PairedDifference) -> str:
-    """Name the result: "win", "lose" or "tie", a tie being any difference that is not significant."""
+    """Return "win", "lose" or "tie"; a tie is any difference that is not significant."""
     if not difference.is_significant:
         return "tie"
     return "win" if difference.difference > 0 else "lose"

@@ -1,1 +1,1 @@
-"""The two papers: their printed numbers, our tables beside them, and what is trained for these."""
+"""The two papers: their printed numbers, our tables beside them, and the experiments for those tables."""

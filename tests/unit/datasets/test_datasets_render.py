@@ -13,6 +13,7 @@ from hyperfleet.datasets import OUT_OF_VOCABULARY, Corpus, QuestionStream
 from hyperfleet.datasets.annotations import read_msrvtt_qa
 from hyperfleet.datasets.corpus import SPLITS
 from hyperfleet.datasets.device_map import DeviceMap
+from hyperfleet.datasets.example_frames import example_frames
 from hyperfleet.datasets.fleetqa import FleetQAConfig
 from hyperfleet.datasets.multiple_choice import read_msrvtt_mc, write_msrvtt_mc
 from hyperfleet.datasets.task_names import MULTIPLE_CHOICE, RETRIEVAL, TASK_NAMES
@@ -143,6 +144,16 @@ def test_files_hold_the_documented_fields(small_root: Path) -> None:
     assert [scene["video_id"] for scene in scenes] == [f"video{number}" for number in range(NUM_CLIPS)]
     assert {"background", "objects", "regime", "camera"} <= set(scenes[0])
     assert {"device_id", "family", "seen", "style", "priors", "drift"} <= set(devices[0])
+
+
+def test_example_frames_show_every_family(small_root: Path) -> None:
+    frames = example_frames(small_root, per_family=2)
+
+    families = DeviceMap.read(small_root).family
+    assert {family: len(pictures) for family, pictures in frames.items()} == {
+        family: min(2, families.count(family)) for family in set(families)
+    }
+    assert all(picture.shape == (76, 76, 3) for pictures in frames.values() for picture in pictures)
 
 
 def test_finished_data_is_kept(copy: Path, small_config: FleetQAConfig) -> None:

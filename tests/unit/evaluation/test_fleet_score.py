@@ -6,15 +6,20 @@ from scipy import stats
 
 from hyperfleet.emulation.timeline import rows
 from hyperfleet.errors import DataError, EmptyStreamError
-from hyperfleet.evaluation.answer_key import AnswerKey
 from hyperfleet.evaluation.fault_scores import WINDOW, _window_p99, _window_sum, fault_scores
-from hyperfleet.evaluation.fleet_score import score_fleet, total_latency
+from hyperfleet.evaluation.fleet_score import (
+    HELD_OUT,
+    SEEN,
+    STATIC_HEAD,
+    STATIC_MODEL,
+    score_fleet,
+    total_latency,
+)
 from hyperfleet.evaluation.measures import PARTS, TOTAL, over_time
-from tests.worlds.made_up_log import answers, events
+from tests.worlds.made_up_log import answer_key, answers, events
 
 # Five samples of two emulated devices, which show material of two devices of the data set (11 and 12).
-KEY = AnswerKey(example_id=np.array([50, 40, 30, 20]), label=np.array([-1, 4, 3, 2]))
-SOURCE = np.array([12, 12, 11, 11], dtype=np.int32)
+KEY = answer_key([12, 12, 11, 11], example_id=[50, 40, 30, 20], label=[-1, 4, 3, 2])
 
 
 def five_answers():
@@ -56,7 +61,7 @@ def some_events():
 
 @pytest.fixture
 def scored():
-    return score_fleet(some_events(), five_answers(), KEY, SOURCE)
+    return score_fleet(some_events(), five_answers(), KEY)
 
 
 def test_accuracy_is_that_of_a_count_by_hand(scored):
@@ -65,6 +70,10 @@ def test_accuracy_is_that_of_a_count_by_hand(scored):
     assert scored.answers.device_mean == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert scored.answers.device_p10 == pytest.approx(1 / 2 + 0.1 * (2 / 3 - 1 / 2))
     assert scored.static_model.sample == pytest.approx(1 / 5)
+    # One of the five has an answer outside the vocabulary.
+    assert scored.num_in_vocabulary == 4
+    assert scored.answers.in_vocabulary == pytest.approx(3 / 4)
+    assert scored.static_head.in_vocabulary == pytest.approx(1 / 4)
     assert scored.static_head.sample == pytest.approx(1 / 5)
     np.testing.assert_array_equal(scored.devices.device_id, [7, 9])
     np.testing.assert_array_equal(scored.devices.num_samples, [3, 2])
@@ -74,7 +83,47 @@ def test_accuracy_is_that_of_a_count_by_hand(scored):
     np.testing.assert_allclose(scored.sources.answers, [1, 0])
     np.testing.assert_allclose(scored.sources.static_head, [0, 1 / 2])
     assert scored.against_static_model.difference == pytest.approx((2 / 3 + 0) / 2)
-    assert scored.against_static_head.difference == pytest.approx((1 - 1 / 2) / 2)
+    assert scored.against(STATIC_HEAD).test.difference == pytest.approx((1 - 1 / 2) / 2)
+    # The data set has no held-out device, so there is nothing to tell apart.
+    assert len(scored.comparisons) == 2
+    assert scored.against(STATIC_MODEL, HELD_OUT) is None
+
+
+def test_held_out_devices_are_compared_apart():
+    # Devices 0 to 3 with two samples each; training never saw 2 and 3. Right answers per device:
+    # given 2, 1, 1, 0; static model 1, 1, 0, 0; static head 0, 1, 1, 1.
+    key = answer_key([0, 0, 1, 1, 2, 2, 3, 3], held_out=(2, 3))
+    table = answers(
+        device_id=7,
+        answer=[1, 1, 1, 0, 1, 0, 0, 0],
+        static_answer=[1, 0, 1, 0, 0, 0, 0, 0],
+        base_answer=[0, 0, 1, 0, 1, 0, 1, 0],
+    )
+    got = score_fleet(some_events(), table, key)
+    np.testing.assert_array_equal(got.held_out, [False, False, True, True])
+    found = {
+        (each.group, each.baseline): (each.num_devices, each.answers, each.static, each.test.difference)
+        for each in got.comparisons
+    }
+    assert found == {
+        ("all", STATIC_MODEL): pytest.approx((4, 1 / 2, 1 / 4, 1 / 4)),
+        ("all", STATIC_HEAD): pytest.approx((4, 1 / 2, 3 / 8, 1 / 8)),
+        (SEEN, STATIC_MODEL): pytest.approx((2, 3 / 4, 1 / 2, 1 / 4)),
+        (SEEN, STATIC_HEAD): pytest.approx((2, 3 / 4, 1 / 4, 1 / 2)),
+        (HELD_OUT, STATIC_MODEL): pytest.approx((2, 1 / 4, 0, 1 / 4)),
+        (HELD_OUT, STATIC_HEAD): pytest.approx((2, 1 / 4, 1 / 2, -1 / 4)),
+    }
+    metrics = got.as_metrics()
+    assert metrics["accuracy/held_out/difference_to_static_head"] == pytest.approx(-1 / 4)
+    # Differences 1/2, 0, 1/2, 0: one sign pattern of two in each tail.
+    assert metrics["accuracy/all/difference_to_static_model_p_value"] == pytest.approx(0.5)
+
+
+def test_held_out_devices_that_were_not_shown_make_no_group():
+    got = score_fleet(some_events(), answers(example_id=[0, 1]), answer_key([0, 1, 2], held_out=(2,)))
+    assert {each.group for each in got.comparisons} == {"all"}
+    alone = score_fleet(some_events(), answers(example_id=[2]), answer_key([0, 1, 2], held_out=(2,)))
+    assert [each.group for each in alone.comparisons] == ["all", "all", HELD_OUT, HELD_OUT]
 
 
 def test_tests_are_over_the_devices_of_the_data_set():
@@ -82,14 +131,14 @@ def test_tests_are_over_the_devices_of_the_data_set():
     rng = np.random.default_rng(0)
     num_sources, copies = 12, 50
     right, static = rng.random(num_sources) < 0.8, rng.random(num_sources) < 0.3
-    key = AnswerKey(example_id=np.arange(num_sources), label=np.ones(num_sources, int))
+    key = answer_key(np.arange(num_sources))
     table = answers(
         device_id=np.repeat(np.arange(copies), num_sources),
         example_id=np.tile(np.arange(num_sources), copies),
         answer=np.tile(right.astype(int), copies),
         static_answer=np.tile(static.astype(int), copies),
     )
-    got = score_fleet(some_events(), table, key, np.arange(num_sources))
+    got = score_fleet(some_events(), table, key)
     expected = stats.wilcoxon(right.astype(float) - static, zero_method="wilcox").pvalue
     assert got.against_static_model.p_value == pytest.approx(expected)
     assert got.against_static_model.p_value > 0.01
@@ -172,21 +221,16 @@ def test_metrics_are_finite_numbers(scored):
 )
 def test_tables_that_are_no_run_are_refused(change, error, message):
     with pytest.raises(error, match=message):
-        score_fleet(some_events(), change(five_answers()), KEY, SOURCE)
+        score_fleet(some_events(), change(five_answers()), KEY)
 
 
 def test_a_key_or_clock_of_another_run_is_refused():
     with pytest.raises(DataError, match=r"1 examples .* first \[50\]"):
-        score_fleet(
-            some_events(),
-            five_answers(),
-            AnswerKey(example_id=np.array([20, 30, 40]), label=np.zeros(3)),
-            np.zeros(3, int),
-        )
-    with pytest.raises(DataError, match=r"one device an example of the key \(4\), got 1"):
-        score_fleet(some_events(), five_answers(), KEY, SOURCE[:1])
+        score_fleet(some_events(), five_answers(), answer_key([0, 0, 0], example_id=[20, 30, 40]))
+    with pytest.raises(DataError, match=r"must be unique, got \[4\] more than once"):
+        answer_key([0, 0, 0], example_id=[4, 5, 4])
     with pytest.raises(DataError, match="1 of 1 answers are dated before their sample"):
-        score_fleet(some_events(), answers(sampled_s=[5.0], answered_s=[4.0]), KEY, SOURCE)
+        score_fleet(some_events(), answers(sampled_s=[5.0], answered_s=[4.0]), KEY)
 
 
 # Faults: a sample every 0.1 s takes 0.05 s, unless a fault says otherwise.

@@ -16,7 +16,7 @@ from hyperfleet.papers.experiments.cost import Cost
 from hyperfleet.papers.tables import modules
 from hyperfleet.papers.tables.measured import MISSING, Measured, percent_spread
 from hyperfleet.papers.tables.of_papers import paper_tables
-from hyperfleet.papers.tables.own import methods_on_fleetqa, runs_table
+from hyperfleet.papers.tables.own import methods_on_fleetqa, runs_table, seed_tables
 from hyperfleet.papers.tables.page import build_tables, write_tables
 from hyperfleet.tasks import OPEN_ENDED_QA, RETRIEVAL
 
@@ -137,6 +137,28 @@ def test_mean_spread_and_paired_test_over_seeds(tmp_path: Path) -> None:
     assert find(table, "fine_tuning", "Difference") == MISSING
     assert find(table, "duet", "Accuracy") == MISSING
     assert percent_spread([0.5]) == "50.0"
+
+
+def test_differences_by_seed_are_tested_over_seeds(tmp_path: Path) -> None:
+    # Of ten samples 4, 4, 4 are right with Fine-tuning; DUET gains 1, 2 and 3. Mean 20 points, sd 10:
+    # t = 20 / (10 / sqrt(3)) = 3.464 with two degrees of freedom, p = 0.074; interval 20 +- 4.303 * 5.774.
+    cells = [cell("fine_tuning", seed, np.arange(10) < 4, tmp_path) for seed in range(3)]
+    cells += [cell("duet", seed, np.arange(10) < 5 + seed, tmp_path) for seed in range(3)]
+    cells.append(cell("cdc_mmpg", 0, np.arange(10) < 9, tmp_path))
+    (table,) = seed_tables(Measured(cells, tmp_path))
+    (line,) = table.rows
+    assert [each.text for each in line] == [
+        "duet",
+        "0: +10.0, 1: +20.0, 2: +30.0",
+        "+20.0",
+        "10.0",
+        "-4.8 to +44.8",
+        "0.074",
+        "0.250",
+        "3 of 3",
+    ]
+    assert "cannot fall below 0.25" in table.footnotes[0]
+    assert seed_tables(Measured(cells[:1], tmp_path)) == ()
 
 
 def test_every_number_leads_to_its_runs(tmp_path: Path) -> None:

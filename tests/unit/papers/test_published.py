@@ -5,9 +5,16 @@ import pytest
 from hyperfleet.link.network import PAPER_NETWORKS
 from hyperfleet.messages import FEATURE_BYTES, HeadLayout
 from hyperfleet.papers import published
+from hyperfleet.papers.tables import modules
 
 OPEN_ENDED = (published.MSRVTT_QA, published.MSVD_QA, published.TGIF_QA)
 BASELINES = ("F-linear", "Fine-tuning", "F-hyper")
+
+
+def method_row(paper: str, dataset: str, name: str) -> published.PublishedMethod:
+    wanted = (paper, dataset, name)
+    (record,) = [r for r in published.METHODS if (r.paper, r.dataset, r.method) == wanted]
+    return record
 
 
 def to_printed_digits(value: float, printed: str) -> str:
@@ -38,7 +45,8 @@ def test_every_printed_delay_follows_from_the_printed_size():
     legible = [delay for delay in published.DELAYS if delay.printed_ms is not None]
     assert len(legible) == 24
     for delay in legible:
-        assert to_printed_digits(delay.computed_ms, delay.printed_ms) == delay.printed_ms, delay
+        computed = published.delay_ms(delay.network, delay.direction, round(float(delay.printed_kib) * 1024))
+        assert to_printed_digits(computed, delay.printed_ms) == delay.printed_ms, delay
 
 
 def test_cells_our_copy_lost_are_not_invented():
@@ -57,18 +65,17 @@ def test_cells_our_copy_lost_are_not_invented():
     ],
 )
 def test_counts_are_exact_and_round_to_the_printed_ones(dataset, device_params, generator_params, head_bytes):
-    num_classes = published.NUM_CLASSES[dataset]
-    assert published.device_params(num_classes) == device_params
-    assert published.generator_params(num_classes) == generator_params
-    assert HeadLayout(num_classes=num_classes).num_bytes == head_bytes
+    assert modules.device_params(dataset) == device_params
+    assert modules.cloud_params(dataset, "f_hyper") == generator_params
+    assert modules.download_bytes(dataset, "f_hyper") == head_bytes
     assert float(published.UPLOAD_KIB) * 1024 == FEATURE_BYTES
     printed_kib = float(published.DOWNLOAD_KIB[dataset])
     assert abs(head_bytes / 1024 - printed_kib) < 0.25
 
     for name in (*BASELINES, "Ours"):
-        row = published.method(published.CDC_MMPG, dataset, name)
+        row = method_row(published.CDC_MMPG, dataset, name)
         assert row.device_params == f"{device_params / 1e6:.1f}M"
-    hyper = published.method(published.CDC_MMPG, dataset, "F-hyper")
+    hyper = method_row(published.CDC_MMPG, dataset, "F-hyper")
     if dataset == published.TGIF_QA:
         assert hyper.cloud_params == "18.7M"  # MSVD-QA's
         assert "28.8M" in hyper.note
@@ -77,26 +84,27 @@ def test_counts_are_exact_and_round_to_the_printed_ones(dataset, device_params, 
 
 
 def test_counts_of_multiple_choice_round_to_the_printed_ones():
-    assert published.MULTIPLE_CHOICE_DEVICE_PARAMS == 11_431_683
-    assert published.MULTIPLE_CHOICE_GENERATOR_PARAMS == 37_249
-    assert published.MULTIPLE_CHOICE_LAYOUT.num_bytes == 772
-    hyper = published.method(published.CDC_MMPG, published.MULTIPLE_CHOICE, "F-hyper")
-    assert hyper.device_params == f"{published.MULTIPLE_CHOICE_DEVICE_PARAMS / 1e6:.1f}M"
-    assert hyper.cloud_params == f"{published.MULTIPLE_CHOICE_GENERATOR_PARAMS / 1e3:.1f}K"
+    device_params = modules.device_params(published.MULTIPLE_CHOICE)
+    generator_params = modules.cloud_params(published.MULTIPLE_CHOICE, "f_hyper")
+    assert (device_params, generator_params) == (11_431_683, 37_249)
+    assert modules.download_bytes(published.MULTIPLE_CHOICE, "f_hyper") == 772
+    hyper = method_row(published.CDC_MMPG, published.MULTIPLE_CHOICE, "F-hyper")
+    assert hyper.device_params == f"{device_params / 1e6:.1f}M"
+    assert hyper.cloud_params == f"{generator_params / 1e3:.1f}K"
 
 
 @pytest.mark.parametrize("paper", [published.CDC_MMPG, published.STABLE_SYNTH_NET])
 @pytest.mark.parametrize("name", ["F-hyper", "Ours"])
 def test_time_delay_is_the_download_at_100_mb_per_s(paper, name):
     for dataset in OPEN_ENDED:
-        printed = published.method(paper, dataset, name).time_delay.removeprefix(">= ").removesuffix("ms")
+        printed = method_row(paper, dataset, name).time_delay.removeprefix(">= ").removesuffix("ms")
         num_bytes = round(float(published.DOWNLOAD_KIB[dataset]) * 1024)
         computed = published.delay_ms(PAPER_NETWORKS["5g-100"], "down", num_bytes)
         assert to_printed_digits(computed, printed) == printed
-    multiple_choice = published.method(paper, published.MULTIPLE_CHOICE, name)
-    tgif = published.method(paper, published.TGIF_QA, name)
+    multiple_choice = method_row(paper, published.MULTIPLE_CHOICE, name)
+    tgif = method_row(paper, published.TGIF_QA, name)
     assert multiple_choice.time_delay == tgif.time_delay  # TGIF's, although the head has 193 parameters
-    own = published.delay_ms(PAPER_NETWORKS["5g-100"], "down", published.MULTIPLE_CHOICE_LAYOUT.num_bytes)
+    own = published.delay_ms(PAPER_NETWORKS["5g-100"], "down", 772)
     assert f"{own:.4f} ms" in multiple_choice.note
 
 
@@ -134,7 +142,7 @@ def test_the_papers_share_their_baselines_but_for_one_cell():
     datasets = (*OPEN_ENDED, published.MULTIPLE_CHOICE)
     for dataset in datasets:
         for name in BASELINES:
-            first, second = (published.method(paper, dataset, name) for paper in published.PAPER_TITLES)
+            first, second = (method_row(paper, dataset, name) for paper in published.PAPER_TITLES)
             differs = (dataset, name) == (published.TGIF_QA, "F-linear")
             assert (first.accuracy != second.accuracy) == differs
             assert not differs or (first.accuracy in first.note and second.accuracy in second.note)
@@ -146,7 +154,7 @@ def test_stable_synth_net_is_the_better_one_on_tgif_and_in_tr_at_1_only():
     better = set()
     for dataset in (*OPEN_ENDED, published.MULTIPLE_CHOICE):
         cdc, stable = (
-            float(published.method(paper, dataset, "Ours").accuracy)
+            float(method_row(paper, dataset, "Ours").accuracy)
             for paper in (published.CDC_MMPG, published.STABLE_SYNTH_NET)
         )
         if stable > cdc:
@@ -173,13 +181,13 @@ def test_the_only_recall_in_which_fine_tuning_is_better_is_noted(paper, column):
 def test_frame_numbers_are_of_fine_tuning_and_best_at_five_on_two_data_sets():
     best = {}
     for dataset in OPEN_ENDED:
-        fine_tuning = published.method(published.CDC_MMPG, dataset, "Fine-tuning")
+        fine_tuning = method_row(published.CDC_MMPG, dataset, "Fine-tuning")
         assert frames_cell(dataset, 3).accuracy == fine_tuning.accuracy
         best[dataset] = max(range(2, 6), key=lambda n: float(frames_cell(dataset, n).accuracy))
     assert best == {published.MSRVTT_QA: 5, published.MSVD_QA: 3, published.TGIF_QA: 5}
     assert frames_cell(published.MSRVTT_QA, 3).time_per_epoch == "897s"
     for dataset in (published.MSRVTT_QA, published.TGIF_QA):
-        ours = published.method(published.CDC_MMPG, dataset, "Ours")
+        ours = method_row(published.CDC_MMPG, dataset, "Ours")
         assert ours.accuracy == frames_cell(dataset, 5).accuracy
         assert "five frames" in ours.note
 
@@ -193,7 +201,7 @@ def test_latencies_beside_duet_do_not_follow_the_payload():
     assert latency_s(published.MSVD_QA, published.DUET) > latency_s(published.MSRVTT_QA, published.DUET)
     assert min(OPEN_ENDED, key=lambda dataset: latency_s(dataset, "Ours")) == by_payload[-1]
     for dataset in OPEN_ENDED:
-        ours = published.method(published.STABLE_SYNTH_NET, dataset, "Ours")
+        ours = method_row(published.STABLE_SYNTH_NET, dataset, "Ours")
         assert latency_cell(dataset, "Ours").accuracy == ours.accuracy
         assert latency_s(dataset, "Ours") < latency_s(dataset, published.DUET)
 

@@ -1,1 +1,1 @@
-"""Experiments: what is trained for which table, one cell, what a head costs. Needs no Ray."""
+"""Experiments behind the tables: the plan, one cell, and the cost of a head. No Ray needed."""

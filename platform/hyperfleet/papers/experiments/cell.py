@@ -27,13 +27,13 @@ from hyperfleet.tracking.base import Tracker
 CPU = torch.device("cpu")
 WARM_FILE = "warm.json"
 RESULT_FILE, HITS_FILE, MODEL_DIR = "result.json", "hits.safetensors", "model"
-# Measured before the first step: the spread of the logits and the loss, whose natural value is ln(C).
+# Samples for the spread of the logits and the loss before the first step; a guess has loss ln(C).
 START_SAMPLES = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellSpec:
-    """What makes a cell: the training run, the name of its data set and what the data hash to."""
+    """Identity of a cell: training run, name of the data set, and digest of its data."""
 
     dataset: str
     train: TrainConfig
@@ -41,31 +41,31 @@ class CellSpec:
 
     @property
     def num_frames(self) -> int | None:
-        """Frames seen of each clip; None for the method's own number."""
+        """Return the frames per clip; None for the method's default."""
         return self.train.num_frames
 
     @property
     def key(self) -> str:
-        """Name of the cell's folder."""
+        """Return the name of the cell's folder."""
         frames = f"-{self.num_frames}frames" if self.num_frames else ""
         return f"{self.dataset}/{self.train.task}/{self.train.method}{frames}/seed-{self.train.seed}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellResult:
-    """What a cell brought.
+    """Result of a cell.
 
     Attributes:
         measures: the task's measures on the live samples, as shares.
-        in_vocabulary: accuracy without the samples whose answer no model can give, All-in-One's count;
+        in_vocabulary: accuracy without samples whose answer is outside the vocabulary, All-in-One's count;
             None for other tasks.
-        cost: of a head of this model.
-        epoch_s: seconds of a pass that trains the encoder, mean; None where none does.
-        train_s: seconds of the whole training, warm start not included.
+        cost: cost of a head of this model.
+        epoch_s: mean seconds per pass that trains the encoder; None if no pass does.
+        train_s: seconds of the full training without the warm stage.
         start_logit_std: standard deviation of the scores before the method's own training.
         start_loss: the task's loss at that point.
-        run_id: the MLflow run.
-        weights_origin: where the encoder's first weights came from.
+        run_id: MLflow run.
+        weights_origin: origin of the encoder's first weights.
     """
 
     spec: CellSpec
@@ -86,10 +86,10 @@ class CellResult:
 
     @classmethod
     def from_json(cls, text: str) -> "CellResult":
-        """Read what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Raises:
-            CheckpointError: it is none of this version.
+            CheckpointError: the text is no result of this version.
         """
         try:
             fields = json.loads(text)
@@ -101,14 +101,14 @@ class CellResult:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"a {RESULT_FILE} is none of this version of HyperFleet: {error}; delete the cell's folder, "
-                "and it is run again"
+                f"a {RESULT_FILE} was not written by this version of HyperFleet: {error}; delete the cell's "
+                "folder to run it again"
             ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CellHits:
-    """Which samples a cell got right: one array of booleans a measure, in the order of `example_id`."""
+    """Samples that a cell got right: one boolean array per measure, in the order of `example_id`."""
 
     example_id: np.ndarray
     device_id: np.ndarray
@@ -116,10 +116,10 @@ class CellHits:
 
 
 def finished(folder: Path, spec: CellSpec) -> CellResult | None:
-    """Return the cell's result if it is finished, None otherwise.
+    """Return the cell's result if it is finished, else None.
 
     Raises:
-        CheckpointError: the folder holds a cell that was trained in another way.
+        CheckpointError: the folder holds a cell with other settings.
     """
     path = folder / RESULT_FILE
     if not path.is_file():
@@ -145,23 +145,23 @@ def _check_same(folder: Path, before: dict[str, Any], spec: CellSpec) -> None:
 
 
 def read_hits(folder: Path) -> CellHits:
-    """Read which samples a finished cell got right."""
+    """Read the hits of a finished cell."""
     arrays = safetensors.numpy.load_file(folder / HITS_FILE)
     example_id, device_id = arrays.pop("example_id"), arrays.pop("device_id")
     return CellHits(example_id=example_id, device_id=device_id, right=arrays)
 
 
 def read_cells(folder: Path) -> tuple[CellResult, ...]:
-    """Read every finished cell below `folder`, in the order of their names."""
+    """Read every finished cell below `folder`, in the order of the names."""
     paths = sorted(Path(folder).rglob(RESULT_FILE))
     return tuple(CellResult.from_json(path.read_text()) for path in paths)
 
 
 def train_warm(spec: CellSpec, data: Path, folder: Path, *, torch_device: torch.device = CPU) -> Path:
-    """Train the stage that methods share and return its bundle; one that is there is kept.
+    """Train the stage that methods share and return its bundle; an existing one is kept.
 
     Raises:
-        CheckpointError: the folder holds a model that was trained in another way.
+        CheckpointError: the folder holds a model with other settings.
     """
     if (folder / WARM_FILE).is_file():
         _check_same(folder, json.loads((folder / WARM_FILE).read_text()), spec)
@@ -189,9 +189,9 @@ def run_cell(
     tracker: Tracker,
     torch_device: torch.device = CPU,
 ) -> CellResult:
-    """Train and score one cell and write its result; `warm` is what `train_warm` made for it.
+    """Train and score one cell and write its result; `warm` is its bundle from `train_warm`.
 
-    The model that scored best on the validation split answers the live samples, once.
+    The model with the best validation score answers the live samples, once.
     """
     assembled = assemble(spec.train, data)
     trainer = assembled.trainer
@@ -229,7 +229,7 @@ def run_cell(
 
 
 def _loggable(result: CellResult) -> dict[str, float]:
-    # MLflow's names have no "@".
+    # MLflow allows no "@" in names.
     values = {name.replace("@", "_at_"): value for name, value in result.measures.items()}
     cost = {name: float(value) for name, value in dataclasses.asdict(result.cost).items()}
     start = {"start_logit_std": result.start_logit_std, "start_loss": result.start_loss}
@@ -247,7 +247,7 @@ def _in_vocabulary(spec: CellSpec, live: BatchSource, right: dict[str, np.ndarra
 def measure_start(trainer: Trainer) -> tuple[float, float]:
     """Return the standard deviation of the scores and the loss before training.
 
-    Over up to 256 training samples that are known to have a label; the anchor is the first frame.
+    Uses up to 256 training samples with a label; the anchor is the first frame.
     """
     model = trainer.model.eval()
     samples = np.flatnonzero(trainer.train.split.label >= 0)[:START_SAMPLES]
@@ -264,7 +264,7 @@ def measure_start(trainer: Trainer) -> tuple[float, float]:
 def _train(
     assembled: Assembled, start: Position, folder: Path, tracker: Tracker
 ) -> tuple[float | None, float]:
-    """Run all stages, end with the best weights; return seconds a pass over the encoder, and of all."""
+    """Run all stages and load the best weights; return seconds per encoder pass and in total."""
     trainer = assembled.trainer
     started = before = time.perf_counter()
     stages = {stage.name: stage for stage in trainer.config.stages()}

@@ -1,4 +1,4 @@
-"""What a personalized head costs: parameters, multiplications, bytes, and time on this machine."""
+"""Cost of a personalized head: parameters, multiplications, bytes, and time on this machine."""
 
 import statistics
 import time
@@ -17,17 +17,17 @@ TIMED_CALLS = 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Cost of one head. A static head generates nothing: everything of the cloud is zero.
+    """Cost of one head. For a static head all costs of the cloud are zero.
 
     Attributes:
         device_params: parameters on the device (D-Param).
         cloud_params: parameters of the generator (C-Param).
         front_macs: multiply-accumulates from upload to the input of f_h.
         generator_macs: multiply-accumulates of f_h.
-        upload_bytes: what the device sends.
-        download_bytes: what it gets, in float32.
-        generate_s: median time of generating one head alone on one thread, in seconds.
-        apply_s: median time of applying it to one sample, in seconds.
+        upload_bytes: bytes that the device sends.
+        download_bytes: bytes that it receives, in float32.
+        generate_s: median seconds to generate one head on one thread.
+        apply_s: median seconds to apply it to one sample.
     """
 
     device_params: int
@@ -46,7 +46,7 @@ def count_params(module: torch.nn.Module) -> int:
 
 
 def example_upload(generator: HeadGenerator) -> Tensor:
-    """Return one upload of the shape that the generator reads, of unit variance."""
+    """Return one random upload of the generator's input shape, of unit variance."""
     shape = (
         (1, FEATURE_DIM) if generator.uploads_one_feature else (1, generator.config.num_uploaded, FEATURE_DIM)
     )
@@ -54,12 +54,12 @@ def example_upload(generator: HeadGenerator) -> Tensor:
 
 
 def macs_of(generator: HeadGenerator) -> tuple[int, int]:
-    """Return the multiply-accumulates of what stands before f_h and of f_h, for one head."""
+    """Return the multiply-accumulates before f_h and of f_h, for one head."""
     example = example_upload(generator)
     was_training = generator.training
     generator.eval()
     with torch.no_grad():
-        with FlopCounterMode(display=False) as whole:
+        with FlopCounterMode(display=False) as everything:
             generator.generate(generator.reason(example))
         reasoned = generator.reason(example)
         embedding = generator.f_p(reasoned) if generator.f_p is not None else reasoned
@@ -67,11 +67,11 @@ def macs_of(generator: HeadGenerator) -> tuple[int, int]:
             generator.f_h(embedding)
     generator.train(was_training)
     generator_macs = emitter.get_total_flops() // 2
-    return whole.get_total_flops() // 2 - generator_macs, generator_macs
+    return everything.get_total_flops() // 2 - generator_macs, generator_macs
 
 
 def cost_of(model: TaskModel, *, timed: bool = True) -> Cost:
-    """Measure what a head of `model` costs; `timed` False leaves the two times at zero."""
+    """Measure the cost of a head of `model`; with `timed` False both times are zero."""
     device_params = count_params(model.device)
     generator = model.generator
     if generator is None:

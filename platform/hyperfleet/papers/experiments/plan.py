@@ -1,4 +1,4 @@
-"""Which cells the tables of both papers need, at three sizes."""
+"""Plan of the cells that the tables of both papers need, at three sizes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,19 +25,19 @@ MODULES = (
 AS_PRINTED = ("cdc_mmpg_as_printed", "stable_synth_net_as_printed")
 HEAD_FORMS = ("cdc_mmpg_rank8", "cdc_mmpg_film")
 FRAMES = (2, 3, 4, 5)
-# The number that presets see when nothing is asked for; a cell that asks for it is the same cell.
+# Frames per clip by default; a cell with this explicit number is the same cell.
 DEFAULT_FRAMES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """How much is trained.
+    """Amount of training.
 
     Attributes:
-        scale: the rendered data set.
-        train: the schedule; method, task, seed and frames are filled in.
-        seeds: of the main tables and of the literal readings.
-        ablation_seeds: of ablations and cheaper heads.
+        scale: scale of the rendered data set.
+        train: schedule; method, task, seed and frames are filled in per cell.
+        seeds: seeds of the main tables and the literal readings.
+        ablation_seeds: seeds of ablations and cheaper heads.
     """
 
     scale: str
@@ -74,7 +74,7 @@ def preset(name: str) -> Preset:
     """Return the preset called `name`: smoke, demo or paper.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: no such preset.
     """
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
@@ -82,14 +82,14 @@ def preset(name: str) -> Preset:
 
 
 def cells(size: Preset, datasets: Mapping[str, Sequence[str]]) -> tuple[CellSpec, ...]:
-    """Return every cell that the tables need, each once, main tables first.
+    """Return every cell that the tables need, once each, main tables first.
 
     Args:
         size: schedule and seeds.
-        datasets: tasks of each data set, e.g. {"fleetqa": ("open-ended-qa", "retrieval")}.
+        datasets: tasks per data set, e.g. {"fleetqa": ("open-ended-qa", "retrieval")}.
 
     Raises:
-        ConfigError: there is no data set.
+        ConfigError: `datasets` is empty.
     """
     if not datasets:
         raise ConfigError("tables need at least one data set, got none")
@@ -106,7 +106,7 @@ def cells(size: Preset, datasets: Mapping[str, Sequence[str]]) -> tuple[CellSpec
 def spec_of(
     size: Preset, dataset: str, task: str, name: str, seed: int, num_frames: int | None = None
 ) -> CellSpec:
-    """Return one cell; the default number of frames is left out of its name."""
+    """Return one cell; its name omits the default number of frames."""
     frames = None if num_frames == DEFAULT_FRAMES else num_frames
     return CellSpec(
         dataset=dataset, train=replace(size.train, method=name, task=task, seed=seed, num_frames=frames)
@@ -122,7 +122,7 @@ def _main(size: Preset, dataset: str, task: str) -> Iterator[CellSpec]:
 def _ablations(size: Preset, dataset: str, task: str) -> Iterator[CellSpec]:
     if task != OPEN_ENDED_QA:
         return
-    # Against the default reading they are judged as the methods are: over all seeds.
+    # Literal readings are compared like methods: over all seeds.
     for seed in size.seeds:
         for name in AS_PRINTED:
             yield spec_of(size, dataset, task, name, seed)
@@ -134,9 +134,9 @@ def _ablations(size: Preset, dataset: str, task: str) -> Iterator[CellSpec]:
 
 
 def warm_spec(spec: CellSpec) -> CellSpec | None:
-    """Return the warm stage that the cell starts from; None if its method has none.
+    """Return the warm stage of the cell; None if its method has none.
 
-    Cells of one task, seed and number of frames share it, whatever their method.
+    Cells with the same task, seed and number of frames share it.
     """
     train = spec.train
     if train.warm_epochs == 0 or train.stages()[0].name != WARM:
@@ -149,6 +149,6 @@ def warm_spec(spec: CellSpec) -> CellSpec | None:
 
 
 def warm_key(spec: CellSpec) -> str:
-    """Name of the folder of a warm model."""
+    """Return the folder name of a warm model."""
     frames = spec.num_frames or DEFAULT_FRAMES
     return f"{spec.dataset}/{spec.train.task}/warm-{frames}frames/seed-{spec.train.seed}"

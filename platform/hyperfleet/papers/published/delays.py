@@ -1,17 +1,23 @@
-"""Sizes and delays by network, as printed, and the delays that follow from the sizes."""
+"""Printed sizes and delays by network, and the delays that follow from the sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from hyperfleet.link.network import PAPER_NETWORKS, NetworkProfile, transfer_s
-from hyperfleet.papers.published.counts import NUM_CLASSES
-from hyperfleet.papers.published.papers import CDC_MMPG, MSRVTT_QA, MSVD_QA, STABLE_SYNTH_NET, TGIF_QA
+from hyperfleet.papers.published.papers import (
+    CDC_MMPG,
+    MSRVTT_QA,
+    MSVD_QA,
+    NUM_CLASSES,
+    STABLE_SYNTH_NET,
+    TGIF_QA,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedDelay:
-    """One cell of a paper's network table; `printed_ms` is None where our copy lost it."""
+    """One cell of a paper's network table; `printed_ms` is None if it is not legible in our copy."""
 
     paper: str
     table: int
@@ -20,11 +26,6 @@ class PublishedDelay:
     printed_kib: str
     network: NetworkProfile
     printed_ms: str | None
-
-    @property
-    def computed_ms(self) -> float:
-        """The delay that follows from the printed size."""
-        return delay_ms(self.network, self.direction, round(float(self.printed_kib) * 1024))
 
 
 UPLOAD_KIB = "0.75"
@@ -61,6 +62,6 @@ DELAYS = (*_delays(CDC_MMPG, 6, legible=False), *_delays(STABLE_SYNTH_NET, 5, le
 
 
 def delay_ms(network: NetworkProfile, direction: str, num_bytes: int) -> float:
-    """Milliseconds that `num_bytes` take "up" or "down": size over rate, as the papers count."""
+    """Return the milliseconds that `num_bytes` take "up" or "down": size over rate, as in the papers."""
     mib_per_s = network.uplink_mib_per_s if direction == "up" else network.downlink_mib_per_s
     return 1000 * transfer_s(num_bytes, mib_per_s)

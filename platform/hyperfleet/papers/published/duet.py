@@ -1,4 +1,4 @@
-"""StableSynthNet beside DUET: accuracy and latency (Table 2), input and FLOPs (section 4.4), as printed."""
+"""Printed numbers of StableSynthNet and DUET: accuracy, latency (Table 2), input, FLOPs (section 4.4)."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class PublishedLatency:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedFlops:
-    """What the text says that a method reads (frames x feature) and computes."""
+    """Input (frames x feature) and FLOPs of a method, as the text states them."""
 
     paper: str
     section: str
@@ -37,7 +37,7 @@ _DATASETS = (MSRVTT_QA, MSVD_QA, TGIF_QA)
 
 
 def _latencies(method: str, cells: str, notes: tuple[str, str, str]) -> tuple[PublishedLatency, ...]:
-    """Read 'accuracy latency' of each data set, divided by '|'."""
+    """Parse 'accuracy latency' per data set, separated by '|'."""
     return tuple(
         PublishedLatency(
             paper=STABLE_SYNTH_NET,

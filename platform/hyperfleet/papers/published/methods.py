@@ -1,4 +1,4 @@
-"""Question answering: accuracy, parameters and time delay of each method, as printed."""
+"""Printed accuracy, parameters and time delay of each method in question answering."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from hyperfleet.papers.published.papers import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedMethod:
-    """One method's row in a paper's table of results, as printed; None where the paper has no such column."""
+    """One method's row in a paper's table of results, as printed; None if the paper has no such column."""
 
     paper: str
     table: int
@@ -38,7 +38,7 @@ class PublishedMethod:
 def _methods(
     paper: str, table: int, dataset: str, rows: str, notes: Mapping[str, str]
 ) -> tuple[PublishedMethod, ...]:
-    """Read rows of 'method | accuracy | D-Param | C-Param | delay'; '-' marks a column the table lacks."""
+    """Parse rows of 'method | accuracy | D-Param | C-Param | delay'; '-' marks a missing column."""
     records = []
     for row in rows.strip().splitlines():
         method, accuracy, device_params, cloud_params, delay = (cell.strip() for cell in row.split("|"))
@@ -69,7 +69,7 @@ _MC_NOTES = {
     "Ours": MC_DELAY_NOTE,
 }
 
-# A "/" is printed where a method has no model in the cloud; StableSynthNet prints no parameter counts.
+# The papers print "/" for methods without a model in the cloud; StableSynthNet prints no parameter counts.
 METHODS = (
     *_methods(CDC_MMPG, 1, MSRVTT_QA, """
         F-linear    | 13.6 | 11.6M | /     | 60000ms
@@ -120,11 +120,3 @@ METHODS = (
         Ours        | 76.2 | - | - | >= 5.70ms
         """, _MC_NOTES),
 )  # fmt: skip
-
-
-def method(paper: str, dataset: str, name: str) -> PublishedMethod:
-    """Return a paper's row for a method on a data set; KeyError where the paper has none."""
-    for record in METHODS:
-        if (record.paper, record.dataset, record.method) == (paper, dataset, name):
-            return record
-    raise KeyError((paper, dataset, name))

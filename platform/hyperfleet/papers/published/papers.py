@@ -1,4 +1,4 @@
-"""The two papers, their data sets, and which of their tables prints what."""
+"""The two papers, their data sets, and the contents of their tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,14 +22,16 @@ MSVD_QA = "MSVD-QA"
 TGIF_QA = "TGIF-QA"
 MULTIPLE_CHOICE = "MSRVTT-MC"
 RETRIEVAL_DATASET = "MSRVTT"
+# Labels of the open-ended tasks, plus one class that is never a target.
+NUM_CLASSES: Mapping[str, int] = MappingProxyType({MSRVTT_QA: 1501, MSVD_QA: 1001, TGIF_QA: 1541})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedTable:
-    """What a paper's table shows, what it leaves out, and what is to be known before it is compared with.
+    """Contents of a paper's table, its gaps, and caveats of a comparison.
 
-    `lacks` names the quantities of the comparison that the table does not print; `notes` hold for the
-    whole table, notes on single cells stand in their records.
+    `lacks` names quantities of the comparison that the table does not print. `notes` apply to the full table;
+    notes on single cells are in their records.
     """
 
     paper: str
@@ -159,7 +161,7 @@ TABLES = (
 
 
 def table(paper: str, number: int) -> PublishedTable:
-    """Return what is known of a paper's table; KeyError where the paper prints no such table of results."""
+    """Return the record of a paper's table; KeyError if the paper prints no such table of results."""
     for record in TABLES:
         if (record.paper, record.number) == (paper, number):
             return record

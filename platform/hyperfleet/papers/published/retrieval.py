@@ -1,4 +1,4 @@
-"""Retrieval: recalls of each method, as printed (Table 3 of both papers)."""
+"""Printed recalls of each method in retrieval (Table 3 of both papers)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ RETRIEVAL_COLUMNS = ("VR@1", "VR@5", "VR@10", "TR@1", "TR@5", "TR@10")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRetrieval:
-    """One method's row in a paper's retrieval table; `recalls` are per cent, one a RETRIEVAL_COLUMNS."""
+    """One method's row in a paper's retrieval table; `recalls` are per cent, one per RETRIEVAL_COLUMNS."""
 
     paper: str
     table: int
@@ -23,7 +23,7 @@ class PublishedRetrieval:
 
 
 def _retrieval(paper: str, rows: str, notes: Mapping[str, str]) -> tuple[PublishedRetrieval, ...]:
-    """Read rows of 'method | recall ...', the recalls in the order of RETRIEVAL_COLUMNS."""
+    """Parse rows of 'method | recall ...', recalls in the order of RETRIEVAL_COLUMNS."""
     records = []
     for row in rows.strip().splitlines():
         method, recalls = (cell.strip() for cell in row.split("|"))

@@ -1,1 +1,1 @@
-"""Every table of both papers: what they print beside what was measured here."""
+"""Every table of both papers, printed numbers beside measured ones."""

@@ -1,4 +1,4 @@
-"""The finished cells, found by what a table asks for, and how their numbers are written."""
+"""Lookup of finished cells for the tables, and the format of their numbers."""
 
 import statistics
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ MISSING = "\u2013"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """What one number in a table is made of: a method on a data set, over its seeds."""
+    """Key of a number in a table: a method on a data set, over its seeds."""
 
     dataset: str
     task: str
@@ -27,7 +27,7 @@ class Group:
 
     @property
     def anchor(self) -> str:
-        """Name of the group's row in the table of runs."""
+        """Return the name of the group's row in the table of runs."""
         frames = f"-{self.num_frames}" if self.num_frames else ""
         return f"run-{self.dataset}-{self.task}-{self.method}{frames}".replace("_", "-")
 
@@ -36,8 +36,8 @@ class Measured:
     """Finished cells by group.
 
     Args:
-        results: the cells.
-        folder: where they lie; their hits are read when a test asks for them.
+        results: finished cells.
+        folder: folder of the cells; their hits are read when a test needs them.
     """
 
     def __init__(self, results: Iterable[CellResult], folder: Path) -> None:
@@ -56,7 +56,7 @@ class Measured:
             cells.sort(key=lambda cell: cell.spec.train.seed)
 
     def of(self, dataset: str, task: str, method: str, num_frames: int | None = None) -> list[CellResult]:
-        """Return a method's cells, one a seed; none where it was not run."""
+        """Return a method's cells, one per seed; an empty list if it was not run."""
         frames = None if num_frames == DEFAULT_FRAMES else num_frames
         return self.groups.get(Group(dataset=dataset, task=task, method=method, num_frames=frames), [])
 
@@ -69,7 +69,7 @@ class Measured:
         printed: str = "",
         strong: bool = False,
     ) -> Cell:
-        """Write `value` of the seeds as one cell that leads to its runs, after what the paper prints."""
+        """Format `value` over the seeds as one cell that links to its runs, after the printed value."""
         values = [number for number in map(value, cells) if number is not None]
         text = write(values) if values else MISSING
         href = self._anchor(cells[0]) if values else ""
@@ -82,10 +82,10 @@ class Measured:
         ).anchor
 
     def paired(self, base: list[CellResult], other: list[CellResult]) -> PairedDifference | None:
-        """Compare two methods on the same samples: seeds both have averaged, then devices paired.
+        """Compare two methods on the same samples: common seeds averaged, then devices paired.
 
-        A device's value is the mean over its samples, seeds and the task's measures. Wilcoxon's signed-rank
-        test and a bootstrap over devices; None where no seed is common.
+        A device's value is the mean over its samples, the seeds and the task's measures. None if the methods
+        share no seed.
         """
         seeds = {cell.spec.train.seed for cell in base} & {cell.spec.train.seed for cell in other}
         if not seeds:
@@ -109,17 +109,17 @@ def _device_means(hits: CellHits) -> np.ndarray:
 
 
 def percent_spread(values: list[float]) -> str:
-    """Write shares as per cent: mean, and the standard deviation over seeds where there are several."""
+    """Format shares as per cent: mean, with the standard deviation if there are several seeds."""
     mean = f"{100 * statistics.fmean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} \u00b1 {100 * statistics.stdev(values):.1f}"
 
 
 def seconds(values: list[float]) -> str:
-    """Write seconds: mean over seeds."""
+    """Format seconds: mean over seeds."""
     mean = statistics.fmean(values)
     return f"{mean:.1f}s" if mean < 100 else f"{mean:.0f}s"
 
 
 def milliseconds(values: list[float]) -> str:
-    """Write seconds as milliseconds: mean over seeds."""
+    """Format seconds as milliseconds: mean over seeds."""
     return f"{1000 * statistics.fmean(values):.3g}ms"

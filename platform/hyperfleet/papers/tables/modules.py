@@ -1,4 +1,4 @@
-"""Counts of the real modules at the papers' sizes: what the analytic columns show."""
+"""Counts of the real modules at the papers' sizes, for the analytic columns."""
 
 import dataclasses
 from functools import cache
@@ -22,28 +22,28 @@ OUTPUTS = {
 
 @cache
 def device_params(dataset: str) -> int:
-    """D-Param: All-in-One-Ti with the data set's head, counted in the module."""
+    """Return D-Param: parameters of All-in-One-Ti with the data set's head."""
     name, outputs = OUTPUTS[dataset]
     return count_params(DeviceModel(all_in_one_ti(), outputs, task(name).readout))
 
 
 @cache
 def cloud_params(dataset: str, method: str) -> int | None:
-    """C-Param: the method's generator for the data set's head; None for a static head."""
+    """Return C-Param: parameters of the method's generator; None for a static head."""
     generator = _generator(dataset, method)
     return None if generator is None else count_params(generator)
 
 
 @cache
 def download_bytes(dataset: str, method: str) -> int | None:
-    """Size of one generated head in float32, in bytes."""
+    """Return the bytes of one generated head in float32; None for a static head."""
     generator = _generator(dataset, method)
     return None if generator is None else generator.payload_bytes
 
 
 @cache
 def generator_macs(dataset: str, method: str) -> tuple[int, int] | None:
-    """Multiply-accumulates before f_h and of f_h for one head."""
+    """Return the multiply-accumulates before f_h and of f_h per head; None for a static head."""
     config = _config(dataset, method)
     if config is None:
         return None
@@ -52,7 +52,7 @@ def generator_macs(dataset: str, method: str) -> tuple[int, int] | None:
 
 
 def upload_bytes(method: str) -> int:
-    """Size of what a device sends for one head; 0 where nothing is generated."""
+    """Return the bytes that a device sends per head; 0 if no head is generated."""
     config = METHODS[method].generator_config
     return 0 if config is None else config.num_uploaded * FEATURE_BYTES
 
@@ -62,7 +62,7 @@ def _config(dataset: str, method: str) -> HeadGeneratorConfig | None:
     if config is None or config.templates is None:
         return config
     _, outputs = OUTPUTS[dataset]
-    # Templates are no parameters; their number matters for the front end's multiplications alone.
+    # Templates are not parameters; their number affects only the multiplications of the front end.
     templates = dataclasses.replace(config.templates, num_categories=max(outputs, 256))
     return dataclasses.replace(config, templates=templates)
 
@@ -72,6 +72,6 @@ def _generator(dataset: str, method: str) -> HeadGenerator | None:
     if config is None:
         return None
     name, outputs = OUTPUTS[dataset]
-    # On the meta device a generator of 28 million parameters costs no memory.
+    # On the meta device a generator of 28 million parameters takes no memory.
     with torch.device("meta"):
         return HeadGenerator(config, head_layout(outputs, task(name).readout))

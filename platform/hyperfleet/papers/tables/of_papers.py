@@ -1,4 +1,4 @@
-"""The papers' own tables, one builder a kind: each cell is *paper / ours*."""
+"""The papers' own tables, one builder per kind; each cell is *paper / ours*."""
 
 import statistics
 from collections.abc import Callable
@@ -31,17 +31,17 @@ PREPARED = {
 }
 FASTEST = list(PAPER_NETWORKS.values())[-1]
 CELL_NOTE = (
-    f"Cells read paper / ours; {MISSING} stands where the paper prints nothing or the cell was not run "
-    "here (the data set does not lie on disk). FleetQA is rendered, so no paper has numbers for it. Ours: "
+    f"Cells read paper / ours; {MISSING}: the paper prints nothing, or the cell was not run here (the data "
+    "set is not on disk). FleetQA is rendered, so no paper has numbers for it. Ours: "
     "mean \u00b1 standard deviation over seeds."
 )
 STATIC_NOTE = (
-    "Time delay, ours: download of one head at 5G (100MB/s). The papers' 60000 ms of static methods stand "
-    "for fine-tuning anew; a static head here is not adapted at all, so nothing is measured."
+    "Time delay, ours: download of one head at 5G (100MB/s). The papers' 60000 ms of static methods mean "
+    "fine-tuning again; static heads here are not adapted, so nothing is measured."
 )
 ANALYTIC_NOTE = (
     "D-Param and C-Param are counted in the modules at the data set's number of classes; the part of the "
-    "papers' full C-Param beyond f_h cannot be identified, and ours is the generator that was run."
+    "papers' full C-Param beyond f_h is unknown, and ours is the generator that was run."
 )
 Values = Callable[[CellResult], float | None]
 
@@ -52,12 +52,12 @@ def accuracy(cell: CellResult) -> float | None:
 
 
 def measure(name: str) -> Values:
-    """Return the reader of one measure."""
+    """Return a function that reads one measure."""
     return lambda cell: cell.measures.get(name)
 
 
 def key_of(paper: str, name: str) -> str:
-    """Return our name of a row of a paper."""
+    """Return our name of a paper's method."""
     return OURS[paper] if name == "Ours" else BASELINES[name]
 
 
@@ -70,18 +70,18 @@ def paper_tables(measured: Measured) -> tuple[Table, ...]:
         retrieval_table(measured, first),
         frames_table(measured, first),
         methods_table(measured, first, 5, MULTIPLE_CHOICE),
-        network_table(first, 6),
+        network_table(measured, first, 6),
         methods_table(measured, second, 1, OPEN_ENDED_QA),
         duet_table(measured),
         retrieval_table(measured, second),
         frames_table(measured, second),
-        network_table(second, 5),
+        network_table(measured, second, 5),
         methods_table(measured, second, 6, MULTIPLE_CHOICE),
     )
 
 
 def methods_table(measured: Measured, paper: str, number: int, task: str) -> Table:
-    """Accuracy, parameters and time delay by method, of both question answering tasks."""
+    """Accuracy, parameters and time delay by method, for both question answering tasks."""
     records = [r for r in published.METHODS if (r.paper, r.table) == (paper, number)]
     rows = [
         _row(record.dataset, record.method, paper, *_method_cells(measured, record, task))
@@ -136,7 +136,7 @@ def retrieval_table(measured: Measured, paper: str) -> Table:
 
 
 def frames_table(measured: Measured, paper: str) -> Table:
-    """Fine-tuning by number of frames: accuracy and time of an epoch."""
+    """Accuracy and time per epoch of Fine-tuning by number of frames."""
     records = [record for record in published.FRAMES if record.paper == paper]
     rows = []
     for data in dict.fromkeys(record.dataset for record in records):
@@ -151,7 +151,7 @@ def frames_table(measured: Measured, paper: str) -> Table:
         own = measured.of(FLEETQA, OPEN_ENDED_QA, "fine_tuning", number)
         shown = (measured.cell(own, accuracy, percent_spread), measured.cell(own, _epoch_s, seconds))
         rows.append(row(f"FleetQA, {number} frames", *shown))
-    note = "Time of an epoch, ours: with as many cells at once as cores; the papers': one A100 GPU."
+    note = "Time per epoch, ours: one core per cell, all cores busy; the papers': one A100 GPU."
     return _table(paper, 4, ["Data set", "Accuracy", "Time/epoch"], rows, (note,))
 
 
@@ -166,7 +166,7 @@ def duet_table(measured: Measured) -> Table:
     for record in published.LATENCIES:
         key = key_of(paper, record.method)
         ours = measured.of(PREPARED[record.dataset], OPEN_ENDED_QA, key)
-        # The text prints the count once and does not say for which data set.
+        # The text prints the count once, without naming the data set.
         flops = next((each.flops for each in published.FLOPS if each.method == record.method), None)
         macs = modules.generator_macs(record.dataset, key) or ()
         counted = " + ".join(wording.millions(count) for count in macs)
@@ -183,16 +183,15 @@ def duet_table(measured: Measured) -> Table:
         upload = Cell(text=wording.kib(modules.upload_bytes(key_of(paper, name))))
         rows.append(_row("FleetQA", name, paper, *shown, Cell(text=MISSING), upload))
     note = (
-        "Latency, ours: median time of generating one head alone on one thread and applying it, without "
-        "encoder and network; the paper does not say what its latency contains. Multiply-accumulates, ours: "
-        "before f_h + of f_h."
+        "Latency, ours: median time to generate one head on one thread and apply it, without encoder and "
+        "network; the paper does not define its latency. Multiply-accumulates, ours: before f_h + of f_h."
     )
     columns = ["Data set, method", "Accuracy", "Latency", "FLOPs / MACs", "Upload, KiB"]
     return _table(paper, 2, columns, rows, (note,))
 
 
 def latency_s(cell: CellResult) -> float | None:
-    """Seconds to generate one head and apply it."""
+    """Return the seconds to generate one head and apply it."""
     return cell.cost.generate_s + cell.cost.apply_s or None
 
 
@@ -203,8 +202,8 @@ def _latency(values: list[float]) -> str:
 _ARROWS = {"up": "\u2191", "down": "\u2193"}
 
 
-def network_table(paper: str, number: int) -> Table:
-    """Sizes and delays by network; delays follow from the sizes alone."""
+def network_table(measured: Measured, paper: str, number: int) -> Table:
+    """Sizes and delays by network; ours follow from the sizes alone."""
     records = [r for r in published.DELAYS if (r.paper, r.table) == (paper, number)]
     columns = ["Data set", "Size, KiB", *(network.label for network in PAPER_NETWORKS.values())]
     rows = []
@@ -217,6 +216,10 @@ def network_table(paper: str, number: int) -> Table:
             cells.append(Cell(text=f"{printed} / {_exact_ms(published.delay_ms(r.network, direction, own))}"))
         size = Cell(text=f"{group[0].printed_kib} / {wording.kib(own)}")
         rows.append(row(f"{data} {_ARROWS[direction]}", size, *cells))
+    for cell in measured.of(FLEETQA, OPEN_ENDED_QA, "cdc_mmpg")[:1]:
+        own = cell.cost.download_bytes
+        delays = (published.delay_ms(network, "down", own) for network in PAPER_NETWORKS.values())
+        rows.append(row(f"FleetQA {_ARROWS['down']}", wording.kib(own), *map(_exact_ms, delays)))
     return _table(paper, number, columns, rows, (published.DOWNLOAD_ONLY_NOTE,))
 
 

@@ -1,6 +1,12 @@
-"""Tables that the papers lack: all methods with a paired test, modules, costs, and the runs behind it all."""
+"""Tables that the papers lack: all methods with paired tests, seeds, modules, costs, and the runs."""
+
+import statistics
+
+import numpy as np
+from scipy import stats
 
 from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.paired import CONFIDENCE_LEVEL, Interval, wilcoxon_p_value
 from hyperfleet.evaluation.rendering import Cell, Table, row
 from hyperfleet.papers import published
 from hyperfleet.papers.experiments.cell import CellResult
@@ -24,15 +30,16 @@ _TASK_NOTES = {
 }
 PAIRED_NOTE = (
     "Difference to Fine-tuning on the same live samples, in points: seeds averaged, devices paired; 95% "
-    "interval by bootstrap over devices, p of Wilcoxon's signed-rank test. It says how sure the difference "
-    "is for these trained models; \u00b1 says how far another seed may lie."
+    "interval by bootstrap over devices, p of Wilcoxon's signed-rank test. They hold for these trained "
+    "models; \u00b1 is the standard deviation over seeds."
 )
 
 
 def own_tables(measured: Measured) -> tuple[Table, ...]:
-    """Build what stands beside the papers' tables."""
+    """Build the tables that the papers lack; the last one lists the runs."""
     return (
         *(methods_on_fleetqa(measured, task) for task in (OPEN_ENDED_QA, MULTIPLE_CHOICE, RETRIEVAL)),
+        *seed_tables(measured),
         module_table(measured),
         cost_table(measured),
         start_table(measured),
@@ -89,6 +96,70 @@ def _difference(measured: Measured, base: list[CellResult], cells: list[CellResu
     ]
 
 
+def seed_tables(measured: Measured) -> tuple[Table, ...]:
+    """Difference to Fine-tuning by seed, with tests over seeds; none with fewer than two common seeds."""
+    base = {cell.spec.train.seed: cell for cell in measured.of(FLEETQA, OPEN_ENDED_QA, BASE)}
+    rows, numbers = [], set()
+    for name in (*WITH_DUET, *AS_PRINTED):
+        differences = {
+            cell.spec.train.seed: cell.measures["accuracy"] - base[cell.spec.train.seed].measures["accuracy"]
+            for cell in measured.of(FLEETQA, OPEN_ENDED_QA, name)
+            if cell.spec.train.seed in base
+        }
+        if name == BASE or len(differences) < 2:
+            continue
+        values = np.array(list(differences.values()))
+        interval, p_value = _student(values)
+        numbers.add(len(values))
+        rows.append(
+            row(
+                name,
+                ", ".join(f"{seed}: {wording.points(each)}" for seed, each in differences.items()),
+                wording.points(float(values.mean())),
+                f"{100 * statistics.stdev(values):.1f}",
+                wording.interval_points(interval),
+                wording.p_value(p_value),
+                wording.p_value(wilcoxon_p_value(values)),
+                f"{(values > 0).sum()} of {len(values)}",
+            )
+        )
+    if not rows:
+        return ()
+    most = max(numbers)
+    return (
+        Table(
+            name="seeds",
+            title="Difference to Fine-tuning by seed on FleetQA, open-ended question answering (points)",
+            columns=(
+                "Method",
+                "By seed",
+                "Mean",
+                "SD",
+                "95% interval",
+                "p, t-test",
+                "p, Wilcoxon",
+                "Better in",
+            ),
+            rows=tuple(rows),
+            footnotes=(
+                "Accuracy over samples; interval and t-test (Student) are paired over seeds. With "
+                f"{most} seeds Wilcoxon's two-sided p cannot fall below {2.0 ** (1 - most):.3g}, and the "
+                f"t-test ({most - 1} degrees of freedom) assumes normal differences, which {most} values "
+                "cannot show.",
+            ),
+        ),
+    )
+
+
+def _student(differences: np.ndarray) -> tuple[Interval | None, float | None]:
+    """Return interval and p-value of the paired t-test; None if all differences agree: t is undefined."""
+    if np.ptp(differences) <= 1e-12:
+        return None, None
+    result = stats.ttest_1samp(differences, 0.0)
+    ends = result.confidence_interval(CONFIDENCE_LEVEL)
+    return Interval(low=float(ends.low), high=float(ends.high)), float(result.pvalue)
+
+
 def module_table(measured: Measured) -> Table:
     """Ablation of modules, literal readings and cheaper heads."""
     first = ("cdc_mmpg", *MODULES[:3], *HEAD_FORMS, AS_PRINTED[0])
@@ -110,20 +181,20 @@ def module_table(measured: Measured) -> Table:
     return Table(
         name="modules",
         title="Modules, literal readings and cheaper heads on FleetQA, open-ended question answering",
-        columns=("Method", "Accuracy", "Difference", "95% interval", "p", "KiB a head, C = 1,501", "Seeds"),
+        columns=("Method", "Accuracy", "Difference", "95% interval", "p", "KiB per head, C = 1,501", "Seeds"),
         rows=tuple(rows),
         footnotes=(
-            PAIRED_NOTE + " Over the seeds both methods have.",
+            PAIRED_NOTE + " Over the common seeds of both methods.",
             "The papers ablate by their baselines (F-linear, Fine-tuning, F-hyper) and print no table of "
             "modules. _fda: f_p and f_h on the raw anchor; _adr: the reasoner before f_h alone; _rank8 and "
             "_film: cheaper heads; _joint: generated heads train the encoder; _as_printed: every equation "
-            "literally.",
+            "taken literally.",
         ),
     )
 
 
 def cost_table(measured: Measured) -> Table:
-    """What a head of each method costs at MSRVTT-QA's size, and how long it takes here."""
+    """Cost of a head of each method at MSRVTT-QA's size, and its time on this machine."""
     rows = []
     for name in (*WITH_DUET, *HEAD_FORMS):
         cells = measured.of(FLEETQA, OPEN_ENDED_QA, name)
@@ -172,7 +243,7 @@ def _minutes(values: list[float]) -> str:
 
 
 def start_table(measured: Measured) -> Table:
-    """Spread of the scores and loss before a method's own training."""
+    """Spread of the scores and loss before each method's own training."""
     rows = []
     for name in (*WITH_DUET, *AS_PRINTED):
         cells = measured.of(FLEETQA, OPEN_ENDED_QA, name)
@@ -188,9 +259,7 @@ def start_table(measured: Measured) -> Table:
         title="Before the first step: spread of the scores and loss on FleetQA",
         columns=("Method", "Standard deviation of the scores", "Loss"),
         rows=tuple(rows),
-        footnotes=(
-            "After the shared warm stage, where a method has one. A head that knows nothing has loss ln(C).",
-        ),
+        footnotes=("After the shared warm stage, if a method has one. A guessing head has loss ln(C).",),
     )
 
 
@@ -199,7 +268,7 @@ def _plain(values: list[float]) -> str:
 
 
 def runs_table(measured: Measured) -> Table:
-    """Every number's runs: seeds, measures and MLflow run ids."""
+    """Runs behind every number: seeds, measures and MLflow run ids."""
     rows = []
     for group, cells in measured.groups.items():
         frames = f", {group.num_frames} frames" if group.num_frames else ""

@@ -1,4 +1,4 @@
-"""The tables as files: one HTML page, one Markdown file, one CSV a table, and every cell in one CSV."""
+"""Output files of the tables: an HTML page, a Markdown file, one CSV per table, and one CSV of all cells."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ PAGE, MARKDOWN, CELLS = "tables.html", "tables.md", "cells.csv"
 
 
 def build_tables(results: Iterable[CellResult], cells_dir: Path) -> tuple[Measured, tuple[Table, ...]]:
-    """Build every table from the finished cells below `cells_dir`; the last one lists the runs."""
+    """Build every table from the finished cells below `cells_dir`; the last table lists the runs."""
     measured = Measured(results, cells_dir)
     *own, runs = own_tables(measured)
     return measured, (*own, *paper_tables(measured), runs)
@@ -54,7 +54,7 @@ _PAPER_NAMES = {name.lower() for name in published.PAPER_TITLES}
 
 
 def headline(measured: Measured) -> str:
-    """Say which methods beat Fine-tuning on FleetQA's questions, and which do not."""
+    """Return one sentence that compares the papers' methods with Fine-tuning on FleetQA."""
     base = measured.of(FLEETQA, OPEN_ENDED_QA, BASE)
     said = []
     for name in ("cdc_mmpg", "stable_synth_net"):
@@ -64,7 +64,11 @@ def headline(measured: Measured) -> str:
             verdict = {"win": "better than", "lose": "worse than", "tie": "not significantly different from"}
             gain = f"{wording.points(test.difference)} points"
             said.append(f"{name} is {verdict[wording.outcome(test)]} Fine-tuning ({gain})")
-    return "On FleetQA " + ", ".join(said) if said else "The papers' tables; nothing of them was run here yet"
+    return (
+        "On FleetQA " + ", ".join(said)
+        if said
+        else "The papers' tables; CDC-MMPG and StableSynthNet were not run here yet"
+    )
 
 
 def _write_csv(path: Path, table: Table) -> None:
