@@ -89,6 +89,7 @@ class FleetResult:
         features_s: seconds of encoding the data set's samples; near 0 where they were kept.
         wall_s: seconds of the run itself.
         num_hosts: processes that played the devices.
+        facts: origin and size of models and data.
         real: measurements of a run in real time.
     """
 
@@ -102,6 +103,7 @@ class FleetResult:
     features_s: float
     wall_s: float
     num_hosts: int
+    facts: list[tuple[str, str]]
     real: RealTimeRun | None = None
 
 
@@ -163,6 +165,7 @@ def run_fleet(
         features_s=features_s,
         wall_s=time.perf_counter() - started,
         num_hosts=hosts.num_hosts,
+        facts=hosts.facts(),
         real=real,
     )
 

@@ -140,6 +140,22 @@ class FleetHosts:
         """The features in Ray's object store, once `features` has returned them."""
         return self._table_ref
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Return names and values that say where models and data come from and how large they are."""
+        device_params = sum(each.numel() for each in self.personal.parameters())
+        cloud_params = sum(array.size for array in self.shared.arrays.values())
+        num_devices, num_filming = len(self.live.seen), self.live.num_devices
+        return [
+            ("model", self.models.personal.uri),
+            ("static model", self.models.static.uri),
+            ("parameters", f"{device_params:,} on the device, {cloud_params:,} in the cloud"),
+            ("classes", f"{self.models.bundle.num_classes:,}"),
+            ("first weights of the encoder", self.models.bundle.weights_origin),
+            ("data set", str(self.data)),
+            ("devices without a live question", f"{num_devices - num_filming:,} of {num_devices:,}"),
+            ("questions left out, video broken", f"{self.live.num_skipped:,}"),
+        ]
+
     def _encode(self, console: Console | None) -> FeatureTable:
         """Let the hosts encode every live sample, each clip decoded once."""
         samples = live_samples(self.live)

@@ -115,10 +115,7 @@ def _provenance(result: FleetResult, run_id: str) -> list[tuple[str, str]]:
     return [
         ("command", " ".join(["hyperfleet", *sys.argv[1:]])),
         ("clock", result.log.origin["clock"]),
-        ("model", result.models.personal.uri),
-        ("static model", result.models.static.uri),
-        ("data set", str(result.data)),
-        ("first weights of the encoder", result.models.bundle.weights_origin),
+        *result.facts,
         ("log", f"{result.log.folder} ({SCENARIO_FILE}, events/, answers/)"),
         ("hosts", str(result.num_hosts)),
         ("wall time", f"{result.wall_s:.1f} s, {result.features_s:.1f} s of encoding before"),

@@ -31,6 +31,11 @@ class LiveData:
         self._token_ids = split.token_ids[order]
         self._token_mask = split.token_mask[order]
 
+    @property
+    def num_devices(self) -> int:
+        """Devices with at least one live question."""
+        return len(np.unique(self._device_id))
+
     def stream(self, device_id: int) -> QuestionStream:
         """Return the private stream of a device.
 
