@@ -102,7 +102,7 @@ def check_request(crossed: Crossed, port: int) -> bytes:
         "content-type": "application/grpc",
         "user-agent": r"grpc-python-asyncio/[\d.]+ grpc-c/[\d.]+ \(\w+; chttp2\)",
         "grpc-accept-encoding": "identity, deflate, gzip",
-        "grpc-timeout": r"\d{1,8}[mun]?",
+        "grpc-timeout": r"\d{1,8}[HMSmun]",
     }
     check_headers(headers, allowed)
     message = message_of(crossed)
@@ -121,7 +121,7 @@ def check_reply(crossed: Crossed, cloud: Cloud, asked: bytes) -> None:
             "grpc-accept-encoding": "identity, deflate, gzip",
         },
     )
-    check_headers(trailers, {"grpc-status": "0", "x-request-id": "[0-9a-f-]{32,36}"})
+    check_headers(trailers, {"grpc-status": "0", "grpc-message": "", "x-request-id": "[0-9a-f-]{32,36}"})
     message = message_of(crossed)
     reply = GenerateHeadsResponse.FromString(message)
     assert reply.heads == cloud.reply_to(asked, CODEC)
