@@ -1,4 +1,4 @@
-"""Settings for every test and its processes, made before Ray or MLflow is imported, and the guard of `make quick`."""
+"""Settings of all tests, made before Ray or MLflow is imported, and what `make quick` runs."""
 
 import os
 import re

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from hyperfleet.datasets import QuestionStream
+from hyperfleet.emulation.live_data import LiveData
 from hyperfleet.nn import EncoderConfig
-from tests.worlds.devices_in_memory import MemoryStore, MemoryStream
+from tests.worlds.devices_in_memory import MemoryStore
 
 CLIPS_PER_DEVICE, QUESTIONS_PER_CLIP, STORED_FRAMES = 2, 2, 4
 NUM_DEVICES = 2
@@ -19,15 +21,15 @@ WINDOW_BYTES, LEAST_BYTES = 12, 8
 NUMBER_TYPES = ("<u1", "<u2", "<i4", "<i8", "<f2", "<f4", "<f8")
 
 
-@dataclass
-class LabelledStream(MemoryStream):
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LabelledStream(QuestionStream):
     """A stream that holds the labels of its questions, which no device should look for."""
 
     label: np.ndarray
 
 
 @dataclass
-class PrivateData:
+class PrivateData(LiveData):
     """Live data of noise for devices with this encoder."""
 
     encoder: EncoderConfig
@@ -51,6 +53,7 @@ class PrivateData:
     def stream(self, device_id: int) -> LabelledStream:
         number = np.arange(NUM_QUESTIONS).reshape(NUM_DEVICES, -1)[device_id]
         return LabelledStream(
+            device_id=device_id,
             example_id=1000 + number,
             clip_row=(number // QUESTIONS_PER_CLIP).astype(np.int32),
             token_ids=self.token_ids[number],
