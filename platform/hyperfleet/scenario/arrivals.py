@@ -202,6 +202,8 @@ class ClosedLoop:
 
     Attributes:
         samples_per_device: samples that each device answers; None for its stream, once.
+        devices_at_once: devices that take samples at a time, one begins when another has answered its last;
+            None for all.
         ramp_s: the devices start at random times within so many seconds.
 
     Raises:
@@ -209,6 +211,7 @@ class ClosedLoop:
     """
 
     samples_per_device: int | None = None
+    devices_at_once: int | None = None
     ramp_s: float = 5.0
     kind: Literal["closed-loop"] = "closed-loop"
 
@@ -217,6 +220,10 @@ class ClosedLoop:
             raise ConfigError(
                 "ClosedLoop.samples_per_device must be >= 1, or None for the whole stream, "
                 f"got {self.samples_per_device}"
+            )
+        if self.devices_at_once is not None and self.devices_at_once < 1:
+            raise ConfigError(
+                f"ClosedLoop.devices_at_once must be >= 1, or None for all, got {self.devices_at_once}"
             )
         if not 0 <= self.ramp_s < float("inf"):
             raise ConfigError(f"ClosedLoop.ramp_s must be finite and >= 0 seconds, got {self.ramp_s}")

@@ -27,9 +27,10 @@ def full_load() -> Scenario:
     """Every device answers its stream once, each sample with a head of its own, as fast as it gets them."""
     return Scenario(
         name="full_load",
-        description="Closed loop: a device takes its next sample when it has answered the one before.",
+        description="64 devices at a time; each takes its next sample when it has answered the one before.",
         duration_s=86_400.0,
-        arrivals=ClosedLoop(),
+        # Two of the service's batches: enough to keep a replica busy, without a queue beyond its limit.
+        arrivals=ClosedLoop(devices_at_once=64),
         # A load test waits for the service rather than give up.
         retry=RetryPolicy(max_tries=1000, try_timeout_s=60.0, deadline_s=3600.0),
     )

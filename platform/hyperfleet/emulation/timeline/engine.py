@@ -7,6 +7,7 @@ time `advance` is called as the clock goes on, and the cloud is the running serv
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,9 @@ class Timeline:
         self._host_kills: list[float] = []
         self._num_open = 0
         self._samples = plan.samples()
-        self._next_sample = next(self._samples, None)
+        # In a closed loop the rest begin as others end.
+        self._planned = islice(self._samples, plan.streams.devices_at_once if plan.streams else None)
+        self._next_sample = next(self._planned, None)
         self.now_s = 0.0
         self.cloud: Cloud = (
             cloud(self)
@@ -135,7 +138,7 @@ class Timeline:
                     return
                 self.now_s = sample[0]
                 self._sample(*sample)
-                self._next_sample = next(self._samples, None)
+                self._next_sample = next(self._planned, None)
             else:
                 return
 
@@ -159,6 +162,7 @@ class Timeline:
         device = self._devices[index]
         if device.is_off:
             self.log(now_s, rows.SAMPLE, index, number, detail="battery empty")
+            self._begin_next(now_s)
             return
         self.log(now_s, rows.SAMPLE, index, number)
         encode_s = device.compute.encode_s * self._disturbances.slowdown(index, now_s)
@@ -379,9 +383,26 @@ class Timeline:
 
     def _take_next(self, now_s: float, streams: Streams, index: int, number: int) -> None:
         """Let a device in a closed loop take its next sample, if it has one and the run goes on."""
-        if number < streams.num_samples[index] and now_s < self.scenario.duration_s:
+        if now_s >= self.scenario.duration_s:
+            return
+        if number < streams.num_samples[index]:
             row = int(streams.first_row[index] + number % streams.num_rows[index])
             self._sample(now_s, index, number, row)
+        else:
+            self._begin_next(now_s)
+
+    def _begin_next(self, now_s: float) -> None:
+        """Let the next device begin in a closed loop, where one has left."""
+        first = next(self._samples, None) if self._streams is not None else None
+        if first is not None:
+            time_s, *sample = first
+            # Open until then, or the run would be over.
+            self._num_open += 1
+            self.schedule(max(now_s, time_s), self._begin, sample)
+
+    def _begin(self, now_s: float, sample: list[int], _: int) -> None:
+        self._num_open -= 1
+        self._sample(now_s, *sample)
 
     # Shared by the steps above
 

@@ -77,11 +77,13 @@ class Streams:
         first_row: row of the feature table of a device's first sample.
         num_rows: rows of its stream.
         num_samples: samples that it answers.
+        devices_at_once: devices that take samples at a time.
     """
 
     first_row: Int[np.ndarray, " device"]
     num_rows: Int[np.ndarray, " device"]
     num_samples: Int[np.ndarray, " device"]
+    devices_at_once: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -121,7 +123,10 @@ class Plan:
         """Return the part of the plan for every `num_shares`-th device, counted from `index`."""
         own = self.device % num_shares == index
         arrays = {name: getattr(self, name)[own] for name in ("time_s", "device", "number", "row")}
-        return replace(self, **arrays)
+        if self.streams is None:
+            return replace(self, **arrays)
+        at_once = -(-self.streams.devices_at_once // num_shares)
+        return replace(self, **arrays, streams=replace(self.streams, devices_at_once=at_once))
 
     def samples(self) -> Iterator[tuple[float, int, int, int]]:
         """Yield time, device, number and row of each sample, as Python numbers."""
@@ -181,6 +186,7 @@ def draw_plan(scenario: Scenario, material: Material) -> Plan:
             first_row=material.first_row[own],
             num_rows=num_rows,
             num_samples=num_rows if wanted is None else np.full(num_devices, wanted),
+            devices_at_once=scenario.arrivals.devices_at_once or num_devices,
         )
     return Plan(
         device_id=device_id,

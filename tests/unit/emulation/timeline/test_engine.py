@@ -396,6 +396,26 @@ def test_in_a_closed_loop_a_device_takes_its_next_sample_when_the_one_before_is_
     assert answers[-1].answered_s == pytest.approx(240 * 0.2, rel=0.05)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 20, 50])
+def test_so_many_devices_take_samples_at_a_time(at_once: int) -> None:
+    scenario = calm(arrivals=ClosedLoop(devices_at_once=at_once, ramp_s=1.0), duration_s=1000.0)
+    plan, events, answers = run(scenario)
+    assert len(answers) == count(events)["sample"] == plan.num_samples == 20 * 5
+    spans = [
+        (min(each.sampled_s for each in own), max(each.answered_s for each in own))
+        for own in ([each for each in answers if each.device == device] for device in range(20))
+    ]
+    at_work = [sum(begin <= at_s < end for begin, end in spans) for at_s, _ in spans]
+    assert max(at_work) <= at_once
+    if at_once <= 3:
+        assert max(at_work) == at_once
+    # In shares of three processes no device is left out.
+    shares = [plan.share(index, 3) for index in range(3)]
+    parts = [list(Timeline(scenario, share, WORK).windows(1000)) for share in shares]
+    done = sorted((each.device, each.number) for part in parts for window in part for each in window.answers)
+    assert done == sorted((each.device, each.number) for each in answers)
+
+
 def test_a_closed_loop_ends_with_its_duration() -> None:
     scenario = calm(arrivals=ClosedLoop(samples_per_device=1_000_000, ramp_s=1.0), duration_s=5.0)
     plan, events, answers = run(scenario)
@@ -411,6 +431,9 @@ def test_a_device_whose_battery_is_empty_leaves_the_closed_loop() -> None:
     check_closed_loop(scenario, plan, answers)
     assert count(events)["battery-empty"] == 20
     assert len(answers) < plan.num_samples
+    # Those that wait for their turn get it all the same.
+    scenario = dataclasses.replace(scenario, arrivals=ClosedLoop(samples_per_device=1000, devices_at_once=2))
+    assert count(run(scenario)[1])["battery-empty"] == 20
 
 
 @pytest.mark.parametrize("num_shares", [1, 3, 20])
