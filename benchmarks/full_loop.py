@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import ray
 import torch
-from actors.answer_host import AnswerSpec, RemoteAnswerHost
+from actors.device_host import HostSpec, RemoteDeviceHost
 from clients.untrained_service import keep_memory
 from rich.console import Console
 from rich.table import Table
@@ -142,11 +142,9 @@ class Loop:
 
     def __init__(self, form: str, table: FeatureTable, num_hosts: int) -> None:
         self._table = table
-        shared, features = ray.put(SharedGenerator.of(generator_of(form))), ray.put(table)
-        spec = AnswerSpec(open_data=dict, seed=0)  # type: ignore[arg-type]  # nothing is encoded
-        self.pool = SupervisedPool(
-            lambda: RemoteAnswerHost.remote(spec, generator=shared, table=features), num_hosts
-        )
+        shared, self._features = ray.put(SharedGenerator.of(generator_of(form))), ray.put(table)
+        spec = HostSpec(open_data=dict, seed=0)  # type: ignore[arg-type]  # nothing is encoded
+        self.pool = SupervisedPool(lambda: RemoteDeviceHost.remote(spec, generator=shared), num_hosts)
 
     def run(self, scenario: Scenario) -> tuple[int, int]:
         """Run a scenario on the pool; return how many samples were answered, and with how many heads."""
@@ -162,7 +160,8 @@ class Loop:
                 nonlocal num_made
                 for each in run.pairs():
                     num_made += len(np.unique(each.head_row))
-                    yield Job(key=each, method="answer", args=(each.row, each.head_row))
+                    args = each.row, each.head_row, DEFAULT_CODEC, self._features
+                    yield Job(key=each, method="answer", args=args)
 
             self.pool.run(jobs(), lambda job, result: run.answered(job.key, *result))  # type: ignore[arg-type]  # keys are Pairs
         return len(plan.time_s), num_made

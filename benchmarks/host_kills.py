@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from actors.answer_host import AnswerSpec, RemoteAnswerHost
+from actors.device_host import HostSpec, RemoteDeviceHost
 from rich.console import Console
 from rich.table import Table
 
@@ -91,7 +91,7 @@ SCENARIO = Scenario(
 class Setup:
     """What every run shares."""
 
-    spec: AnswerSpec
+    spec: HostSpec
     generator: SharedGenerator
     table: FeatureTable
     plan: Plan
@@ -167,7 +167,7 @@ def prepare(data_folder: Path, model: str, static_model: str) -> Setup:
     table = kept_features(FEATURES_DIR, digest, encode)
     label = ModelLabel(model=models.personal.name, version=models.personal.version, task=models.bundle.task)
     return Setup(
-        spec=AnswerSpec(open_data=open_data, seed=SCENARIO.seed, codec=SCENARIO.codec),
+        spec=HostSpec(open_data=open_data, seed=SCENARIO.seed),
         generator=shared,
         table=table,
         plan=draw_plan(SCENARIO, Material.of(table.device_id, data.seen)),
@@ -175,7 +175,7 @@ def prepare(data_folder: Path, model: str, static_model: str) -> Setup:
     )
 
 
-def run_once(setup: Setup, pool: SupervisedPool, folder: Path) -> tuple[RunLog, Counter[int]]:
+def run_once(setup: Setup, pool: SupervisedPool, table: Any, folder: Path) -> tuple[RunLog, Counter[int]]:
     """Run the scenario; return its log and how often the result of each job came."""
     log = RunLog.begin(folder, SCENARIO, {})
     windows = virtual_windows(SCENARIO, setup.plan, setup.work, setup.table)
@@ -185,7 +185,8 @@ def run_once(setup: Setup, pool: SupervisedPool, folder: Path) -> tuple[RunLog, 
     def jobs() -> Any:
         for number, pairs in enumerate(run.pairs()):
             results[number] = 0
-            yield Job(key=(number, pairs), method="answer", args=(pairs.row, pairs.head_row))
+            args = pairs.row, pairs.head_row, SCENARIO.codec, table
+            yield Job(key=(number, pairs), method="answer", args=args)
 
     def take(job: Job, result: Any) -> None:
         assert isinstance(job.key, tuple)
@@ -250,7 +251,7 @@ def disturbed(
     deaths_before = len(pool.deaths)
     start = time.perf_counter()
     kill.start()
-    log, results = run_once(setup, pool, folder)
+    log, results = run_once(setup, pool, table, folder)
     kill.run_is_over.set()
     wall_s = time.perf_counter() - start
     in_run = pool.deaths[deaths_before:]
@@ -279,15 +280,13 @@ def kill_hosts(setup: Setup, num_runs: int, seed: int, console: Console) -> list
     outcomes: list[Outcome] = []
     with (
         tempfile.TemporaryDirectory() as temporary,
-        SupervisedPool(
-            lambda: RemoteAnswerHost.remote(setup.spec, generator=generator, table=table), HOSTS
-        ) as pool,
+        SupervisedPool(lambda: RemoteDeviceHost.remote(setup.spec, generator=generator), HOSTS) as pool,
     ):
         pool_started, folder = time.perf_counter(), Path(temporary)
         # The first one warms the hosts up, the second says how long a run takes.
-        reference, _ = run_once(setup, pool, folder / "reference")
+        reference, _ = run_once(setup, pool, table, folder / "reference")
         start = time.perf_counter()
-        again, results = run_once(setup, pool, folder / "again")
+        again, results = run_once(setup, pool, table, folder / "again")
         wall_s = time.perf_counter() - start
         if found := differences(reference, again):
             sys.exit(f"two undisturbed runs differ: {'; '.join(found)}")

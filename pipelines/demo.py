@@ -1,5 +1,6 @@
 """`hyperfleet demo`: render, train, serve, run the fleet, show the result."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from pipelines.train_generator import train
 
 
 def demo(config: DemoConfig, console: Console) -> Path:
-    """Run every step and return the report's path."""
-    data = scale_named(config.scale)
+    """Run every step and return the report's path; data set and models of an earlier demo are kept."""
+    data, output = scale_named(config.scale), config.output / config.scale / "fleet"
     log = StepLog(console)
     connect()
     try:
@@ -29,6 +30,7 @@ def demo(config: DemoConfig, console: Console) -> Path:
             static = train(config.training("fine_tuning"))
             personal = train(config.training("cdc_mmpg", static.warm))
         with log.step("serve and run the fleet"):
+            shutil.rmtree(output, ignore_errors=True)  # the log of an earlier demo
             result = run_fleet(
                 FleetConfig(
                     scenario=replace(
@@ -41,7 +43,7 @@ def demo(config: DemoConfig, console: Console) -> Path:
                     data=config.data_folder,
                     model=f"models:/{GENERATOR_NAME}/{personal.model_version}",
                     static_model=f"models:/{STATIC_NAME}/{static.model_version}",
-                    output=config.output / config.scale / "fleet",
+                    output=output,
                 ),
                 console,
             )
