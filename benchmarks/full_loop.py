@@ -23,12 +23,12 @@ import numpy as np
 import psutil
 import ray
 import torch
-from actors.device_host import HostSpec, RemoteDeviceHost
 from clients.untrained_service import keep_memory
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from actors.device_host import HostSpec, RemoteDeviceHost
 from actors.supervised_pool import Job, SupervisedPool
 from hyperfleet.cloud.generator import ParameterGenerator
 from hyperfleet.cloud.shared_generator import SharedGenerator

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import ray
-from actors.device_host import HostSpec, RemoteDeviceHost
 from rich.console import Console
 from rich.table import Table
 
+from actors.device_host import HostSpec, RemoteDeviceHost
 from actors.supervised_pool import Job, SupervisedPool
 from hyperfleet.bundle import load_device_model, load_generator
 from hyperfleet.client import RetryPolicy
@@ -245,7 +245,13 @@ def compare(log: RunLog, reference: RunLog, plan: Plan) -> dict[str, int]:
 
 
 def disturbed(
-    setup: Setup, pool: SupervisedPool, pool_started: float, folder: Path, reference: RunLog, kill: Killer
+    setup: Setup,
+    pool: SupervisedPool,
+    table: Any,
+    pool_started: float,
+    folder: Path,
+    reference: RunLog,
+    kill: Killer,
 ) -> Outcome | None:
     """Run with a kill and compare; None where the run was over before its time came."""
     deaths_before = len(pool.deaths)
@@ -297,7 +303,7 @@ def kill_hosts(setup: Setup, num_runs: int, seed: int, console: Console) -> list
         while len(outcomes) < num_runs:
             after_s, index = drawn.uniform(EARLIEST, LATEST) * wall_s, drawn.randrange(HOSTS)
             kill = Killer(pool, after_s, index)
-            outcome = disturbed(setup, pool, pool_started, folder / "run", reference, kill)
+            outcome = disturbed(setup, pool, table, pool_started, folder / "run", reference, kill)
             shutil.rmtree(folder / "run")
             if outcome is None:
                 console.print(f"over before {after_s:.1f} s; once more with another moment")
