@@ -27,7 +27,7 @@ from hyperfleet.emulation.feature_table import (
 from hyperfleet.errors import ConfigError
 from hyperfleet.head_codecs import DEFAULT_CODEC
 from hyperfleet.head_codecs import codec as head_codec
-from hyperfleet.head_codecs.memory import KEEP_MEMORY
+from hyperfleet.head_codecs.frame import KEEP_MEMORY
 from hyperfleet.nn import DeviceModel
 
 

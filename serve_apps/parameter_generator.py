@@ -29,7 +29,7 @@ from ray.serve.context import _get_global_client
 
 from hyperfleet.cloud.generator import Weights
 from hyperfleet.errors import HyperFleetError, ServiceError
-from hyperfleet.head_codecs.memory import KEEP_MEMORY
+from hyperfleet.head_codecs.frame import KEEP_MEMORY
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri
 from hyperfleet.tracking.registry import NEWEST
 from serve_apps.access import BearerTokens, RateLimit

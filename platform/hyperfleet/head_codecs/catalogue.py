@@ -1,4 +1,4 @@
-"""All codecs by the name that a client asks for."""
+"""All head codecs by name."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from hyperfleet.head_codecs.modulation import ModulationCodec
 from hyperfleet.head_codecs.row_scaled import RowScaledCodec
 
 RANKS = (1, 2, 4, 8, 16)
-# Exact, and what the papers count; a client that wants less asks for it.
+# Exact, and the papers' measure. Clients that want fewer bytes request another codec.
 DEFAULT_CODEC = "fp32"
 
 _ALL: tuple[HeadCodec, ...] = (
@@ -34,7 +34,7 @@ def codec(name: str) -> HeadCodec:
     """Return the codec called `name`.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is no such codec.
     """
     if name not in CODECS:
         raise unknown_name("head codec", name, CODECS)
@@ -42,7 +42,7 @@ def codec(name: str) -> HeadCodec:
 
 
 def codecs_of(form: GeneratedForm, layout: HeadLayout, *, has_base: bool) -> tuple[str, ...]:
-    """Return the names of the codecs that heads of this form and layout can travel in."""
+    """Return the names of the codecs that can carry heads of this form and layout."""
     return tuple(
         name
         for name, each in CODECS.items()

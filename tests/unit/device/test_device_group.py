@@ -66,7 +66,7 @@ def test_answers_are_those_of_the_models_called_one_sample_at_a_time():
     world = World((2, 1))
     personal, static = tiny_models()
     encoded = encode_all(world)
-    heads = generate(encoded.anchor).whole()
+    heads = generate(encoded.anchor).full()
     for i in range(len(encoded)):
         frames = world.store.clips[encoded.samples.clip_row[i], [1, 3, 5], 4:36, 8:40][None]
         question = encoded.samples.token_ids[i : i + 1], encoded.samples.token_mask[i : i + 1]
