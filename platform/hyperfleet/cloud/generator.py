@@ -180,10 +180,10 @@ class ParameterGenerator:
     def _generated(self, numbers: Float[Tensor, "head number"]) -> GeneratedHeads:
         form = self.form
 
-        def whole() -> Float[Tensor, "head param"]:
+        def full() -> Float[Tensor, "head param"]:
             return numbers if form == "full" else self._module.form.materialise(numbers, self._module.base)
 
-        return GeneratedHeads(layout=self.layout, form=form, numbers=numbers, base=self.base, whole=whole)
+        return GeneratedHeads(layout=self.layout, form=form, numbers=numbers, base=self.base, full=full)
 
     def check(self) -> None:
         """Generate one head and look whether it can be used.
@@ -191,7 +191,7 @@ class ParameterGenerator:
         Raises:
             ServiceError: the head holds values that are not finite.
         """
-        head = self.generate(np.zeros((1, FEATURE_DIM), dtype=np.float32)).whole()
+        head = self.generate(np.zeros((1, FEATURE_DIM), dtype=np.float32)).full()
         if not head.isfinite().all():
             raise ServiceError(
                 "the generator makes heads with NaN or infinite values; its weights are damaged or training "

@@ -31,10 +31,10 @@ def make(
             parameter.normal_(std=scale * 192**-0.5)
         module.base.normal_(std=scale)
         numbers = module.generate(torch.randn(n, 192))
-        whole = module.form.materialise(numbers, module.base)
+        full = module.form.materialise(numbers, module.base)
     base = BaseHead(layout=layout, flat=module.base)
-    numbers = whole if form == "full" else numbers
-    return GeneratedHeads(layout=layout, form=form, numbers=numbers, base=base, whole=lambda: whole)
+    numbers = full if form == "full" else numbers
+    return GeneratedHeads(layout=layout, form=form, numbers=numbers, base=base, full=lambda: full)
 
 
 def through_the_wire(generated: GeneratedHeads, name: str) -> HeadReply:
@@ -58,7 +58,7 @@ CARRIED = [
 def test_no_codec_errs_more_than_its_bound(form: str, name: str, seed: int, exponent: int) -> None:
     generated = make(form, WIDE, seed=seed, scale=2.0**exponent)
     decoded = through_the_wire(generated, name).heads.dense()
-    error = torch.linalg.vector_norm(decoded.double() - generated.whole().double(), dim=1)
+    error = torch.linalg.vector_norm(decoded.double() - generated.full().double(), dim=1)
     # Beyond the range of float16 both are infinite or none is a number.
     assert not (error > CODECS[name].error_bound(generated).double() + 1e-30).any()
 
@@ -71,7 +71,7 @@ def test_every_codec_is_held_to_its_bound() -> None:
 def test_a_bound_is_not_far_above_the_error(name: str) -> None:
     generated = make("full", HeadLayout(num_classes=200), n=8)
     decoded = through_the_wire(generated, name).heads.dense()
-    error = torch.linalg.vector_norm(decoded - generated.whole(), dim=1)
+    error = torch.linalg.vector_norm(decoded - generated.full(), dim=1)
     assert (CODECS[name].error_bound(generated) < 5 * error).all()
 
 
@@ -79,7 +79,7 @@ def test_fp32_is_bit_exact_and_a_view_of_the_reply() -> None:
     generated = make("full")
     body = encode_heads(generated, codec="fp32", label=LABEL)
     heads = HeadReply.from_bytes(body, expected=SMALL, num_heads=3).heads
-    assert torch.equal(heads.dense(), generated.whole())
+    assert torch.equal(heads.dense(), generated.full())
     start = np.frombuffer(body, np.uint8).ctypes.data
     assert start <= heads.dense().data_ptr() < start + len(body)
 
@@ -148,8 +148,8 @@ def test_factors_that_were_generated_travel_as_they_are() -> None:
 
 def test_rows_of_zeros_and_of_tiny_numbers_survive_8_bits() -> None:
     generated = make("full")
-    generated.whole()[0, :96] = 0
-    generated.whole()[1, :96] = 1e-42
+    generated.full()[0, :96] = 0
+    generated.full()[1, :96] = 1e-42
     heads = through_the_wire(generated, "int8").heads
     assert not heads.dense()[0, :96].any()
     assert heads.dense().isfinite().all()
@@ -158,12 +158,12 @@ def test_rows_of_zeros_and_of_tiny_numbers_survive_8_bits() -> None:
 def test_a_head_without_a_static_one_cannot_be_sent_as_a_difference() -> None:
     generated = make("full")
     bare = GeneratedHeads(
-        layout=SMALL, form="full", numbers=generated.numbers, base=None, whole=generated.whole
+        layout=SMALL, form="full", numbers=generated.numbers, base=None, full=generated.full
     )
     assert codecs_of("full", SMALL, has_base=False) == ("fp32", "fp16", "bf16", "int8")
     with pytest.raises(HeadLayoutError, match="without a static one"):
         encode_heads(bare, codec="delta-int8", label=LABEL)
-    with pytest.raises(HeadLayoutError, match="give the device's own as `base`"):
+    with pytest.raises(HeadLayoutError, match="pass the device's own as `base`"):
         HeadReply.from_bytes(encode_heads(generated, codec="rank1", label=LABEL), expected=SMALL, num_heads=3)
 
 
@@ -197,7 +197,7 @@ def test_replies_of_another_shape_or_number_are_refused() -> None:
     body = encode_heads(make("full"), codec="int8", label=LABEL)
     with pytest.raises(HeadLayoutError, match="another model than the one on the device"):
         HeadReply.from_bytes(body, expected=PAPER, num_heads=3)
-    with pytest.raises(HeadLayoutError, match="asked for 2 heads, got 3"):
+    with pytest.raises(HeadLayoutError, match="requested 2 heads, got 3"):
         HeadReply.from_bytes(body, expected=SMALL, num_heads=2)
     newer = pack({"head": torch.zeros(1, 7)}, {"codec": "int2"})
     with pytest.raises(HeadLayoutError, match="in codec 'int2', this version knows fp32"):
@@ -266,7 +266,7 @@ def _hostile(shape: list[object]) -> bytes:
         (b"\xff" * 64, "announces a header of 18446744073709551615 bytes"),
         ((2).to_bytes(8, "little") + b"[]", "its header is damaged"),
         ((2).to_bytes(8, "little") + b"{]", "its header is damaged"),
-        ((2).to_bytes(8, "little") + b"{}junk", "4 bytes behind its last tensor"),
+        ((2).to_bytes(8, "little") + b"{}junk", "4 bytes after its last tensor"),
     ],
 )
 def test_what_is_no_safetensors_file_is_named(body: bytes, message: str) -> None:

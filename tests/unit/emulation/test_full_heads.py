@@ -1,4 +1,4 @@
-"""Whole heads are applied while they are generated; what comes out must be what one head a sample gives."""
+"""Full heads applied in tiles while they are generated, against one head per sample."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from hyperfleet.cloud.generator import CLASSES_A_TILE, ParameterGenerator
-from hyperfleet.emulation import whole_heads
+from hyperfleet.emulation import answering
 from hyperfleet.emulation.answering import FeatureTable, answer_pairs
 from hyperfleet.errors import ConfigError
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 from tests.worlds.toy_generators import CountingGenerator, table_of
 
-# Two whole tiles and part of one.
+# Two full tiles and part of one.
 NUM_CLASSES = 2 * CLASSES_A_TILE + 11
 LAYOUT = HeadLayout(num_classes=NUM_CLASSES)
 TABLE = table_of(30)
@@ -43,7 +43,7 @@ def one_by_one(
     """Scores (n, classes) of each sample with a head that was generated for it alone."""
     scores = []
     for row, made_from in zip(sample, head_of, strict=True):
-        head = generator.generate(table.anchor[[made_from]]).whole().numpy()
+        head = generator.generate(table.anchor[[made_from]]).full().numpy()
         weight, bias = LAYOUT.split(head)
         scores.append(weight[0] @ table.hidden[row] + bias[0])
     return np.array(scores)
@@ -52,8 +52,8 @@ def one_by_one(
 RNG = np.random.default_rng(2)
 PAIRS = {
     "one sample": ([4], [9]),
-    "a head each": (RNG.permutation(30), RNG.permutation(30)),
-    "several samples a head": (RNG.integers(30, size=80), RNG.integers(6, size=80)),
+    "one head each": (RNG.permutation(30), RNG.permutation(30)),
+    "several samples per head": (RNG.integers(30, size=80), RNG.integers(6, size=80)),
     "few and many, unsorted": (
         RNG.integers(30, size=60),
         RNG.permutation(np.r_[np.arange(20, 30), np.full(20, 3), np.repeat(np.arange(10, 20), 3)]),
@@ -63,12 +63,12 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("static_base", [True, False])
-@pytest.mark.parametrize("heads_a_block", [7, 512])
+@pytest.mark.parametrize("heads_at_once", [7, 512])
 @pytest.mark.parametrize("pairs", PAIRS)
-def test_scores_and_answers_are_those_of_one_head_a_sample(
-    monkeypatch, pairs: str, heads_a_block: int, static_base: bool
+def test_scores_and_answers_are_those_of_one_head_per_sample(
+    monkeypatch, pairs: str, heads_at_once: int, static_base: bool
 ) -> None:
-    monkeypatch.setattr(whole_heads, "_HEADS_A_BLOCK", heads_a_block)
+    monkeypatch.setattr(answering, "_FULL_HEADS_AT_ONCE", heads_at_once)
     sample, head_of = (np.array(each, np.int64) for each in PAIRS[pairs])
     generator = generator_of(static_base)
     expected = one_by_one(generator, TABLE, sample, head_of)
@@ -120,8 +120,8 @@ def test_only_the_samples_that_overflow_are_answered_without_the_head() -> None:
     assert answer[[1, 3]].tolist() == expected.argmax(axis=1).tolist()
 
 
-def test_no_head_is_made_as_a_whole_and_none_is_made_twice(monkeypatch) -> None:
-    monkeypatch.setattr(whole_heads, "_HEADS_A_BLOCK", 5)
+def test_full_heads_are_made_in_tiles_only_and_once_each(monkeypatch) -> None:
+    monkeypatch.setattr(answering, "_FULL_HEADS_AT_ONCE", 5)
     generator = CountingGenerator(module_of())
     generator.asked = []
     made: list[np.ndarray] = []
