@@ -13,7 +13,7 @@ from pipelines.commands.data import DescribeConfig, PrepareConfig, RenderConfig
 from pipelines.commands.first_run import DemoConfig, DoctorConfig
 from pipelines.commands.fleets import FleetCommand, PlanConfig, PoliciesConfig
 from pipelines.commands.models import CodecsConfig, TablesConfig, TrainRunConfig
-from pipelines.commands.parsing import REGISTRY, Command
+from pipelines.commands.parsing import REGISTRY
 
 # Commands and options of the past, with their successors.
 MOVED_COMMANDS = {
@@ -32,10 +32,6 @@ class DataCommand:
         tyro.conf.arg(name=""),
     ]
 
-    def run(self, console: Console) -> None:
-        """Run the command chosen."""
-        self.command.run(console)
-
 
 Commands = (
     Annotated[DemoConfig, subcommand("demo")]
@@ -53,7 +49,7 @@ Commands = (
 def main() -> None:
     """Run one command; errors that HyperFleet raises on purpose are printed without a stack trace."""
     try:
-        _parsed().run(Console())
+        _run(_parsed(), Console())
     except HyperFleetError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: ", error, sep="", highlight=False)
         sys.exit(1)
@@ -64,17 +60,76 @@ def main() -> None:
         _disconnect()
 
 
-def _parsed() -> Command:
+def _parsed() -> object:
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first in MOVED_COMMANDS:
         raise ConfigError(f"`hyperfleet {first}` is gone; use {MOVED_COMMANDS[first]}")
-    command: Command = tyro.cli(
+    command: object = tyro.cli(
         Commands,
         prog="hyperfleet",
         description="Personalized heads for a fleet of devices.",
         registry=REGISTRY,
     )
     return command
+
+
+def _run(command: object, console: Console) -> None:
+    """Run a command; its pipeline is imported only now, since most of them load PyTorch and Ray."""
+    match command:
+        case DataCommand():
+            _run_data(command.command, console)
+        case DemoConfig():
+            from pipelines.demo import demo
+
+            console.print(f"report: {demo(command, console)}")
+        case TrainRunConfig():
+            from pipelines.train_generator import train
+
+            result = train(command)
+            console.print(
+                f"model version {result.model_version}: {result.bundle} (MLflow run {result.run_id})"
+            )
+        case FleetCommand():
+            from pipelines.fleet_command import fleet
+
+            console.print(f"report: {fleet(command, console)}")
+        case PoliciesConfig():
+            from pipelines.compare_policies import compare_policies
+
+            console.print(f"policies: {compare_policies(command, console)}")
+        case PlanConfig():
+            from pipelines.plan_capacity import plan
+
+            console.print(f"plan: {plan(command, console)}")
+        case TablesConfig():
+            from pipelines.tables import tables
+
+            console.print(f"tables: {tables(command, console)}")
+        case CodecsConfig():
+            from pipelines.codecs import codecs
+
+            console.print(f"codecs: {codecs(command, console)}")
+        case DoctorConfig():
+            from pipelines.doctor import doctor
+
+            if not doctor(command, console):
+                sys.exit(1)
+
+
+def _run_data(command: RenderConfig | PrepareConfig | DescribeConfig, console: Console) -> None:
+    match command:
+        case RenderConfig():
+            from pipelines.render_data import render
+
+            console.print(f"data set: {render(command.data_set(), command.folder)}")
+        case PrepareConfig():
+            from pipelines.prepare_data import prepare
+
+            console.print(f"data set: {prepare(command)}")
+        case DescribeConfig():
+            from pipelines.describe_data import describe
+
+            describe(command, console)
 
 
 def _disconnect() -> None:

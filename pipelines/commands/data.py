@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from rich.console import Console
-
 from hyperfleet.datasets.bounds import STORE_BOUNDS, check_bounds
 from hyperfleet.datasets.fleetqa.scales import FleetQAConfig, at_shift
 from hyperfleet.datasets.official.release import RELEASES, Protocol
@@ -49,12 +47,10 @@ class RenderConfig:
         """
         return dataclasses.replace(at_shift(self.scale, self.shift), seed=self.seed, cue=self.cue)
 
-    def run(self, console: Console) -> None:
-        """Render the data set."""
-        from pipelines.render_data import render
-
-        output = self.output or Path("data") / shifted(self.scale, self.shift)
-        console.print(f"data set: {render(self.data_set(), output)}")
+    @property
+    def folder(self) -> Path:
+        """Folder of the data set."""
+        return self.output or Path("data") / shifted(self.scale, self.shift)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,12 +98,6 @@ class PrepareConfig:
             raise unknown_name("data set", self.dataset, RELEASES)
         check_bounds(self, {"num_devices": (1, 1_000_000), **STORE_BOUNDS})
 
-    def run(self, console: Console) -> None:
-        """Prepare the data set."""
-        from pipelines.prepare_data import prepare
-
-        console.print(f"data set: {prepare(self)}")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DescribeConfig:
@@ -118,9 +108,3 @@ class DescribeConfig:
     """
 
     data: Path = Path("data/demo")
-
-    def run(self, console: Console) -> None:
-        """Print the description."""
-        from pipelines.describe_data import describe
-
-        describe(self, console)

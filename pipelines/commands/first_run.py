@@ -1,11 +1,8 @@
 """Options of the commands of a first run: doctor, demo."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
-
-from rich.console import Console
 
 from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import scale as scale_named
@@ -74,12 +71,6 @@ class DemoConfig:
             ),
         )
 
-    def run(self, console: Console) -> None:
-        """Run every step."""
-        from pipelines.demo import demo
-
-        console.print(f"report: {demo(self, console)}")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
@@ -92,10 +83,3 @@ class DoctorConfig:
 
     tracking_uri: Annotated[str | None, OWN_STORE] = None
     http_port: int = 8000
-
-    def run(self, console: Console) -> None:
-        """Print the findings; exit with status 1 if one prevents a run."""
-        from pipelines.doctor import doctor
-
-        if not doctor(self, console):
-            sys.exit(1)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rich.console import Console
-
 from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.tracking.model_names import NEWEST, NEWEST_STATIC
 from pipelines.commands.models import OWN_STORE
@@ -199,12 +197,6 @@ class FleetCommand(ScenarioOptions):
             )
         return dataclasses.replace(base.arrivals, samples_per_device=self.samples_per_device)
 
-    def run(self, console: Console) -> None:
-        """Run the scenario and write its report."""
-        from pipelines.fleet_command import fleet
-
-        console.print(f"report: {fleet(self, console)}")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoliciesConfig(ScenarioOptions):
@@ -247,12 +239,6 @@ class PoliciesConfig(ScenarioOptions):
 
         return self.changed(scenario(self.scenario))
 
-    def run(self, console: Console) -> None:
-        """Compare the policies."""
-        from pipelines.compare_policies import compare_policies
-
-        console.print(f"policies: {compare_policies(self, console)}")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanConfig(ModelOptions):
@@ -275,9 +261,3 @@ class PlanConfig(ModelOptions):
             raise ConfigError(f"PlanConfig.devices needs fleet sizes >= 1, got {self.devices}")
         if not 0 < self.p99_s < float("inf"):
             raise ConfigError(f"PlanConfig.p99_s must be finite and > 0 seconds, got {self.p99_s}")
-
-    def run(self, console: Console) -> None:
-        """Plan the fleet."""
-        from pipelines.plan_capacity import plan
-
-        console.print(f"plan: {plan(self, console)}")

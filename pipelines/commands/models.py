@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from rich.console import Console
-
 from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import at_shift
 from hyperfleet.datasets.task_names import TASK_NAMES
@@ -58,13 +56,6 @@ class TrainRunConfig:
                     "workers; choose a multiple of the number of workers"
                 )
 
-    def run(self, console: Console) -> None:
-        """Train the method."""
-        from pipelines.train_generator import train
-
-        result = train(self)
-        console.print(f"model version {result.model_version}: {result.bundle} (MLflow run {result.run_id})")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TablesConfig:
@@ -107,12 +98,6 @@ class TablesConfig:
             raise ConfigError(f"TablesConfig.workers must be >= 1, or left out, got {self.workers}")
         at_shift("demo", self.shift)  # refuses a shift out of range
 
-    def run(self, console: Console) -> None:
-        """Train what is missing and write the tables."""
-        from pipelines.tables import tables
-
-        console.print(f"tables: {tables(self, console)}")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodecsConfig:
@@ -131,9 +116,3 @@ class CodecsConfig:
     tracking_uri: Annotated[str | None, OWN_STORE] = None
     output: Path = Path("outputs/codecs")
     seed: int = 0
-
-    def run(self, console: Console) -> None:
-        """Measure the codecs."""
-        from pipelines.codecs import codecs
-
-        console.print(f"codecs: {codecs(self, console)}")

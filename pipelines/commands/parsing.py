@@ -3,10 +3,9 @@
 import dataclasses
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Protocol, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import tyro
-from rich.console import Console
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -16,14 +15,6 @@ from tyro.constructors import (
 
 SHOWN_TYPES: dict[Any, str] = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 REGISTRY = ConstructorRegistry()
-
-
-class Command(Protocol):
-    """Options of a command, and what it does."""
-
-    def run(self, console: Console) -> None:
-        """Run the command and print its result."""
-        ...
 
 
 def default(text: str) -> Any:

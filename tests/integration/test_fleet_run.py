@@ -339,8 +339,13 @@ def test_in_real_time_every_sample_is_answered_though_a_replica_dies(
 
 
 def test_a_closed_loop_in_real_time_answers_as_in_virtual_time(runs: Runs) -> None:
+    number = runs.live.num_devices
     chosen = dataclasses.replace(
-        full_load(), seed=SCENARIO.seed, registered_devices=16, active_devices=16, networks=("5g-100",)
+        full_load(),
+        seed=SCENARIO.seed,
+        registered_devices=number,
+        active_devices=number,
+        networks=("5g-100",),
     )
     logs = [
         runs.run(clock, hosts=2, scenario=chosen, clock=clock).log.answers().to_pandas()

@@ -72,11 +72,6 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self.device_id)
 
-    def rows_of(self, device_id: int) -> range:
-        """Return the rows of a device, in its order of time; none for a device without a question."""
-        first, end = np.searchsorted(self.device_id, [device_id, device_id + 1])
-        return range(int(first), int(end))
-
     def save(self, folder: Path) -> Path:
         """Write the table as plain arrays into `folder`, all or nothing, and return the folder."""
 

@@ -79,6 +79,7 @@ class _Run:
     latencies: Latencies
     bandwidth: Bandwidth
     num_sent: int
+    end_s: float
     was_stopped: bool
 
     @property
@@ -126,7 +127,7 @@ def plan_capacity(
         return _run(changed, plan, work, anchor, limit_s)
 
     # With one replica per sample nothing queues: the remaining latency does not depend on replicas.
-    most = len(plan.time_s)
+    most = plan.num_samples
     free = run(most)
     if free.p99_s > target_p99_s:
         raise ConfigError(
@@ -134,7 +135,9 @@ def plan_capacity(
             "at the 99th percentile (inf: more than 1 % of the samples get no head); raise the target or "
             "change the scenario"
         )
-    heads_per_s = free.num_sent / scenario.duration_s
+    # A closed loop is over when all samples are answered, mostly long before its duration.
+    asked_s = scenario.duration_s if plan.streams is None else min(scenario.duration_s, free.end_s)
+    heads_per_s = free.num_sent / asked_s
     guess = math.ceil(heads_per_s * scenario.cloud.replicas / scenario.cloud.max_heads_per_s)
     replicas, best, tried = _fewest(run, min(max(guess, 1), most), most, free, target_p99_s)
     return CapacityPlan(
@@ -153,7 +156,7 @@ def plan_capacity(
 
 def _plan_with_samples(scenario: Scenario, material: Material) -> Plan:
     plan = draw_plan(scenario, material)
-    if len(plan.time_s) == 0:
+    if plan.num_samples == 0:
         raise EmptyStreamError(
             f"no sample arrives at {scenario.active_devices} devices within {scenario.duration_s} s, "
             "expected at least one; let the scenario run longer"
@@ -220,7 +223,7 @@ def _run(
         cloud_s.append(_cloud_s(answers))
         num_fallbacks += int(fell_back.sum())
         num_late += int((seconds > limit_s).sum())
-        if num_late > 0.01 * len(plan.time_s):
+        if num_late > 0.01 * plan.num_samples:
             was_stopped = True
             break
     return _Run(
@@ -231,6 +234,7 @@ def _run(
         ),
         bandwidth=traffic.bandwidth(timeline.now_s),
         num_sent=traffic.num_sent,
+        end_s=timeline.now_s,
         was_stopped=was_stopped,
     )
 

@@ -16,7 +16,7 @@ from hyperfleet.errors import ConfigError, DataError, EmptyStreamError
 from hyperfleet.planning.bandwidth import Traffic, bytes_by_second
 from hyperfleet.planning.capacity import plan_capacity, predict
 from hyperfleet.planning.cloud_fit import Latencies, check_prediction, fit_cloud
-from hyperfleet.scenario.arrivals import Poisson
+from hyperfleet.scenario.arrivals import ClosedLoop, Poisson
 from hyperfleet.scenario.cloud_model import CloudModel
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import Blackout
@@ -175,6 +175,20 @@ def test_more_devices_than_registered_may_be_planned_for():
     got = plan_capacity(setting, MATERIAL, WORK, num_devices=400, target_p99_s=1.0)
     assert got.num_devices == 400
     assert got.heads_per_s == pytest.approx(200, rel=0.25)
+
+
+def test_a_closed_loop_needs_the_replicas_that_keep_its_devices_waiting_no_longer_than_wanted():
+    # One head at a time, 0.1 s each: with r replicas the last of 20 devices waits 20 / r rounds.
+    cloud = CloudModel(max_batch=1, batch_s=0.05, head_s=0.05)
+    chosen = replace(
+        scenario(0.0, cloud, num_devices=20, duration_s=1000.0),
+        arrivals=ClosedLoop(samples_per_device=50, ramp_s=0.0),
+    )
+    plan = plan_capacity(chosen, MATERIAL, WORK, num_devices=20, target_p99_s=0.55)
+    assert plan.replicas == 4
+    assert plan.p99_s == pytest.approx(0.5, rel=0.02)
+    # With a free replica for each, a device asks about ten times per second.
+    assert plan.heads_per_s == pytest.approx(20 / 0.1, rel=0.05)
 
 
 def test_samples_that_fall_back_do_not_meet_a_target():
