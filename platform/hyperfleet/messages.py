@@ -15,7 +15,6 @@ from hyperfleet.errors import FeatureError, HeadLayoutError
 from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, Heads
 from hyperfleet.head_codecs import HEAD_HIDDEN as HEAD_HIDDEN
 from hyperfleet.head_codecs import HeadLayout as HeadLayout
-from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.head_codecs.frame import RowFiles, unpack
 
 FEATURE_DIM = 192
@@ -140,8 +139,9 @@ class HeadReply:
 def encode_batch(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> RowFiles:
     """Encode heads of several requests together; `.of(start, stop)` is the reply with heads start to stop.
 
+    `codec` is one of the generator's `codecs`; whoever takes a name from a client checks it.
+
     Raises:
-        UnknownNameError: there is no such codec.
         HeadLayoutError: the codec cannot carry the heads.
     """
     metadata = {
@@ -153,7 +153,7 @@ def encode_batch(generated: GeneratedHeads, *, codec: str, label: ModelLabel) ->
         "hidden": str(generated.layout.hidden),
         "base_id": generated.base.id if generated.base is not None else "",
     }
-    return RowFiles(head_codec(codec).encode(generated), metadata)
+    return RowFiles(CODECS[codec].encode(generated), metadata)
 
 
 def encode_heads(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> bytes:
