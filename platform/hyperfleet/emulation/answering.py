@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # it ships no types
 
-from hyperfleet.cloud.generator import CLASSES_A_TILE, HeadTile, ParameterGenerator
+from hyperfleet.cloud.generator import CLASSES_PER_TILE, HeadTile, ParameterGenerator
 from hyperfleet.emulation.feature_table import FeaturePart as FeaturePart
 from hyperfleet.emulation.feature_table import FeatureTable as FeatureTable
 from hyperfleet.errors import ConfigError, DataError
@@ -145,7 +145,7 @@ def _tile_scores(
 ) -> Iterator[tuple[int, Float32[np.ndarray, "row class"]]]:
     """Yield the first class and the scores of each tile; the memory is reused for the next one."""
     runs = runs_of(which)
-    memory = np.empty((len(hidden), CLASSES_A_TILE), np.float32)
+    memory = np.empty((len(hidden), CLASSES_PER_TILE), np.float32)
     for first, weight, bias in tiles:
         yield first, linear(weight, bias, hidden, runs, memory[:, : weight.shape[1]])
 

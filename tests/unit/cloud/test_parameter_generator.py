@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hyperfleet import bundle
-from hyperfleet.cloud.generator import CLASSES_A_TILE, ParameterGenerator
+from hyperfleet.cloud.generator import CLASSES_PER_TILE, ParameterGenerator
 from hyperfleet.errors import CheckpointError, ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead
 from hyperfleet.messages import HeadLayout
@@ -38,7 +38,7 @@ def test_every_form_of_head_is_the_modules(form, emitter_hidden):
     torch.manual_seed(0)
     config = HeadGeneratorConfig(adr=None, form=form, rank=2, emitter_hidden=emitter_hidden)
     module = HeadGenerator(config, HeadLayout(num_classes=NUM_CLASSES)).requires_grad_(False).eval()
-    module.emitter.weight.normal_()
+    module.emitter.weight.normal_(std=0.05)
     module.base.normal_()
     generator, anchors = ParameterGenerator(module), features(4)
     heads = generator.generate(anchors)
@@ -48,7 +48,7 @@ def test_every_form_of_head_is_the_modules(form, emitter_hidden):
     assert ("film" in generator.codecs) == (form == "film")
 
 
-@pytest.mark.parametrize("num_classes", [NUM_CLASSES, CLASSES_A_TILE, CLASSES_A_TILE + 1])
+@pytest.mark.parametrize("num_classes", [NUM_CLASSES, CLASSES_PER_TILE, CLASSES_PER_TILE + 1])
 def test_tiles_are_the_heads_class_by_class(num_classes):
     torch.manual_seed(0)
     layout = HeadLayout(num_classes=num_classes)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperfleet.cloud.generator import CLASSES_A_TILE, ParameterGenerator
+from hyperfleet.cloud.generator import CLASSES_PER_TILE, ParameterGenerator
 from hyperfleet.emulation import answering
 from hyperfleet.emulation.answering import FeatureTable, answer_pairs
 from hyperfleet.errors import ConfigError
@@ -16,7 +16,7 @@ from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 from tests.worlds.toy_generators import CountingGenerator, table_of
 
 # Two full tiles and part of one.
-NUM_CLASSES = 2 * CLASSES_A_TILE + 11
+NUM_CLASSES = 2 * CLASSES_PER_TILE + 11
 LAYOUT = HeadLayout(num_classes=NUM_CLASSES)
 TABLE = table_of(30)
 
@@ -81,7 +81,7 @@ def test_scores_and_answers_are_those_of_one_head_per_sample(
 def test_answers_come_from_every_tile() -> None:
     rows = np.arange(30)
     answer, _ = answer_pairs(generator_of(True), TABLE, rows, rows)
-    assert set((answer // CLASSES_A_TILE).tolist()) == {0, 1, 2}
+    assert set((answer // CLASSES_PER_TILE).tolist()) == {0, 1, 2}
 
 
 def test_of_equal_scores_the_first_class_wins() -> None:
@@ -90,14 +90,14 @@ def test_of_equal_scores_the_first_class_wins() -> None:
         parameter.zero_()
     # Class 3 and its doubles in the same and in other tiles beat all others.
     bias = module.emitter.bias[LAYOUT.num_weights :]
-    bias[[3, 7, CLASSES_A_TILE + 1, NUM_CLASSES - 1]] = 1.0
+    bias[[3, 7, CLASSES_PER_TILE + 1, NUM_CLASSES - 1]] = 1.0
     rows = np.arange(30)
     answer, score = answer_pairs(ParameterGenerator(module), TABLE, rows, rows)
     assert answer.tolist() == [3] * 30
     assert score.tolist() == [1.0] * 30
 
 
-@pytest.mark.parametrize("broken", [0, CLASSES_A_TILE, NUM_CLASSES - 1])
+@pytest.mark.parametrize("broken", [0, CLASSES_PER_TILE, NUM_CLASSES - 1])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_one_score_that_is_not_finite_leaves_the_static_answer(broken: int, value: float) -> None:
     module = module_of()
