@@ -33,7 +33,7 @@ from hyperfleet.emulation.timeline.plan import Plan
 from hyperfleet.emulation.timeline.records import Work
 from hyperfleet.errors import ConfigError
 from hyperfleet.head_codecs import BaseHead
-from hyperfleet.head_codecs.memory import KEEP_MEMORY
+from hyperfleet.head_codecs.frame import KEEP_MEMORY
 from hyperfleet.nn import DeviceModel
 from hyperfleet.planning.bursts import Bursts, measure_bursts
 from hyperfleet.scenario.definition import Scenario

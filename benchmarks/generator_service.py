@@ -215,8 +215,8 @@ def in_half(bundle: Path) -> dict[str, Callable[[], int]]:
     except ConfigError as error:
         print(error)
         return {}
-    exact = ParameterGenerator.from_bundle(bundle).generate(features(64)).whole()
-    off = (half.generate(features(64)).whole() - exact).norm(dim=1) / exact.norm(dim=1)
+    exact = ParameterGenerator.from_bundle(bundle).generate(features(64)).full()
+    off = (half.generate(features(64)).full() - exact).norm(dim=1) / exact.norm(dim=1)
     print(f"Heads of weights in fp16 are off by {off.max():.1e} of their norm at most, of 64 heads.")
 
     def batches(size: int) -> Callable[[], int]:

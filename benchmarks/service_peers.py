@@ -161,7 +161,7 @@ def write_generator(folder: Path, replies: Replies) -> np.ndarray:
 @contextlib.contextmanager
 def running(name: str, generator: Path, max_batch: int) -> Iterator[RunningServer]:
     """Start a server of the generator in a folder, which gets its files too."""
-    from hyperfleet.head_codecs.memory import KEEP_MEMORY
+    from hyperfleet.head_codecs.frame import KEEP_MEMORY
 
     server = SERVERS[name]
     with tempfile.TemporaryDirectory() as made:

@@ -28,7 +28,7 @@ from ray.serve.config import BackpressureConfig, HTTPOptions
 
 from hyperfleet.cloud.generator import Weights
 from hyperfleet.errors import HyperFleetError, ServiceError
-from hyperfleet.head_codecs.memory import KEEP_MEMORY
+from hyperfleet.head_codecs.frame import KEEP_MEMORY
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri
 from hyperfleet.tracking.model_names import NEWEST
 from serve_apps.access import BearerTokens, RateLimit

@@ -35,7 +35,7 @@ def share_the_machine() -> None:
 
 def keep_memory() -> None:
     """Start again with the settings of glibc that the replicas have; they are read at the start."""
-    from hyperfleet.head_codecs.memory import KEEP_MEMORY
+    from hyperfleet.head_codecs.frame import KEEP_MEMORY
 
     if any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})

@@ -13,7 +13,7 @@ import ray
 from workload import HEAD_FLOATS, arguments, check_sum, features, measure, report, write_head
 
 from actors.supervised_pool import Job, SupervisedPool
-from hyperfleet.head_codecs.memory import KEEP_MEMORY
+from hyperfleet.head_codecs.frame import KEEP_MEMORY
 from pipelines.runtime import connect, disconnect
 
 NUM_HOSTS = 2

@@ -1,11 +1,10 @@
-"""All that may cross the link between a device and the cloud.
+"""All messages that may cross the link between a device and the cloud.
 
-A device sends features and gets heads; afterwards it reports what it answered. There is no
-field for a frame, a question or a label, and cloud, device and link import nothing of each
-other but this module, so what leaves a device can be read off here.
+A device sends features and receives heads. No message has a field for a frame, a question or a label.
+Cloud, device and link share nothing but this module, so it shows everything that leaves a device.
 
-Wire format: a request is the features themselves, little-endian float32, 768 bytes each; a
-reply is a safetensors file whose metadata name the model and the codec that its tensors are in.
+Wire format: a request is the features as little-endian float32, 768 bytes each; a reply is a safetensors file
+whose metadata name the model and the codec of its tensors.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from hyperfleet.errors import FeatureError, HeadLayoutError
 from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, Heads
 from hyperfleet.head_codecs import HEAD_HIDDEN as HEAD_HIDDEN
 from hyperfleet.head_codecs import HeadLayout as HeadLayout
-from hyperfleet.head_codecs import codec as head_codec
 from hyperfleet.head_codecs.frame import RowFiles, unpack
 
 FEATURE_DIM = 192
@@ -25,7 +23,7 @@ FEATURE_BYTES = FEATURE_DIM * 4
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class HeadRequest:
-    """What a device uploads: one 192-float feature a head asked for.
+    """Upload of a device: one feature of 192 floats per requested head.
 
     `features` has shape (n, 192), float32, n >= 1.
 
@@ -50,7 +48,7 @@ class HeadRequest:
             )
 
     def to_bytes(self) -> bytes:
-        """Encode as little-endian float32, 768 bytes a feature."""
+        """Encode as little-endian float32, 768 bytes per feature."""
         return self.features.astype("<f4", copy=False).tobytes()
 
     @classmethod
@@ -58,11 +56,11 @@ class HeadRequest:
         """Decode a request body.
 
         Raises:
-            FeatureError: the length is no positive multiple of 768 bytes, or a value is not finite.
+            FeatureError: the length is not a positive multiple of 768 bytes, or a value is not finite.
         """
         if len(body) == 0 or len(body) % FEATURE_BYTES:
             raise FeatureError(
-                f"a request body is n x {FEATURE_BYTES} bytes ({FEATURE_DIM} little-endian float32 a "
+                f"a request body is n x {FEATURE_BYTES} bytes ({FEATURE_DIM} little-endian float32 per "
                 f"feature), got {len(body)} bytes"
             )
         return cls(features=np.frombuffer(body, dtype="<f4").reshape(-1, FEATURE_DIM))
@@ -70,7 +68,7 @@ class HeadRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelLabel:
-    """Which model made a head: the name it is served under, its version, and the task its heads are for."""
+    """Model that generated a head: its served name, its version, and the task of its heads."""
 
     model: str
     version: str
@@ -79,12 +77,12 @@ class ModelLabel:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class HeadReply:
-    """What the cloud answers: one head a feature, in the codec that the device asked for.
+    """Answer of the cloud: one head per feature, in the codec that the device requested.
 
     Attributes:
-        heads: ready to be applied.
-        label: the model that made them.
-        codec: how they travelled.
+        heads: received heads, ready to apply.
+        label: the model that generated them.
+        codec: codec in which they travelled.
     """
 
     heads: Heads
@@ -100,28 +98,28 @@ class HeadReply:
     def from_bytes(
         cls, body: bytes, *, expected: HeadLayout, num_heads: int, base: BaseHead | None = None
     ) -> "HeadReply":
-        """Decode what `encode_heads` wrote and check it against the head the device can hold; no copies.
+        """Decode a reply of `encode_heads` without copies and check that it fits the device.
 
         Args:
-            body: a whole reply.
+            body: a complete reply.
             expected: shape of the device's own head.
-            num_heads: how many were asked for.
-            base: the device's own static head; codecs that send what is added to it need it, and with
-            any codec it tells the served version from the one on the device.
+            num_heads: number of heads requested.
+            base: the device's own static head. Codecs that send offsets need it; with any codec it detects a
+                served version that differs from the one on the device.
 
         Raises:
-            HeadLayoutError: not a safetensors file, heads of another shape or number, or heads for devices
-                with another static head than `base`.
+            HeadLayoutError: not a safetensors file, heads of another shape or number, or heads for another
+                static head than `base`.
         """
         tensors, metadata = unpack(body)
         if metadata.get("codec") not in CODECS:
             raise HeadLayoutError(
                 f"the reply is in codec {metadata.get('codec')!r}, this version knows {', '.join(CODECS)}; "
-                "update the device or ask for one of these"
+                "update the device or request one of these"
             )
         codec = CODECS[metadata["codec"]]
         base_id = metadata.get("base_id", "")
-        # Whole heads as well: they are made for the encoder that was trained beside that static head.
+        # Full heads as well: they fit the encoder that was trained with that static head.
         if base is not None and base_id != base.id and (base_id or codec.needs_base):
             raise HeadLayoutError(
                 f"the reply is for devices with the static head {base_id!r}, this one's is {base.id!r}; "
@@ -129,7 +127,7 @@ class HeadReply:
             )
         heads = codec.decode(tensors, expected, base)
         if len(heads) != num_heads:
-            raise HeadLayoutError(f"asked for {num_heads} heads, got {len(heads)}")
+            raise HeadLayoutError(f"requested {num_heads} heads, got {len(heads)}")
         label = ModelLabel(
             model=metadata.get("model", ""),
             version=metadata.get("model_version", ""),
@@ -139,13 +137,12 @@ class HeadReply:
 
 
 def encode_batch(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> RowFiles:
-    """Encode heads of several requests together; `.of(start, stop)` is the reply that carries some of them.
+    """Encode heads of several requests together; `.of(start, stop)` is the reply with heads start to stop.
 
-    A reply is a safetensors file that says itself what it holds.
+    `codec` is one of the generator's `codecs`; whoever takes a name from a client checks it.
 
     Raises:
-        UnknownNameError: there is no such codec.
-        HeadLayoutError: the heads cannot travel in it.
+        HeadLayoutError: the codec cannot carry the heads.
     """
     metadata = {
         "codec": codec,
@@ -156,34 +153,9 @@ def encode_batch(generated: GeneratedHeads, *, codec: str, label: ModelLabel) ->
         "hidden": str(generated.layout.hidden),
         "base_id": generated.base.id if generated.base is not None else "",
     }
-    return RowFiles(head_codec(codec).encode(generated), metadata)
+    return RowFiles(CODECS[codec].encode(generated), metadata)
 
 
 def encode_heads(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> bytes:
-    """Encode generated heads as one reply; raises what `encode_batch` does."""
+    """Encode heads as one reply; raises the errors of `encode_batch`."""
     return encode_batch(generated, codec=codec, label=label).of(0, len(generated))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeviceReport:
-    """What a device tells after one request: which answer it chose, with which head, at what cost.
-
-    Times are in seconds, sizes in bytes. `answer` is the index that the device chose: with the generated
-    head, or with the static head of the same model when none arrived, and then `fallback` says why.
-    `static_answer` is what the Fine-tuning model chose for the same sample.
-    """
-
-    device_id: int
-    example_id: int
-    network: str
-    model_version: str
-    answer: int
-    static_answer: int
-    uplink_bytes: int
-    downlink_bytes: int
-    uplink_s: float
-    queue_s: float
-    generate_s: float
-    downlink_s: float
-    apply_s: float
-    fallback: str = ""

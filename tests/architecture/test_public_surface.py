@@ -27,22 +27,6 @@ MESSAGE_FIELDS = {
     "HeadRequest": ["features"],
     "HeadReply": ["heads", "label", "codec"],
     "ModelLabel": ["model", "version", "task"],
-    "DeviceReport": [
-        "device_id",
-        "example_id",
-        "network",
-        "model_version",
-        "answer",
-        "static_answer",
-        "uplink_bytes",
-        "downlink_bytes",
-        "uplink_s",
-        "queue_s",
-        "generate_s",
-        "downlink_s",
-        "apply_s",
-        "fallback",
-    ],
 }
 
 

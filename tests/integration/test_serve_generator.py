@@ -114,7 +114,7 @@ def ask(url, body=None, content_type=OCTETS):
 def assert_heads(direct, anchors, body):
     reply = HeadReply.from_bytes(body, expected=LAYOUT, num_heads=len(anchors))
     # A head computed in a batch differs from one computed alone in the last bits.
-    torch.testing.assert_close(reply.heads.dense(), direct.generate(anchors).whole(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(reply.heads.dense(), direct.generate(anchors).full(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("num", [1, 3, MAX_FEATURES])
@@ -273,7 +273,7 @@ def test_devices_of_the_cluster_get_a_shard_as_one_array(url, direct):
 
     numbers = asyncio.run(ask())
     assert numbers.shape == (100, LAYOUT.num_params)
-    np.testing.assert_allclose(numbers, direct.generate(anchors).whole().numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(numbers, direct.generate(anchors).full().numpy(), rtol=0, atol=1e-5)
 
 
 def test_the_replica_answers_over_grpc_as_over_http(url, direct, grpc_port):
@@ -285,7 +285,7 @@ def test_the_replica_answers_over_grpc_as_over_http(url, direct, grpc_port):
             )
 
     for seed, received in enumerate(asyncio.run(ask())):
-        expected = direct.generate(features(2, seed)).whole()
+        expected = direct.generate(features(2, seed)).full()
         torch.testing.assert_close(received.reply.heads.dense(), expected, rtol=0, atol=0.02)
         assert received.generate_s > 0
 

@@ -106,7 +106,7 @@ def generate(features: np.ndarray) -> GeneratedHeads:
 def whole_heads(flat: np.ndarray) -> GeneratedHeads:
     """Return flat heads (n, params) as a generator without a static head gives them."""
     numbers = torch.from_numpy(flat)
-    return GeneratedHeads(layout=LAYOUT, form="full", numbers=numbers, base=None, whole=lambda: numbers)
+    return GeneratedHeads(layout=LAYOUT, form="full", numbers=numbers, base=None, full=lambda: numbers)
 
 
 def reply_of(generated: GeneratedHeads) -> HeadReply:

@@ -37,7 +37,7 @@ def feature(seed: int = 0) -> HeadRequest:
 def generate(features: np.ndarray) -> GeneratedHeads:
     """Make a head of each feature that depends on nothing else."""
     flat = torch.stack([_noise(row, LAYOUT.num_params) for row in features])
-    return GeneratedHeads(layout=LAYOUT, form="full", numbers=flat, base=BASE, whole=lambda: flat)
+    return GeneratedHeads(layout=LAYOUT, form="full", numbers=flat, base=BASE, full=lambda: flat)
 
 
 def modulate(features: np.ndarray) -> GeneratedHeads:
@@ -45,7 +45,7 @@ def modulate(features: np.ndarray) -> GeneratedHeads:
     numbers = torch.stack([_noise(row, 2 * LAYOUT.hidden) for row in features])
     scale, shift = numbers.chunk(2, dim=1)
     heads = ModulatedHeads(layout=LAYOUT, scale=scale, shift=shift, base=BASE)
-    return GeneratedHeads(layout=LAYOUT, form="film", numbers=numbers, base=BASE, whole=heads.dense)
+    return GeneratedHeads(layout=LAYOUT, form="film", numbers=numbers, base=BASE, full=heads.dense)
 
 
 def _noise(row: np.ndarray, size: int) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""The cloud's side: generating heads from uploaded features, and training what generates them."""
+"""The cloud side: generate heads from uploaded features, and train the models that do."""

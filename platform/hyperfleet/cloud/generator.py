@@ -1,4 +1,4 @@
-"""From uploaded features to heads: what the cloud does with a request, without any server."""
+"""Generator of heads from uploaded features, without any server."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,15 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from hyperfleet.bundle import load_generator
-from hyperfleet.cloud.emitter import Emitter
-from hyperfleet.cloud.half_emitter import HalfEmitter
+from hyperfleet.cloud.emitter import Emitter, HalfEmitter
 from hyperfleet.errors import ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead, GeneratedForm, GeneratedHeads, codecs_of
 from hyperfleet.messages import FEATURE_DIM, HeadLayout, HeadRequest
 from hyperfleet.nn import HeadGenerator
 
-# Classes computed at a time where heads are not kept: 6 MB of 512 heads, in the cache until they are applied,
-# beside those of another process. Fewer make more and slower products, and more gain nothing.
-CLASSES_A_TILE = 32
+# Classes per tile: 6 MB for 512 heads, which stay in the cache until they are applied, beside those of a
+# second process. Smaller tiles make more and slower products; larger ones gain nothing.
+CLASSES_PER_TILE = 32
 
 Weights = Literal["fp32", "fp16"]
 
@@ -36,7 +35,7 @@ def _torch_threads(num_threads: int) -> Iterator[None]:
 
 
 class HeadTile(NamedTuple):
-    """Some classes of several whole heads: weights (n, c, 96) and biases (n, c) of class `first` and on."""
+    """Some classes of several full heads: weights (n, c, 96) and biases (n, c), from class `first` on."""
 
     first: int
     weight: Float32[np.ndarray, "head class hidden"]
@@ -48,12 +47,12 @@ class ParameterGenerator:
 
     Args:
         module: the generator, with its weights.
-        num_threads: threads torch may use for one call.
-        packed: see `Emitter`; twice the memory. Nothing to "fp16".
-        weights: how the last layer's are kept, see `HalfEmitter`.
+        num_threads: threads that torch may use for one call.
+        packed: see `Emitter`; doubles the memory. Ignored with "fp16".
+        weights: type of the last layer's weights, see `HalfEmitter`.
 
     Raises:
-        ConfigError: fewer than one thread, or weights that cannot be kept so.
+        ConfigError: fewer than one thread, or weights that cannot be kept in this type.
     """
 
     def __init__(
@@ -74,9 +73,9 @@ class ParameterGenerator:
         )
         bias = emitter.bias.detach()
         if self.base is not None and module.config.form == "full":
-            # The static head is added by the layer's own bias, which costs no second pass over the heads.
+            # The layer's bias adds the static head without a second pass over the heads.
             bias = bias + self.base.flat
-        # Names of the codecs that these heads can travel in; every request looks.
+        # Names of the codecs that can carry these heads; every request reads them.
         self.codecs = codecs_of(module.config.form, module.layout, has_base=self.base is not None)
         self._emit: Emitter | HalfEmitter = (
             HalfEmitter(emitter.weight, bias)
@@ -91,7 +90,7 @@ class ParameterGenerator:
         """Load the generator of a bundle folder.
 
         Raises:
-            CheckpointError: no bundle there, one without a generator, or other weights than its config.
+            CheckpointError: no bundle, one without a generator, or weights that differ from its config.
             ConfigError: see the class.
         """
         return cls(load_generator(bundle_dir), num_threads=num_threads, weights=weights)
@@ -103,16 +102,16 @@ class ParameterGenerator:
 
     @property
     def form(self) -> GeneratedForm:
-        """What is generated for a head."""
+        """Form of the generated numbers."""
         return self._module.config.form
 
     def pack(self) -> None:
-        """Make now the copy of the last layer that `packed` leaves out."""
+        """Make the copy of the last layer that `packed=False` left out."""
         if isinstance(self._emit, Emitter):
             self._emit.pack()
 
     def generate(self, features: np.ndarray) -> GeneratedHeads:
-        """Generate one head for each feature (n, 192), float32.
+        """Generate one head per feature (n, 192), float32.
 
         Raises:
             FeatureError: wrong shape or type, or values not finite or too large for the model.
@@ -121,28 +120,28 @@ class ParameterGenerator:
             return self._generated(self._emit(self._embedded(features)))
 
     def tiles(self, features: np.ndarray) -> Iterator[HeadTile]:
-        """Generate one whole head for each feature (n, 192), `CLASSES_A_TILE` classes after the other.
+        """Generate one full head per feature (n, 192), `CLASSES_PER_TILE` classes at a time.
 
-        For heads that are applied at once and not kept, which so never lie in memory as a whole. A tile is
-        good until the next one is asked for, which is written over it. Its products take numpy's threads.
+        For heads that are applied at once and not kept: they are never in memory in full. Each tile
+        overwrites the one before. NumPy's threads compute the products.
 
         Raises:
-            ConfigError: the generator makes no whole heads.
+            ConfigError: the generator makes no full heads, or has weights in fp16.
             FeatureError: wrong shape or type, or values not finite or too large for the model.
         """
         if self.form != "full":
-            raise ConfigError(f"a generator of {self.form} heads makes no tiles of whole ones; use generate")
+            raise ConfigError(f"a generator of {self.form} heads makes no tiles of full ones; use generate")
         emit = self._emit
         if not isinstance(emit, Emitter):
-            raise ConfigError("a generator with weights='fp16' makes no tiles; take weights='fp32'")
+            raise ConfigError("a generator with weights='fp16' makes no tiles; use weights='fp32'")
         with self._computing():
             embedded = self._embedded(features)
         number, layout = len(embedded), self.layout
         bias = np.empty((number, layout.num_classes), np.float32)
         emit.part(embedded, slice(layout.num_weights, layout.num_params), bias)
-        memory = np.empty((number, CLASSES_A_TILE * layout.hidden), np.float32)
-        for first in range(0, layout.num_classes, CLASSES_A_TILE):
-            end = min(first + CLASSES_A_TILE, layout.num_classes)
+        memory = np.empty((number, CLASSES_PER_TILE * layout.hidden), np.float32)
+        for first in range(0, layout.num_classes, CLASSES_PER_TILE):
+            end = min(first + CLASSES_PER_TILE, layout.num_classes)
             which = slice(first * layout.hidden, end * layout.hidden)
             numbers = memory[:, : which.stop - which.start]
             emit.part(embedded, which, numbers)
@@ -151,12 +150,12 @@ class ParameterGenerator:
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
-        # Both settings belong to the calling thread, so they are made here and not once at the start.
+        # Both settings belong to the calling thread.
         with _torch_threads(self._num_threads), torch.inference_mode():
             yield
 
     def _embedded(self, features: np.ndarray) -> Float[Tensor, "head embed"]:
-        # torch wants to own writable memory, which a view into a request's bytes is not.
+        # torch needs writable memory, which a view of a request's bytes is not.
         anchors = torch.from_numpy(
             np.require(HeadRequest(features=features).features, requirements=["C", "W"])
         )
@@ -164,12 +163,12 @@ class ParameterGenerator:
         if not embedded.isfinite().all():
             raise FeatureError(
                 f"features as large as {anchors.abs().max():.3g} overflow the generator; encoders of "
-                "this model give values of a few units"
+                "this model return values of a few units"
             )
         return embedded
 
     def generate_each(self, groups: Sequence[np.ndarray]) -> list[GeneratedHeads]:
-        """Generate for several groups of features in one product; each gets a view of its own.
+        """Generate heads for several groups of features in one product; each group gets a view.
 
         Raises:
             FeatureError: wrong shape or type, or a value that is not finite.
@@ -180,18 +179,18 @@ class ParameterGenerator:
     def _generated(self, numbers: Float[Tensor, "head number"]) -> GeneratedHeads:
         form = self.form
 
-        def whole() -> Float[Tensor, "head param"]:
+        def full() -> Float[Tensor, "head param"]:
             return numbers if form == "full" else self._module.form.materialise(numbers, self._module.base)
 
-        return GeneratedHeads(layout=self.layout, form=form, numbers=numbers, base=self.base, whole=whole)
+        return GeneratedHeads(layout=self.layout, form=form, numbers=numbers, base=self.base, full=full)
 
     def check(self) -> None:
-        """Generate one head and look whether it can be used.
+        """Generate one head and check that it can be used.
 
         Raises:
-            ServiceError: the head holds values that are not finite.
+            ServiceError: the head has values that are not finite.
         """
-        head = self.generate(np.zeros((1, FEATURE_DIM), dtype=np.float32)).whole()
+        head = self.generate(np.zeros((1, FEATURE_DIM), dtype=np.float32)).full()
         if not head.isfinite().all():
             raise ServiceError(
                 "the generator makes heads with NaN or infinite values; its weights are damaged or training "

@@ -1,4 +1,4 @@
-"""A generator whose weights are arrays, so that many processes can map one copy of them."""
+"""Generator as arrays, so that many processes can map one copy of its weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SharedGenerator:
-    """What a generator is made of; put it into Ray's object store once and open it in every process.
+    """Parts of a generator; put them into Ray's object store once and open them in every process.
 
     Attributes:
-        config: which parts the hypernetwork has.
+        config: configuration of the hypernetwork.
         layout: shape of its heads.
-        arrays: its weights and buffers by name; read-only where they are mapped.
+        arrays: weights and buffers by name; read-only where they are mapped.
     """
 
     config: HeadGeneratorConfig
@@ -29,18 +29,18 @@ class SharedGenerator:
 
     @classmethod
     def of(cls, module: HeadGenerator) -> "SharedGenerator":
-        """Take a loaded generator apart; its last layer is copied into the order in which it is read."""
+        """Take a loaded generator apart; its last layer is copied into the order that `Emitter` reads."""
         arrays = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
         emitter = next(name for name, value in module.named_parameters() if value is module.emitter.weight)
         arrays[emitter] = np.asfortranarray(arrays[emitter])
         return cls(config=module.config, layout=module.layout, arrays=arrays)
 
     def open(self, *, num_threads: int = 1, packed: bool = False) -> ParameterGenerator:
-        """Put it together again around the arrays where they lie.
+        """Return a generator around the arrays, without copying them.
 
         Args:
             num_threads: threads for one call.
-            packed: make a copy of the last layer in the order in which batches are computed, see `Emitter`.
+            packed: copy the last layer into the order for batches, see `Emitter`.
 
         Raises:
             ConfigError: fewer than one thread.

@@ -25,6 +25,7 @@ from hyperfleet.emulation.timeline.device_state import Request
 from hyperfleet.emulation.timeline.engine import AnsweredSample, EventRow, Timeline, Window, Work
 from hyperfleet.emulation.timeline.plan import Plan
 from hyperfleet.errors import HeadLayoutError, HyperFleetError, ServiceError
+from hyperfleet.head_codecs import best_answer
 from hyperfleet.messages import HeadRequest
 from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.policies import OnDrift
@@ -292,9 +293,3 @@ async def run_in_real_time(
 
 async def _kill_one(kill: Callable[[], object]) -> None:
     await asyncio.to_thread(kill)
-
-
-def best_answer(heads, hidden, base_answer):  # replaced when merged
-    scores = heads.scores(hidden)
-    finite = np.isfinite(scores).all(axis=1)
-    return np.where(finite, scores.argmax(axis=1), base_answer), np.where(finite, scores.max(axis=1), np.nan)

@@ -67,7 +67,7 @@ def measure_codecs(
     for live in batches:
         generated = generator.generate(live.anchor)
         offset_norm = vector_norm(generated.offsets(), dim=1) if generated.base is not None else None
-        size = offset_norm if offset_norm is not None else vector_norm(generated.whole(), dim=1)
+        size = offset_norm if offset_norm is not None else vector_norm(generated.full(), dim=1)
         if generated.base is not None:
             correct[NO_HEAD].append(generated.base.scores(live.hidden).argmax(axis=1) == live.label)
             errors[NO_HEAD].append(np.ones(len(live.label)))
@@ -77,7 +77,7 @@ def measure_codecs(
                 body, expected=generator.layout, num_heads=len(generated), base=generator.base
             )
             correct[name].append(reply.heads.scores(live.hidden).argmax(axis=1) == live.label)
-            error = vector_norm(reply.heads.dense() - generated.whole(), dim=1)
+            error = vector_norm(reply.heads.dense() - generated.full(), dim=1)
             errors[name].append((error / size).nan_to_num(posinf=0.0).numpy())
             if not reply_bytes[name]:
                 alone = generator.generate(live.anchor[:1])

@@ -1,4 +1,4 @@
-"""How heads cross the link: layouts, codecs, and what a device applies without blowing it up first."""
+"""Head codecs: layouts, encodings for the link, and the formula that applies received heads."""
 
 import lazy_loader
 

@@ -2,10 +2,11 @@ from .base import GeneratedForm as GeneratedForm
 from .base import GeneratedHeads as GeneratedHeads
 from .base import HeadCodec as HeadCodec
 from .base import codecs_of as codecs_of
-from .base_head import BaseHead as BaseHead
 from .catalogue import CODECS as CODECS
 from .catalogue import DEFAULT_CODEC as DEFAULT_CODEC
 from .catalogue import codec as codec
+from .heads import BaseHead as BaseHead
 from .heads import Heads as Heads
+from .heads import best_answer as best_answer
 from .layout import HEAD_HIDDEN as HEAD_HIDDEN
 from .layout import HeadLayout as HeadLayout

@@ -1,4 +1,4 @@
-"""What a codec is given and what it does."""
+"""Interface of a head codec, and the generated heads that it encodes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.errors import HeadLayoutError
-from hyperfleet.head_codecs.base_head import BaseHead
 from hyperfleet.head_codecs.catalogue import CODECS
-from hyperfleet.head_codecs.heads import Heads
+from hyperfleet.head_codecs.heads import BaseHead, Heads
 from hyperfleet.head_codecs.layout import HeadLayout
 
 GeneratedForm = Literal["full", "low_rank", "film"]
@@ -18,55 +17,55 @@ GeneratedForm = Literal["full", "low_rank", "film"]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GeneratedHeads:
-    """What a generator made for n features, before it is decided how it travels.
+    """Heads generated for n features, before a codec is chosen.
 
     Attributes:
         layout: shape of each head.
-        form: what `numbers` are: whole heads, factors of offsets, or modulations.
-        numbers: (n, k) as the hypernetwork emitted them; whole heads include the static one.
-        base: the static head that offsets are meant to be added to; None where there is none.
-        whole: multiplies the numbers out to whole heads (n, num_params).
+        form: meaning of `numbers`: full heads, factors of offsets, or modulations.
+        numbers: (n, k) as the hypernetwork emitted them; full heads include the static one.
+        base: the static head that offsets are added to; None if there is none.
+        full: multiplies the numbers out to full heads (n, num_params).
     """
 
     layout: HeadLayout
     form: GeneratedForm
     numbers: Float[Tensor, "head number"]
     base: BaseHead | None
-    whole: Callable[[], Float[Tensor, "head param"]]
+    full: Callable[[], Float[Tensor, "head param"]]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def offsets(self) -> Float[Tensor, "head param"]:
-        """Return the whole heads less the static one.
+        """Return the full heads less the static one.
 
         Raises:
             HeadLayoutError: there is no static head.
         """
         if self.base is None:
             raise HeadLayoutError(
-                "this model generates whole heads without a static one, so there is no offset to send; "
+                "this model generates full heads without a static one, so there is no offset to send; "
                 "use fp32, fp16, bf16 or int8"
             )
-        return self.whole() - self.base.flat
+        return self.full() - self.base.flat
 
 
 @runtime_checkable
 class HeadCodec(Protocol):
-    """One way for heads to cross the link."""
+    """One encoding in which heads cross the link."""
 
     @property
     def name(self) -> str:
-        """What a client asks for."""
+        """Name that clients request the codec by."""
         ...
 
     @property
     def needs_base(self) -> bool:
-        """Whether the device adds what arrives to its own static head."""
+        """Whether the device adds the decoded numbers to its own static head."""
         ...
 
     def carries(self, form: GeneratedForm, layout: HeadLayout) -> bool:
-        """Tell whether heads of this form and layout can travel so."""
+        """Return whether the codec can carry heads of this form and layout."""
         ...
 
     def num_bytes(self, layout: HeadLayout) -> int:
@@ -74,38 +73,38 @@ class HeadCodec(Protocol):
         ...
 
     def encode(self, generated: GeneratedHeads) -> dict[str, Tensor]:
-        """Return the tensors that travel, each with the heads along its first axis."""
+        """Return the tensors to send, each with the heads along its first axis."""
         ...
 
     def decode(self, tensors: Mapping[str, Tensor], layout: HeadLayout, base: BaseHead | None) -> Heads:
-        """Return the heads that `encode` made the tensors of, without blowing them up.
+        """Return the heads in encoded `tensors`, without multiplying them out.
 
         Raises:
-            HeadLayoutError: tensors of other names, types or shapes, or no static head where one is needed.
+            HeadLayoutError: wrong names, types or shapes of tensors, or no static head where one is needed.
         """
         ...
 
     def error_bound(self, generated: GeneratedHeads) -> Float[Tensor, " head"]:
-        """Bound, for each head, the Euclidean norm of (decoded - generated) over all its parameters."""
+        """Bound the Euclidean norm of (decoded - generated) over all parameters, per head."""
         ...
 
 
-def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[object, ...]]) -> int:
-    """Make sure that `tensors` have the names, types and shapes of `expected` and return how many heads.
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[object, ...]]) -> None:
+    """Check that `tensors` have the names, types and shapes of `expected`, for one number of heads.
 
     `expected` maps a name to (dtype, size of each axis but the first).
 
     Raises:
-        HeadLayoutError: they do not, or the tensors hold different numbers of heads.
+        HeadLayoutError: they differ, or the tensors hold different numbers of heads.
     """
     got = {name: (tensor.dtype, *tensor.shape[1:]) for name, tensor in tensors.items()}
     counts = {tensor.shape[0] if tensor.ndim else 0 for tensor in tensors.values()}
     if got != dict(expected) or len(counts) != 1:
         raise HeadLayoutError(
             f"the reply holds {_describe(got)} for {sorted(counts)} heads, expected {_describe(expected)}; "
-            "the generator serves another model than the one on the device, or another codec than asked for"
+            "the generator serves another model than the one on the device, or uses another codec than "
+            "requested"
         )
-    return counts.pop()
 
 
 def _describe(tensors: Mapping[str, object]) -> str:
@@ -120,14 +119,14 @@ def needed_base(base: BaseHead | None, codec: str) -> BaseHead:
     """
     if base is None:
         raise HeadLayoutError(
-            f"codec {codec!r} sends what is added to the static head; give the device's own as `base`, "
-            "or ask for fp32, fp16, bf16 or int8"
+            f"codec {codec!r} sends an addition to the static head; pass the device's own as `base`, "
+            "or request fp32, fp16, bf16 or int8"
         )
     return base
 
 
 def codecs_of(form: GeneratedForm, layout: HeadLayout, *, has_base: bool) -> tuple[str, ...]:
-    """Return the names of the codecs that heads of this form and layout can travel in."""
+    """Return the names of the codecs that can carry heads of this form and layout."""
     return tuple(
         name
         for name, each in CODECS.items()

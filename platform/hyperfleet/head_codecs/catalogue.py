@@ -1,6 +1,6 @@
-"""All codecs by the name that a client asks for.
+"""All head codecs by name.
 
-Names need no torch: the command line refuses a wrong one before it is imported.
+Names need no torch: the command line refuses an unknown one before torch is imported.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hyperfleet.head_codecs.base import HeadCodec
 
 RANKS = (1, 2, 4, 8, 16)
-# Exact, and what the papers count; a client that wants less asks for it.
+# Exact, and the papers' measure. Clients that want fewer bytes request another codec.
 DEFAULT_CODEC = "fp32"
 
 

@@ -1,4 +1,4 @@
-"""The static head plus r rank-one corrections: 3.1 r + 2.9 KiB of float16 for 1,501 answers."""
+"""Low-rank codecs: r rank-one corrections of the static head, 3.1 r + 2.9 KiB for 1,501 answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,8 @@ from torch.linalg import vector_norm
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.head_codecs.base import GeneratedForm, GeneratedHeads, check_tensors, needed_base
-from hyperfleet.head_codecs.base_head import BaseHead
 from hyperfleet.head_codecs.dense import FLOAT32_SHARE
-from hyperfleet.head_codecs.heads import FactorHeads
+from hyperfleet.head_codecs.heads import BaseHead, FactorHeads
 from hyperfleet.head_codecs.layout import HeadLayout
 
 _HALF_SHARE = 2.0**-11
@@ -24,24 +23,24 @@ _Factors = tuple[Float[Tensor, "head output _"], Float[Tensor, "head _ hidden"],
 class FactorCodec:
     """`up` (n, C, r), `down` (n, r, H) and `bias` (n, C), float16: W = W0 + up down, b = b0 + bias.
 
-    The factors that a low-rank hypernetwork generated travel as they are, padded with zeros to rank r. Any
-    other offset is cut to its r largest singular values, which is the nearest matrix of that rank.
+    Factors from a low-rank hypernetwork are sent unchanged, padded with zeros to rank r. Any other offset is
+    cut to its r largest singular values, which gives the nearest matrix of that rank.
     """
 
     rank: int
 
     @property
     def name(self) -> str:
-        """What a client asks for, e.g. rank4."""
+        """Name that clients request it by, e.g. rank4."""
         return f"rank{self.rank}"
 
     @property
     def needs_base(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def carries(self, form: GeneratedForm, layout: HeadLayout) -> bool:
-        """Those that have the rank."""
+        """True if the head can have this rank."""
         return self.rank <= min(layout.num_classes, layout.hidden)
 
     def num_bytes(self, layout: HeadLayout) -> int:
@@ -53,14 +52,14 @@ class FactorCodec:
         """Return the factors.
 
         Raises:
-            ConfigError: the head has no such rank.
+            ConfigError: the head cannot have this rank.
             HeadLayoutError: the model has no static head.
         """
         up, down, bias = self._factors(generated)
         return {"up": up.half(), "down": down.half(), "bias": bias.half()}
 
     def decode(self, tensors: Mapping[str, Tensor], layout: HeadLayout, base: BaseHead | None) -> FactorHeads:
-        """Return the factors as they came; see `HeadCodec.decode`."""
+        """Return the factors as received; see `HeadCodec.decode`."""
         check_tensors(
             tensors,
             {
@@ -73,7 +72,7 @@ class FactorCodec:
         return FactorHeads(layout=layout, base=static, **tensors)
 
     def error_bound(self, generated: GeneratedHeads) -> Float[Tensor, " head"]:
-        """What lies beyond rank r (Eckart and Young), and float16's rounding of the factors."""
+        """Distance to the nearest matrix of rank r (Eckart and Young), plus float16 rounding of the factors."""
         up, down, bias = self._factors(generated)
         layout = generated.layout
         offsets = generated.offsets()
@@ -85,11 +84,11 @@ class FactorCodec:
         down_error = _HALF_SHARE * down_norm + tiny * (down[0].numel() ** 0.5)
         rounding = up_error * down_norm + down_error * up_norm + up_error * down_error
         rounding += _HALF_SHARE * vector_norm(bias, dim=1) + tiny * (bias.shape[1] ** 0.5)
-        # What is too large for float16 arrives as infinity.
+        # Values too large for float16 arrive as infinity.
         largest = torch.stack([part.flatten(1).abs().amax(dim=1) for part in (up, down, bias)]).amax(dim=0)
         rounding[largest > torch.finfo(torch.float16).max] = torch.inf
-        # Sums of 96 products and the static head's own in float32.
-        float32 = 200 * FLOAT32_SHARE * (up_norm * down_norm + vector_norm(generated.whole(), dim=1) + beyond)
+        # Sums of 96 products, and the static head's own, in float32.
+        float32 = 200 * FLOAT32_SHARE * (up_norm * down_norm + vector_norm(generated.full(), dim=1) + beyond)
         bound: Tensor = beyond + rounding + float32
         return bound
 
@@ -110,7 +109,7 @@ class FactorCodec:
 
 
 def split_factors(numbers: Float[Tensor, "head number"], layout: HeadLayout) -> _Factors:
-    """View what a low-rank hypernetwork emitted as U (n, C, r), V (n, r, H) and bias (n, C)."""
+    """View the output of a low-rank hypernetwork as U (n, C, r), V (n, r, H) and bias (n, C)."""
     outputs, hidden = layout.num_classes, layout.hidden
     rank = (numbers.shape[1] - outputs) // (outputs + hidden)
     up, down, bias = numbers.split([outputs * rank, rank * hidden, outputs], dim=1)
@@ -130,9 +129,8 @@ def _nearest(generated: GeneratedHeads, rank: int) -> _Factors:
     layout = generated.layout
     weight, bias = generated.offsets().split([layout.num_weights, layout.num_classes], dim=1)
     weight = weight.unflatten(1, (layout.num_classes, layout.hidden))
-    # Through the H x H Gram matrix, without the random numbers of `torch.svd_lowrank`, which would answer a
-    # repeated request differently. Singular values below 3e-4 of the largest come out inexactly, and they
-    # are the ones that are cut.
+    # The H x H Gram matrix, since `torch.svd_lowrank` draws random numbers and would answer a repeated
+    # request differently. Singular values below 3e-4 of the largest are inexact, but those are cut.
     _, vectors = torch.linalg.eigh(weight.mT @ weight)
     down = vectors[:, :, -rank:].flip(2)
     return weight @ down, down.mT, bias

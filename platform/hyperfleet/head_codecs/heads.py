@@ -1,18 +1,56 @@
-"""Heads as a device holds them: in the form in which they came, applied without multiplying them out.
+"""Heads as a device holds them, in the form in which they arrived.
 
-One vector each: a head is made for one sample. Arrays come in and go out as NumPy, which is faster than
-torch on one head.
+Applying a head never multiplies it out. Vectors and scores are NumPy arrays.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int8
+import xxhash
+from jaxtyping import Float, Float32, Int, Int8, Int64
 from torch import Tensor
 
-from hyperfleet.head_codecs.base_head import BaseHead
+from hyperfleet.errors import HeadLayoutError
+from hyperfleet.head_codecs.formula import Answers, Run, linear, products, runs_of, winners
 from hyperfleet.head_codecs.layout import HeadLayout
+
+_Which = Int64[np.ndarray, " row"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class BaseHead:
+    """The static head of a model, which device and cloud both hold and which offsets are added to.
+
+    Replies name the static head that they change: a device that added an offset to another one would
+    silently answer nonsense.
+
+    Attributes:
+        layout: its shape.
+        flat: its parameters in `HeadLayout` order.
+        id: 16 hexadecimal digits, a hash of the parameters; equal on cloud and device.
+
+    Raises:
+        HeadLayoutError: the parameters are not those of a head of this layout.
+    """
+
+    layout: HeadLayout
+    flat: Float32[Tensor, " param"]
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.flat.shape != (self.layout.num_params,):
+            raise HeadLayoutError(
+                f"a static head of {self.layout.num_classes} classes x {self.layout.hidden} hidden units has "
+                f"{self.layout.num_params} parameters, got shape {tuple(self.flat.shape)}"
+            )
+        values = np.ascontiguousarray(self.flat.numpy(), dtype="<f4")
+        object.__setattr__(self, "id", xxhash.xxh3_64_hexdigest(values.data))
+
+    def scores(self, hidden: Float32[np.ndarray, "row hidden"]) -> Float32[np.ndarray, "row output"]:
+        """Return W0 phi + b0 for each vector, in one product."""
+        weight, bias = self.layout.split(self.flat.numpy()[None])
+        return linear(weight, bias, hidden, [Run(slice(1), slice(len(hidden)), len(hidden))])
 
 
 @runtime_checkable
@@ -21,36 +59,52 @@ class Heads(Protocol):
 
     @property
     def layout(self) -> HeadLayout:
-        """Shape of each."""
+        """Shape of each head."""
         ...
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of heads."""
         ...
 
-    def scores(self, hidden: Float32[np.ndarray, "head hidden"]) -> Float32[np.ndarray, "head output"]:
-        """Apply each head to its own vector: P = W phi + b (equation 7)."""
+    def scores(
+        self, hidden: Float32[np.ndarray, "row hidden"], which: _Which | None = None
+    ) -> Float32[np.ndarray, "row output"]:
+        """Apply head `which[i]` to row i: P = W phi + b (equation 7).
+
+        `which` must not decrease; None applies each head to one row.
+        """
         ...
 
     def dense(self) -> Float32[Tensor, "head param"]:
-        """Return whole flat heads in float32, e.g. to load them into `nn.Linear`; a view if they are that."""
+        """Return full flat heads in float32, e.g. to load them into `nn.Linear`; a view where possible."""
         ...
 
 
-def _apply(
-    weight: Float32[np.ndarray, "head output hidden"],
-    bias: Float32[np.ndarray, "head output"],
-    hidden: Float32[np.ndarray, "head hidden"],
-) -> Float32[np.ndarray, "head output"]:
-    # Microseconds a head, one thread, 32 heads of 1,501 classes: loop 18.5; np.matmul 22.2 and torch.bmm of
-    # row vectors 23.6 (of column vectors: 175).
-    scores: np.ndarray = np.matmul(weight, hidden[:, :, None])[:, :, 0] + bias
-    return scores
+def best_answer(
+    heads: Heads,
+    hidden: Float32[np.ndarray, "row hidden"],
+    base_answer: Int[np.ndarray, " row"],
+    which: _Which | None = None,
+) -> Answers:
+    """Apply heads as `Heads.scores` does; return the best class (int32) of each row and its score.
+
+    A row with a score that is not finite gets its `base_answer` and the score NaN.
+    """
+    # `winners` finds what overflows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores = heads.scores(hidden, which)
+    return winners([(0, scores)], base_answer)
+
+
+def _runs(which: _Which | None, num_rows: int) -> list[Run]:
+    if which is None:
+        return [Run(slice(num_rows), slice(num_rows), 1)]
+    return runs_of(which)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DenseHeads:
-    """Every weight and bias, float32, float16 or bfloat16; `base` is added if there is one."""
+    """Every weight and bias, float32, float16 or bfloat16; `base` is added if given."""
 
     layout: HeadLayout
     values: Float[Tensor, "head param"]
@@ -59,20 +113,25 @@ class DenseHeads:
     def __len__(self) -> int:
         return len(self.values)
 
-    def scores(self, hidden: Float32[np.ndarray, "head hidden"]) -> Float32[np.ndarray, "head output"]:
+    def scores(
+        self, hidden: Float32[np.ndarray, "row hidden"], which: _Which | None = None
+    ) -> Float32[np.ndarray, "row output"]:
         """Apply in float32: no CPU multiplies a matrix by a vector faster in half precision."""
-        own = _apply(*self.layout.split(self.values.float().numpy()), hidden)
-        return own if self.base is None else own + self.base.scores(hidden)
+        weight, bias = self.layout.split(self.values.float().numpy())
+        scores = linear(weight, bias, hidden, _runs(which, len(hidden)))
+        if self.base is not None:
+            scores += self.base.scores(hidden)
+        return scores
 
     def dense(self) -> Float32[Tensor, "head param"]:
-        """Return the values as they are if they are whole float32 heads."""
+        """Return the values themselves if they are full float32 heads."""
         values = self.values.float()
         return values if self.base is None else values + self.base.flat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RowScaledHeads:
-    """8-bit weights with one scale a row; `base` is added if there is one."""
+    """8-bit weights with one scale per class; `base` is added if given."""
 
     layout: HeadLayout
     weight: Int8[Tensor, "head output hidden"]
@@ -83,12 +142,17 @@ class RowScaledHeads:
     def __len__(self) -> int:
         return len(self.weight)
 
-    def scores(self, hidden: Float32[np.ndarray, "head hidden"]) -> Float32[np.ndarray, "head output"]:
+    def scores(
+        self, hidden: Float32[np.ndarray, "row hidden"], which: _Which | None = None
+    ) -> Float32[np.ndarray, "row output"]:
         """Scale the products, not the weights."""
-        own: np.ndarray = np.matmul(self.weight.float().numpy(), hidden[:, :, None])[:, :, 0]
-        own *= self.scale.numpy()
-        own += self.bias.numpy()
-        return own if self.base is None else own + self.base.scores(hidden)
+        own = slice(None) if which is None else which
+        scores = products(self.weight.float().numpy(), hidden, _runs(which, len(hidden)))
+        scores *= self.scale.numpy()[own]
+        scores += self.bias.numpy()[own]
+        if self.base is not None:
+            scores += self.base.scores(hidden)
+        return scores
 
     def dense(self) -> Float32[Tensor, "head param"]:
         """Scale the weights."""
@@ -99,7 +163,7 @@ class RowScaledHeads:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FactorHeads:
-    """The static head, plus U V (n, C, r) x (n, r, H), plus a bias; never multiplied out to be applied."""
+    """The static head, plus U V (n, C, r) x (n, r, H), plus a bias."""
 
     layout: HeadLayout
     up: Float[Tensor, "head output rank"]
@@ -110,12 +174,15 @@ class FactorHeads:
     def __len__(self) -> int:
         return len(self.up)
 
-    def scores(self, hidden: Float32[np.ndarray, "head hidden"]) -> Float32[np.ndarray, "head output"]:
+    def scores(
+        self, hidden: Float32[np.ndarray, "row hidden"], which: _Which | None = None
+    ) -> Float32[np.ndarray, "row output"]:
         """W0 phi + U (V phi) + b."""
-        inner = np.matmul(self.down.float().numpy(), hidden[:, :, None])
-        scores = self.base.scores(hidden)
-        scores += np.matmul(self.up.float().numpy(), inner)[:, :, 0]
-        scores += self.bias.float().numpy()
+        own, runs = slice(None) if which is None else which, _runs(which, len(hidden))
+        up, down, bias = (part.float().numpy() for part in (self.up, self.down, self.bias))
+        scores = products(up, products(down, hidden, runs), runs)
+        scores += self.base.scores(hidden)
+        scores += bias[own]
         return scores
 
     def dense(self) -> Float32[Tensor, "head param"]:
@@ -125,7 +192,7 @@ class FactorHeads:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ModulatedHeads:
-    """The static head of an input that is scaled and shifted for each head."""
+    """The static head, with its input scaled and shifted per head."""
 
     layout: HeadLayout
     scale: Float32[Tensor, "head hidden"]
@@ -135,9 +202,12 @@ class ModulatedHeads:
     def __len__(self) -> int:
         return len(self.scale)
 
-    def scores(self, hidden: Float32[np.ndarray, "head hidden"]) -> Float32[np.ndarray, "head output"]:
+    def scores(
+        self, hidden: Float32[np.ndarray, "row hidden"], which: _Which | None = None
+    ) -> Float32[np.ndarray, "row output"]:
         """W0 ((1 + scale) phi + shift) + b0."""
-        return self.base.scores((1 + self.scale.numpy()) * hidden + self.shift.numpy())
+        own = slice(None) if which is None else which
+        return self.base.scores((1 + self.scale.numpy()[own]) * hidden + self.shift.numpy()[own])
 
     def dense(self) -> Float32[Tensor, "head param"]:
         """Fold scale and shift into the static head's weights and bias."""

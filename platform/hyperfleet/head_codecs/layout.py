@@ -1,4 +1,4 @@
-"""The shape of a head."""
+"""Shape of a head and the order of its parameters."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class HeadLayout:
         if flat.ndim != 2 or flat.shape[1] != self.num_params:
             raise HeadLayoutError(
                 f"a head of {self.num_classes} classes x {self.hidden} hidden units has {self.num_params} "
-                f"parameters, got an array of shape {flat.shape}; generator and device must be of one model"
+                f"parameters, got an array of shape {flat.shape}; use generator and device of the same model"
             )
         weight = flat[:, : self.num_weights].reshape(len(flat), self.num_classes, self.hidden)
         return weight, flat[:, self.num_weights :]

@@ -1,4 +1,4 @@
-"""8-bit weights, one float32 scale a row of the head: a quarter of the bytes."""
+"""Codecs with 8-bit weights and one float32 scale per class: a quarter of the bytes."""
 
 import math
 from collections.abc import Mapping
@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from hyperfleet.head_codecs.base import GeneratedForm, GeneratedHeads, check_tensors, needed_base
-from hyperfleet.head_codecs.base_head import BaseHead
 from hyperfleet.head_codecs.dense import FLOAT32_SHARE, rounding_of_sum
-from hyperfleet.head_codecs.heads import RowScaledHeads
+from hyperfleet.head_codecs.heads import BaseHead, RowScaledHeads
 from hyperfleet.head_codecs.layout import HeadLayout
 
 LEVELS = 127
@@ -22,8 +21,8 @@ LEVELS = 127
 class RowScaledCodec:
     """`weight` (n, C, H) int8, `scale` (n, C) and `bias` (n, C) float32: w = weight * scale.
 
-    Symmetric and a scale a row, since the classes of a head differ in size. The bias stays exact: it is one
-    number in 97. With `delta` all of it is the difference to the static head.
+    Symmetric, with one scale per row, since the classes of a head differ in size. The bias stays exact: it
+    is one number in 97. With `delta` the numbers are the offset from the static head.
     """
 
     name: str
@@ -31,11 +30,11 @@ class RowScaledCodec:
 
     @property
     def needs_base(self) -> bool:
-        """Only as a difference."""
+        """True for offsets only."""
         return self.delta
 
     def carries(self, form: GeneratedForm, layout: HeadLayout) -> bool:
-        """Any heads can."""
+        """True: any head has parameters."""
         return True
 
     def num_bytes(self, layout: HeadLayout) -> int:
@@ -54,7 +53,7 @@ class RowScaledCodec:
     def decode(
         self, tensors: Mapping[str, Tensor], layout: HeadLayout, base: BaseHead | None
     ) -> RowScaledHeads:
-        """Return the rows as they came; see `HeadCodec.decode`."""
+        """Return the rows as received; see `HeadCodec.decode`."""
         check_tensors(
             tensors,
             {
@@ -67,11 +66,11 @@ class RowScaledCodec:
         return RowScaledHeads(layout=layout, base=static, **tensors)
 
     def error_bound(self, generated: GeneratedHeads) -> Float[Tensor, " head"]:
-        """Half a scale a weight, and float32's rounding of scale and product."""
+        """Half a scale per weight, plus float32 rounding of scale and product."""
         weight, _ = self._split(generated)
         scale = weight.abs().amax(dim=2) / LEVELS
         rounding = 4 * FLOAT32_SHARE * vector_norm(weight.flatten(1), dim=1)
-        # Rows whose scale is below the smallest normal number come out as zero.
+        # Rows whose scale is below the smallest normal number decode to zero.
         lost = torch.finfo(torch.float32).tiny * LEVELS * math.sqrt(weight[0].numel())
         half_steps = vector_norm(scale, dim=1) * math.sqrt(generated.layout.hidden) / 2
         bound: Tensor = half_steps + rounding + lost + rounding_of_sum(generated, self.delta)
@@ -81,6 +80,6 @@ class RowScaledCodec:
         self, generated: GeneratedHeads
     ) -> tuple[Float[Tensor, "head output hidden"], Float[Tensor, "head output"]]:
         layout = generated.layout
-        values = generated.offsets() if self.delta else generated.whole()
+        values = generated.offsets() if self.delta else generated.full()
         weight, bias = values.split([layout.num_weights, layout.num_classes], dim=1)
         return weight.unflatten(1, (layout.num_classes, layout.hidden)), bias.contiguous()

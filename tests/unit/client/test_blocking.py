@@ -37,7 +37,7 @@ def test_several_threads_ask_at_once_and_each_gets_its_own_head():
     ):
         heads = list(threads.map(lambda seed: client.request(feature(seed)), range(40)))
     for seed, head in enumerate(heads):
-        assert torch.equal(head.reply.heads.dense(), generate(feature(seed).features).whole())
+        assert torch.equal(head.reply.heads.dense(), generate(feature(seed).features).full())
         assert head.num_tries == 1
 
 

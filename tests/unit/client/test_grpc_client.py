@@ -43,7 +43,7 @@ def test_heads_of_the_real_service_are_those_generated_in_every_codec(table):
                 async with of_served(table, port, codec=codec) as client:
                     received = await client.request(anchors)
                 generated = served.generator.generate(anchors.features)
-                error = torch.linalg.vector_norm(received.reply.heads.dense() - generated.whole(), dim=1)
+                error = torch.linalg.vector_norm(received.reply.heads.dense() - generated.full(), dim=1)
                 assert (error <= CODECS[codec].error_bound(generated) + 1e-6).all(), codec
                 assert (received.reply.label.model, received.reply.codec) == ("qa", codec)
                 assert received.num_tries == 1
@@ -99,7 +99,7 @@ def test_a_request_carries_all_settings_and_a_reply_is_measured():
     assert 5 < seen.left_s <= 7
     assert (head.uplink_bytes, head.generate_s, head.encode_s) == (seen.num_bytes, 0.0025, 0.0005)
     assert head.reply.label.version == "7"
-    expected = generate(feature().features).whole()
+    expected = generate(feature().features).full()
     torch.testing.assert_close(head.reply.heads.dense(), expected, rtol=0, atol=1e-2)
     assert isinstance(AsyncGrpcClient(url="http://a:1", layout=LAYOUT), GeneratorClient)
 

@@ -48,7 +48,7 @@ def test_concurrent_requests_use_own_connections_up_to_a_limit():
         async with AsyncGrpcClient(url=url, layout=LAYOUT, max_connections=max_connections) as client:
             heads = await asyncio.gather(*[client.request(feature(i)) for i in range(4)])
             for i, head in enumerate(heads):
-                assert torch.equal(head.reply.heads.dense(), generate(feature(i).features).whole())
+                assert torch.equal(head.reply.heads.dense(), generate(feature(i).features).full())
 
     for max_connections in (1, 3, 16):
         cloud = GrpcCloud(always=together)
@@ -105,7 +105,7 @@ def test_several_threads_use_the_client_without_an_event_loop():
         heads = list(threads.map(lambda seed: client.request(feature(seed)), range(20)))
         assert threading.active_count() > before
     for seed, head in enumerate(heads):
-        assert torch.equal(head.reply.heads.dense(), generate(feature(seed).features).whole())
+        assert torch.equal(head.reply.heads.dense(), generate(feature(seed).features).full())
     assert sum(head.num_tries for head in heads) == 21
     assert {seen.metadata["authorization"] for seen in cloud.seen} == {f"Bearer {TOKEN}"}
     assert TOKEN not in repr(client)
@@ -129,6 +129,6 @@ def test_sharing_one_service_a_client_without_an_event_loop_gets_the_same_heads(
             return await asyncio.to_thread(ask_from_a_thread)
 
     received = asyncio.run(run())
-    expected = served.generator.generate(feature().features).whole()
+    expected = served.generator.generate(feature().features).full()
     torch.testing.assert_close(received.reply.heads.dense(), expected, rtol=0, atol=1e-5)
     assert math.isfinite(received.queue_s)

@@ -47,7 +47,7 @@ def test_what_leaves_the_device_is_768_bytes_of_feature_and_nothing_else():
             "X-Deadline-Seconds",
         }
         assert headers["Accept"] == "application/x-safetensors; codec=fp32"
-        assert torch.equal(head.reply.heads.dense(), generate(feature(i).features).whole())
+        assert torch.equal(head.reply.heads.dense(), generate(feature(i).features).full())
         assert (head.reply.label, head.reply.codec, head.num_tries) == (LABEL, "fp32", 1)
         assert (head.generate_s, head.encode_s) == (0.0025, 0.0005)
         assert head.downlink_bytes > LAYOUT.num_bytes
@@ -60,7 +60,7 @@ def test_every_codec_crosses_a_real_connection(name):
     cloud = Cloud(always=lambda request, body: good_reply(request, body, made_by))
     (head,), _ = ask(cloud, codec=name, base=BASE)
     generated = made_by(feature().features)
-    error = (head.reply.heads.dense() - generated.whole()).norm(dim=1)
+    error = (head.reply.heads.dense() - generated.full()).norm(dim=1)
     assert head.reply.codec == name
     assert error <= codec(name).error_bound(generated)
     assert codec(name).num_bytes(LAYOUT) < head.downlink_bytes < codec(name).num_bytes(LAYOUT) + 1000
@@ -94,7 +94,7 @@ async def cut_short(request: web.Request, body: bytes) -> web.StreamResponse:
 def test_a_damaged_or_cut_reply_is_retried():
     (head,), _ = ask(Cloud(script=[damaged, cut_short]))
     assert head.num_tries == 3
-    assert torch.equal(head.reply.heads.dense(), generate(feature().features).whole())
+    assert torch.equal(head.reply.heads.dense(), generate(feature().features).full())
     with pytest.raises(ServiceError, match=r"2 tries: the reply of http://\S+ was damaged on its way"):
         ask(Cloud(always=damaged), retry=RetryPolicy(max_tries=2))
 
@@ -104,7 +104,7 @@ def test_a_reply_that_is_no_head_of_this_device_is_refused():
     wrong_codec = encode_heads(generate(feature().features), codec="fp16", label=LABEL)
     for body, settings, message in (
         (good_body(), {"layout": other}, "holds head .* expected head"),
-        (b"<html>", {}, "no safetensors file"),
+        (b"<html>", {}, "not a safetensors file"),
         (wrong_codec, {}, "in codec 'fp32', got 'fp16'"),
     ):
         answer = web.Response(body=body, headers=reply_headers(body))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hyperfleet import bundle
-from hyperfleet.cloud.generator import CLASSES_A_TILE, ParameterGenerator
+from hyperfleet.cloud.generator import CLASSES_PER_TILE, ParameterGenerator
 from hyperfleet.errors import CheckpointError, ConfigError, FeatureError, ServiceError
 from hyperfleet.head_codecs import BaseHead
 from hyperfleet.messages import HeadLayout
@@ -29,7 +29,7 @@ def features(num):
 def test_heads_are_the_modules_heads(module, num, packed):
     anchors = features(num)
     heads = ParameterGenerator(module, packed=packed).generate(anchors)
-    torch.testing.assert_close(heads.whole(), module(torch.from_numpy(anchors)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(heads.full(), module(torch.from_numpy(anchors)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["full", "low_rank", "film"])
@@ -38,17 +38,17 @@ def test_every_form_of_head_is_the_modules(form, emitter_hidden):
     torch.manual_seed(0)
     config = HeadGeneratorConfig(adr=None, form=form, rank=2, emitter_hidden=emitter_hidden)
     module = HeadGenerator(config, HeadLayout(num_classes=NUM_CLASSES)).requires_grad_(False).eval()
-    module.emitter.weight.normal_()
+    module.emitter.weight.normal_(std=0.05)
     module.base.normal_()
     generator, anchors = ParameterGenerator(module), features(4)
     heads = generator.generate(anchors)
     expected = module(torch.from_numpy(anchors))
-    torch.testing.assert_close(heads.whole(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(heads.full(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(heads.offsets(), expected - module.base, rtol=1e-5, atol=1e-5)
     assert ("film" in generator.codecs) == (form == "film")
 
 
-@pytest.mark.parametrize("num_classes", [NUM_CLASSES, CLASSES_A_TILE, CLASSES_A_TILE + 1])
+@pytest.mark.parametrize("num_classes", [NUM_CLASSES, CLASSES_PER_TILE, CLASSES_PER_TILE + 1])
 def test_tiles_are_the_heads_class_by_class(num_classes):
     torch.manual_seed(0)
     layout = HeadLayout(num_classes=num_classes)
@@ -56,7 +56,7 @@ def test_tiles_are_the_heads_class_by_class(num_classes):
     module.emitter.bias.normal_()
     module.base.normal_()
     generator, anchors = ParameterGenerator(module), features(5)
-    weight, bias = layout.split(generator.generate(anchors).whole().numpy())
+    weight, bias = layout.split(generator.generate(anchors).full().numpy())
     seen = 0
     for tile in generator.tiles(anchors):
         part = slice(tile.first, tile.first + tile.bias.shape[1])
@@ -86,7 +86,7 @@ def test_weights_in_half_precision_make_the_same_heads_but_for_their_rounding(mo
     anchors = features(num)
     half = ParameterGenerator(module, weights="fp16")
     half.pack()
-    heads = half.generate(anchors).whole()
+    heads = half.generate(anchors).full()
     exact = module(torch.from_numpy(anchors))
     # A float16 is off by a 2048th at most, so each product is; the bias is not rounded.
     emitter = module.emitter
@@ -118,13 +118,13 @@ def test_requests_of_one_batch_get_their_own_heads(module):
     generator = ParameterGenerator(module)
     asked = [features(1), features(40), features(3)]
     for own, heads in zip(asked, generator.generate_each(asked), strict=True):
-        torch.testing.assert_close(heads.whole(), generator.generate(own).whole(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(heads.full(), generator.generate(own).full(), rtol=0, atol=1e-5)
 
 
 def test_a_head_depends_on_its_own_feature_alone(module):
     generator, anchors = ParameterGenerator(module), features(41)
-    together = generator.generate(anchors).whole()
-    alone = torch.cat([generator.generate(anchor[None]).whole() for anchor in anchors])
+    together = generator.generate(anchors).full()
+    alone = torch.cat([generator.generate(anchor[None]).full() for anchor in anchors])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_the_generator_comes_out_of_a_bundle(tmp_path):
     # The static head is the base of what is generated, so the heads start near it.
     device = bundle.load_device_model(tmp_path / "cdc_mmpg")
     heads = generator.generate(features(3))
-    assert (heads.whole() - device.flat_head()).abs().max() < 0.5
+    assert (heads.full() - device.flat_head()).abs().max() < 0.5
     # Both sides name the static head alike, or no offset could be sent.
     assert generator.base.id == BaseHead(layout=device.layout, flat=device.flat_head()).id
     with pytest.raises(CheckpointError, match="no generator"):

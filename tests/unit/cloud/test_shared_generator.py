@@ -29,7 +29,7 @@ def test_a_generator_around_mapped_weights_is_the_same_and_copies_none(config) -
     shared = pickle.loads(data, buffers=mapped)
     opened = shared.open()
     expected = ParameterGenerator(module).generate(features)
-    torch.testing.assert_close(opened.generate(features).whole(), expected.whole(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(opened.generate(features).full(), expected.full(), rtol=0, atol=1e-5)
     weight = shared.arrays["f_h.3.weight" if config.emitter_hidden else "f_h.weight"]
     assert opened._emit.weight.data_ptr() == weight.ctypes.data
     assert opened.base.id == expected.base.id

@@ -190,7 +190,7 @@ def test_empty_split_and_bad_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="open-ended-qa"):
         TrainConfig(task="captioning")
     with pytest.raises(ConfigError, match="needs 2 or more epochs"):
-        TrainConfig(method="stable_synth_net", epochs=1)
+        TrainConfig(method="stable_synth_net", epochs=1).stages()
     with pytest.raises(ConfigError, match="epochs"):
         TrainConfig(epochs=0)
     with pytest.raises(ConfigError, match="learning_rate"):

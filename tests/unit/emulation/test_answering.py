@@ -48,9 +48,9 @@ def one_by_one(form: str, codec: str, sample: np.ndarray, head_of: np.ndarray) -
     for start in range(0, len(distinct), HEADS_AT_ONCE):
         block = distinct[start : start + HEADS_AT_ONCE]
         generated = generator.generate(TABLE.anchor[block])
-        whole = generated.whole()
+        full = generated.full()
         for i, made_from in enumerate(block):
-            alone = replace(generated, numbers=generated.numbers[[i]], whole=partial(whole.__getitem__, [i]))
+            alone = replace(generated, numbers=generated.numbers[[i]], full=partial(full.__getitem__, [i]))
             body = encode_heads(alone, codec=codec, label=LABEL)
             reply = HeadReply.from_bytes(body, expected=LAYOUT, num_heads=1, base=generator.base)
             heads[made_from] = reply.heads

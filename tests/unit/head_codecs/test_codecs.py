@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperfleet.errors import ConfigError, HeadLayoutError, UnknownNameError
-from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, HeadLayout, codec, codecs_of
+from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, HeadLayout, best_answer, codec, codecs_of
 from hyperfleet.head_codecs.frame import RowFiles, pack, unpack
 from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
@@ -19,22 +20,28 @@ SMALL = HeadLayout(num_classes=7)
 LABEL = ModelLabel(model="generator", version="3", task="vqa")
 
 
+def module_of(form: str, layout: HeadLayout, *, seed: int, scale: float, rank: int) -> HeadGenerator:
+    """A hypernetwork whose last layer and static head are noise."""
+    torch.manual_seed(seed)
+    config = HeadGeneratorConfig(adr=None, projector_hidden=None, form=form, rank=rank)
+    module = HeadGenerator(config, layout).requires_grad_(False)
+    for parameter in module.emitter.parameters():
+        parameter.normal_(std=scale * 192**-0.5)
+    module.base.normal_(std=scale)
+    return module
+
+
 def make(
     form: str, layout: HeadLayout = SMALL, *, n: int = 3, seed: int = 0, scale: float = 1.0, rank: int = 2
 ):
     """Heads of a real hypernetwork whose emitter was filled with noise."""
-    torch.manual_seed(seed)
-    config = HeadGeneratorConfig(adr=None, projector_hidden=None, form=form, rank=rank)
-    module = HeadGenerator(config, layout)
+    module = module_of(form, layout, seed=seed, scale=scale, rank=rank)
     with torch.no_grad():
-        for parameter in module.emitter.parameters():
-            parameter.normal_(std=scale * 192**-0.5)
-        module.base.normal_(std=scale)
         numbers = module.generate(torch.randn(n, 192))
-        whole = module.form.materialise(numbers, module.base)
+        full = module.form.materialise(numbers, module.base)
     base = BaseHead(layout=layout, flat=module.base)
-    numbers = whole if form == "full" else numbers
-    return GeneratedHeads(layout=layout, form=form, numbers=numbers, base=base, whole=lambda: whole)
+    numbers = full if form == "full" else numbers
+    return GeneratedHeads(layout=layout, form=form, numbers=numbers, base=base, full=lambda: full)
 
 
 def through_the_wire(generated: GeneratedHeads, name: str) -> HeadReply:
@@ -58,7 +65,7 @@ CARRIED = [
 def test_no_codec_errs_more_than_its_bound(form: str, name: str, seed: int, exponent: int) -> None:
     generated = make(form, WIDE, seed=seed, scale=2.0**exponent)
     decoded = through_the_wire(generated, name).heads.dense()
-    error = torch.linalg.vector_norm(decoded.double() - generated.whole().double(), dim=1)
+    error = torch.linalg.vector_norm(decoded.double() - generated.full().double(), dim=1)
     # Beyond the range of float16 both are infinite or none is a number.
     assert not (error > CODECS[name].error_bound(generated).double() + 1e-30).any()
 
@@ -71,7 +78,7 @@ def test_every_codec_is_held_to_its_bound() -> None:
 def test_a_bound_is_not_far_above_the_error(name: str) -> None:
     generated = make("full", HeadLayout(num_classes=200), n=8)
     decoded = through_the_wire(generated, name).heads.dense()
-    error = torch.linalg.vector_norm(decoded - generated.whole(), dim=1)
+    error = torch.linalg.vector_norm(decoded - generated.full(), dim=1)
     assert (CODECS[name].error_bound(generated) < 5 * error).all()
 
 
@@ -79,14 +86,14 @@ def test_fp32_is_bit_exact_and_a_view_of_the_reply() -> None:
     generated = make("full")
     body = encode_heads(generated, codec="fp32", label=LABEL)
     heads = HeadReply.from_bytes(body, expected=SMALL, num_heads=3).heads
-    assert torch.equal(heads.dense(), generated.whole())
+    assert torch.equal(heads.dense(), generated.full())
     start = np.frombuffer(body, np.uint8).ctypes.data
     assert start <= heads.dense().data_ptr() < start + len(body)
 
 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("form", ["full", "low_rank", "film"])
-def test_a_head_is_applied_as_it_came_like_the_whole_one(name: str, form: str) -> None:
+def test_a_head_is_applied_as_it_arrived_like_the_full_one(name: str, form: str) -> None:
     generated = make(form, HeadLayout(num_classes=40), n=5)
     if name not in codecs_of(form, generated.layout, has_base=True):
         pytest.skip("this codec does not carry these heads")
@@ -99,6 +106,41 @@ def test_a_head_is_applied_as_it_came_like_the_whole_one(name: str, form: str) -
             layer.bias.copy_(flat[40 * 96 :])
             expected = layer(torch.from_numpy(hidden[i])).numpy()
         np.testing.assert_allclose(heads.scores(hidden)[i], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("form", "name"), [("full", "fp32"), ("low_rank", "rank2"), ("film", "film")])
+def test_devices_apply_heads_as_training_does(form: str, name: str) -> None:
+    module = module_of(form, WIDE, seed=3, scale=1.0, rank=2)
+    features, hidden = torch.randn(4, 192), torch.randn(4, 96)
+    flat = module.base
+    static = partial(torch.nn.functional.linear, weight=flat[: 20 * 96].view(20, 96), bias=flat[20 * 96 :])
+    numbers = module.generate(features)
+    trained = module.form.outputs(numbers, hidden[:, None], static)[:, 0]
+    full = module.form.materialise(numbers, flat)
+    generated = GeneratedHeads(
+        layout=WIDE,
+        form=form,
+        numbers=full if form == "full" else numbers,
+        base=BaseHead(layout=WIDE, flat=flat),
+        full=lambda: full,
+    )
+    received = through_the_wire(generated, name).heads.scores(hidden.numpy())
+    # Factors travel in float16.
+    atol = 0.05 if form == "low_rank" else 1e-4
+    np.testing.assert_allclose(received, trained.numpy(), rtol=1e-4, atol=atol)
+
+
+def test_the_best_answer_is_the_static_one_where_a_score_is_not_finite() -> None:
+    heads = through_the_wire(make("full", WIDE, n=2), "fp32").heads
+    hidden = np.random.default_rng(0).normal(size=(4, 96)).astype(np.float32)
+    hidden[2] = np.inf
+    which, static_answer = np.array([0, 0, 0, 1]), np.array([5, 6, 77, 8])
+    answer, score = best_answer(heads, hidden, static_answer, which)
+    expected = [heads.scores(hidden[[row, row]])[head] for row, head in ((0, 0), (1, 0), (3, 1))]
+    assert answer[2] == 77
+    assert np.isnan(score).tolist() == [False, False, True, False]
+    assert answer[[0, 1, 3]].tolist() == [each.argmax() for each in expected]
+    np.testing.assert_allclose(score[[0, 1, 3]], [each.max() for each in expected], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +190,8 @@ def test_factors_that_were_generated_travel_as_they_are() -> None:
 
 def test_rows_of_zeros_and_of_tiny_numbers_survive_8_bits() -> None:
     generated = make("full")
-    generated.whole()[0, :96] = 0
-    generated.whole()[1, :96] = 1e-42
+    generated.full()[0, :96] = 0
+    generated.full()[1, :96] = 1e-42
     heads = through_the_wire(generated, "int8").heads
     assert not heads.dense()[0, :96].any()
     assert heads.dense().isfinite().all()
@@ -158,12 +200,12 @@ def test_rows_of_zeros_and_of_tiny_numbers_survive_8_bits() -> None:
 def test_a_head_without_a_static_one_cannot_be_sent_as_a_difference() -> None:
     generated = make("full")
     bare = GeneratedHeads(
-        layout=SMALL, form="full", numbers=generated.numbers, base=None, whole=generated.whole
+        layout=SMALL, form="full", numbers=generated.numbers, base=None, full=generated.full
     )
     assert codecs_of("full", SMALL, has_base=False) == ("fp32", "fp16", "bf16", "int8")
     with pytest.raises(HeadLayoutError, match="without a static one"):
         encode_heads(bare, codec="delta-int8", label=LABEL)
-    with pytest.raises(HeadLayoutError, match="give the device's own as `base`"):
+    with pytest.raises(HeadLayoutError, match="pass the device's own as `base`"):
         HeadReply.from_bytes(encode_heads(generated, codec="rank1", label=LABEL), expected=SMALL, num_heads=3)
 
 
@@ -197,7 +239,7 @@ def test_replies_of_another_shape_or_number_are_refused() -> None:
     body = encode_heads(make("full"), codec="int8", label=LABEL)
     with pytest.raises(HeadLayoutError, match="another model than the one on the device"):
         HeadReply.from_bytes(body, expected=PAPER, num_heads=3)
-    with pytest.raises(HeadLayoutError, match="asked for 2 heads, got 3"):
+    with pytest.raises(HeadLayoutError, match="requested 2 heads, got 3"):
         HeadReply.from_bytes(body, expected=SMALL, num_heads=2)
     newer = pack({"head": torch.zeros(1, 7)}, {"codec": "int2"})
     with pytest.raises(HeadLayoutError, match="in codec 'int2', this version knows fp32"):
@@ -266,7 +308,7 @@ def _hostile(shape: list[object]) -> bytes:
         (b"\xff" * 64, "announces a header of 18446744073709551615 bytes"),
         ((2).to_bytes(8, "little") + b"[]", "its header is damaged"),
         ((2).to_bytes(8, "little") + b"{]", "its header is damaged"),
-        ((2).to_bytes(8, "little") + b"{}junk", "4 bytes behind its last tensor"),
+        ((2).to_bytes(8, "little") + b"{}junk", "4 bytes after its last tensor"),
     ],
 )
 def test_what_is_no_safetensors_file_is_named(body: bytes, message: str) -> None:

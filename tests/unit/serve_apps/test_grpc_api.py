@@ -51,7 +51,7 @@ def test_heads_are_those_generated_and_the_reply_describes_them(table):
                 heads = HeadReply.from_bytes(
                     reply.heads, expected=generated.layout, num_heads=3, base=served.generator.base
                 )
-                error = torch.linalg.vector_norm(heads.heads.dense() - generated.whole(), dim=1)
+                error = torch.linalg.vector_norm(heads.heads.dense() - generated.full(), dim=1)
                 assert (error <= CODECS[codec].error_bound(generated) + 1e-6).all(), (name, codec)
                 assert (reply.model, reply.model_version) == (name, served.info.version)
                 assert (reply.task, reply.codec) == (served.info.task, codec)

@@ -39,7 +39,7 @@ def test_a_batch_of_several_models_and_codecs_gives_each_its_own(table):
         )
         assert (reply.codec, reply.label.model) == (chunk.codec, chunk.served.info.name)
         generated = generator.generate(chunk.features)
-        error = torch.linalg.vector_norm(reply.heads.dense() - generated.whole(), dim=1)
+        error = torch.linalg.vector_norm(reply.heads.dense() - generated.full(), dim=1)
         assert (error <= CODECS[chunk.codec].error_bound(generated) + 1e-5).all()
     assert [made.batch_heads for made in done] == [6, 1, 6, 2, 6]
 
@@ -75,7 +75,7 @@ def test_requests_that_meet_in_a_batch_get_their_own_heads(table):
     assert batches == [5]
     for i, ((codec, num), reply) in enumerate(zip(asked, replies, strict=True)):
         heads = HeadReply.from_bytes(reply.body, expected=LAYOUT, num_heads=num, base=generator.base)
-        expected = generator.generate(features(num, seed=i)).whole()
+        expected = generator.generate(features(num, seed=i)).full()
         torch.testing.assert_close(
             heads.heads.dense(), expected, rtol=1e-3 if codec == "fp16" else 0, atol=1e-5
         )

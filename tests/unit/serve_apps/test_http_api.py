@@ -68,7 +68,7 @@ def test_a_reply_is_in_the_requested_codec_and_names_it(table, name):
     assert reply.status_code == 200, reply.text
     heads = HeadReply.from_bytes(reply.content, expected=LAYOUT, num_heads=3, base=served.generator.base)
     generated = served.generator.generate(anchors)
-    error = torch.linalg.vector_norm(heads.heads.dense() - generated.whole(), dim=1)
+    error = torch.linalg.vector_norm(heads.heads.dense() - generated.full(), dim=1)
     assert (error <= CODECS[name].error_bound(generated) + 1e-6).all()
     assert (heads.label.model, heads.label.task, heads.codec) == ("qa", "open-ended-qa", name)
     expected = {

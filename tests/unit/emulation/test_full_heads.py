@@ -1,4 +1,4 @@
-"""Whole heads are applied while they are generated; what comes out must be what one head a sample gives."""
+"""Full heads applied in tiles while they are generated, against one head per sample."""
 
 from dataclasses import replace
 from functools import cache
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from hyperfleet.cloud.generator import CLASSES_A_TILE, ParameterGenerator
-from hyperfleet.emulation import whole_heads
+from hyperfleet.cloud.generator import CLASSES_PER_TILE, ParameterGenerator
+from hyperfleet.emulation import answering
 from hyperfleet.emulation.answering import FeatureTable, answer_pairs
 from hyperfleet.errors import ConfigError
 from hyperfleet.messages import HeadLayout
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig
 from tests.worlds.toy_generators import CountingGenerator, table_of
 
-# Two whole tiles and part of one.
-NUM_CLASSES = 2 * CLASSES_A_TILE + 11
+# Two full tiles and part of one.
+NUM_CLASSES = 2 * CLASSES_PER_TILE + 11
 LAYOUT = HeadLayout(num_classes=NUM_CLASSES)
 TABLE = table_of(30)
 
@@ -43,7 +43,7 @@ def one_by_one(
     """Scores (n, classes) of each sample with a head that was generated for it alone."""
     scores = []
     for row, made_from in zip(sample, head_of, strict=True):
-        head = generator.generate(table.anchor[[made_from]]).whole().numpy()
+        head = generator.generate(table.anchor[[made_from]]).full().numpy()
         weight, bias = LAYOUT.split(head)
         scores.append(weight[0] @ table.hidden[row] + bias[0])
     return np.array(scores)
@@ -52,8 +52,8 @@ def one_by_one(
 RNG = np.random.default_rng(2)
 PAIRS = {
     "one sample": ([4], [9]),
-    "a head each": (RNG.permutation(30), RNG.permutation(30)),
-    "several samples a head": (RNG.integers(30, size=80), RNG.integers(6, size=80)),
+    "one head each": (RNG.permutation(30), RNG.permutation(30)),
+    "several samples per head": (RNG.integers(30, size=80), RNG.integers(6, size=80)),
     "few and many, unsorted": (
         RNG.integers(30, size=60),
         RNG.permutation(np.r_[np.arange(20, 30), np.full(20, 3), np.repeat(np.arange(10, 20), 3)]),
@@ -63,12 +63,12 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("static_base", [True, False])
-@pytest.mark.parametrize("heads_a_block", [7, 512])
+@pytest.mark.parametrize("heads_at_once", [7, 512])
 @pytest.mark.parametrize("pairs", PAIRS)
-def test_scores_and_answers_are_those_of_one_head_a_sample(
-    monkeypatch, pairs: str, heads_a_block: int, static_base: bool
+def test_scores_and_answers_are_those_of_one_head_per_sample(
+    monkeypatch, pairs: str, heads_at_once: int, static_base: bool
 ) -> None:
-    monkeypatch.setattr(whole_heads, "_HEADS_A_BLOCK", heads_a_block)
+    monkeypatch.setattr(answering, "_FULL_HEADS_AT_ONCE", heads_at_once)
     sample, head_of = (np.array(each, np.int64) for each in PAIRS[pairs])
     generator = generator_of(static_base)
     expected = one_by_one(generator, TABLE, sample, head_of)
@@ -81,7 +81,7 @@ def test_scores_and_answers_are_those_of_one_head_a_sample(
 def test_answers_come_from_every_tile() -> None:
     rows = np.arange(30)
     answer, _ = answer_pairs(generator_of(True), TABLE, rows, rows)
-    assert set((answer // CLASSES_A_TILE).tolist()) == {0, 1, 2}
+    assert set((answer // CLASSES_PER_TILE).tolist()) == {0, 1, 2}
 
 
 def test_of_equal_scores_the_first_class_wins() -> None:
@@ -90,14 +90,14 @@ def test_of_equal_scores_the_first_class_wins() -> None:
         parameter.zero_()
     # Class 3 and its doubles in the same and in other tiles beat all others.
     bias = module.emitter.bias[LAYOUT.num_weights :]
-    bias[[3, 7, CLASSES_A_TILE + 1, NUM_CLASSES - 1]] = 1.0
+    bias[[3, 7, CLASSES_PER_TILE + 1, NUM_CLASSES - 1]] = 1.0
     rows = np.arange(30)
     answer, score = answer_pairs(ParameterGenerator(module), TABLE, rows, rows)
     assert answer.tolist() == [3] * 30
     assert score.tolist() == [1.0] * 30
 
 
-@pytest.mark.parametrize("broken", [0, CLASSES_A_TILE, NUM_CLASSES - 1])
+@pytest.mark.parametrize("broken", [0, CLASSES_PER_TILE, NUM_CLASSES - 1])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_one_score_that_is_not_finite_leaves_the_static_answer(broken: int, value: float) -> None:
     module = module_of()
@@ -120,8 +120,8 @@ def test_only_the_samples_that_overflow_are_answered_without_the_head() -> None:
     assert answer[[1, 3]].tolist() == expected.argmax(axis=1).tolist()
 
 
-def test_no_head_is_made_as_a_whole_and_none_is_made_twice(monkeypatch) -> None:
-    monkeypatch.setattr(whole_heads, "_HEADS_A_BLOCK", 5)
+def test_full_heads_are_made_in_tiles_only_and_once_each(monkeypatch) -> None:
+    monkeypatch.setattr(answering, "_FULL_HEADS_AT_ONCE", 5)
     generator = CountingGenerator(module_of())
     generator.asked = []
     made: list[np.ndarray] = []
