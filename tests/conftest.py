@@ -34,7 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what `make quick` runs."""
     if config.getoption("--quick"):
-        left_out = [item for item in items if any(map(item.get_closest_marker, ("integration", "slow", "heavy")))]
+        left_out = [
+            item for item in items if any(map(item.get_closest_marker, ("integration", "slow", "heavy")))
+        ]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
 

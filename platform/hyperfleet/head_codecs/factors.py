@@ -72,7 +72,7 @@ class FactorCodec:
         return FactorHeads(layout=layout, base=static, **tensors)
 
     def error_bound(self, generated: GeneratedHeads) -> Float[Tensor, " head"]:
-        """Distance to the nearest matrix of rank r (Eckart and Young), plus float16 rounding of the factors."""
+        """Distance to the nearest matrix of rank r (Eckart and Young), plus rounding of the factors."""
         up, down, bias = self._factors(generated)
         layout = generated.layout
         offsets = generated.offsets()
