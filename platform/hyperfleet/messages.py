@@ -8,6 +8,7 @@ whose metadata name the model and the codec of its tensors.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from hyperfleet.head_codecs import HEAD_HIDDEN as HEAD_HIDDEN
 from hyperfleet.head_codecs import HeadLayout as HeadLayout
 from hyperfleet.head_codecs.frame import RowFiles, unpack
 
+# Looked up once per process, not once per batch of replies.
+_codec = cache(CODECS.__getitem__)
 FEATURE_DIM = 192
 FEATURE_BYTES = FEATURE_DIM * 4
 
@@ -153,7 +156,7 @@ def encode_batch(generated: GeneratedHeads, *, codec: str, label: ModelLabel) ->
         "hidden": str(generated.layout.hidden),
         "base_id": generated.base.id if generated.base is not None else "",
     }
-    return RowFiles(CODECS[codec].encode(generated), metadata)
+    return RowFiles(_codec(codec).encode(generated), metadata)
 
 
 def encode_heads(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> bytes:

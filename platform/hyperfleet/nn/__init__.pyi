@@ -1,6 +1,6 @@
-from .adain import adain as adain
 from .anchor_reasoner import AnchorReasoner as AnchorReasoner
 from .anchor_reasoner import AnchorReasonerConfig as AnchorReasonerConfig
+from .anchor_reasoner import adain as adain
 from .device_model import DeviceModel as DeviceModel
 from .device_model import Readout as Readout
 from .device_model import head_layout as head_layout

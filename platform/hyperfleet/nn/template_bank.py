@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.messages import FEATURE_DIM
-from hyperfleet.nn.adain import EPSILON, adain
+from hyperfleet.nn.anchor_reasoner import EPSILON, adain
 
 _TINY = 1e-8
 
