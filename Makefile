@@ -8,19 +8,22 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check cluster-check cluster-test chaos fmt proto bench clean distclean
+.PHONY: help demo test quick check cluster-check cluster-test chaos fmt proto bench clean distclean
 
 help:  ## Show this text
 	@echo "Targets (each sets up $(VENV) on first use: some minutes and several GB, mostly torch):"
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-14s %s\n", $$1, $$2 }'
 	@echo "Variables: PYTHON=$(PYTHON) makes the environment; ARGS='...' goes to demo and test."
 
-demo: $(INSTALLED)  ## Render videos, train, serve, run the fleet, show what it brought
+demo: $(INSTALLED)  ## Render videos, train, serve, run the fleet, write a report
 	$(BIN)/hyperfleet demo $(ARGS)
 
 # Long files come first in the order of collection; xdist would begin with those of most tests.
 test: $(INSTALLED)  ## Run the tests (ARGS='-m slow' for the slow ones, ARGS=tests/unit for some)
 	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+quick: $(INSTALLED)  ## Run the tests that need no Ray and little time, for the edit loop
+	$(BIN)/pytest --quick --numprocesses=logical --maxprocesses=4 --dist=worksteal -q $(ARGS)
 
 check: $(INSTALLED)  ## Check format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check .

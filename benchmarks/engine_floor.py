@@ -22,6 +22,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from printed import Parser, TableConsole
 from rich.console import Console
 from rich.table import Table
 
@@ -153,12 +154,12 @@ def show(rows: list[dict[str, object]], console: Console) -> None:
 
 def main() -> None:
     """Run every engine in every repeat."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each block, at least one round")
     parser.add_argument("--devices", type=int, nargs="+", default=[500, 2000], help="a round")
     args = parser.parse_args()
-    console = Console(width=110)
+    console = TableConsole(width=110)
     versions = prepare_environment(console)
     samples: dict[int, dict[str, list[dict[str, float]]]] = {
         num_devices: {name: [] for name in ENGINES} for num_devices in args.devices

@@ -7,7 +7,6 @@ round after round; the ratio is of the same round, and 1 means that spreading co
     python benchmarks/fleet_spread.py [--rounds 3] [--samples 8000]
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -17,8 +16,8 @@ from pathlib import Path
 
 import ray
 from full_loop import Loop, Sample, scenario_of, table_of, timed
+from printed import Parser, TableConsole
 from ray.cluster_utils import Cluster
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.runtime import connect, disconnect
@@ -28,7 +27,7 @@ OUTPUT = Path("outputs/benchmarks/fleet_spread.json")
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=8000)
     args = parser.parse_args()
@@ -58,7 +57,7 @@ def main() -> None:
 
 def show(rounds: dict[int, list[Sample]], num_nodes: int) -> None:
     """Print medians over rounds, the first one left out, and keep all in JSON."""
-    console = Console(width=120)
+    console = TableConsole(width=120)
     table = Table(
         "hosts", "samples/s", "CPU-ms a sample", title=f"A fleet on one host and on {num_nodes} nodes"
     )

@@ -9,7 +9,6 @@ processes. Encoding is not in it: features are computed once a clip and kept.
     python benchmarks/full_loop.py [--rounds 3] [--samples 4096] [--hosts 2]
 """
 
-import argparse
 import itertools
 import json
 import statistics
@@ -24,7 +23,7 @@ import psutil
 import ray
 import torch
 from clients.untrained_service import keep_memory
-from rich.console import Console
+from printed import Parser, TableConsole
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
@@ -230,7 +229,7 @@ def plain_pytorch() -> Callable[[], tuple[int, int]]:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=4096, help="with a fresh whole head each")
     parser.add_argument("--hosts", type=int, default=2)
@@ -267,7 +266,7 @@ def main() -> None:
 
 def show(rounds: dict[str, list[Sample]], split: dict[str, dict[str, float]], num_hosts: int) -> None:
     """Print medians over rounds, the first one left out, and keep all in JSON."""
-    console = Console(width=120)
+    console = TableConsole(width=120)
     table = Table(title=f"Whole loop on {num_hosts} hosts")
     for column in ("", "answers/s", "of plain PyTorch", "CPU-ms a sample", "samples a head"):
         table.add_column(column, justify="left" if not column else "right")

@@ -30,7 +30,7 @@ from clients.http_attack import attack
 from clients.tally import Tally
 from clients.untrained_service import ROOT, read_flags, share_the_machine
 from clients.watched_service import TOKEN, Watched, running
-from rich.console import Console
+from printed import Parser, TableConsole
 from rich.table import Table
 
 OUTPUT = Path("outputs/benchmarks/fuzz_service.json")
@@ -186,7 +186,7 @@ def look_after(watched: Watched, run: Run) -> None:
 
 def report(run: Run, seconds: float) -> bool:
     """Print the table, write the JSON and return whether every promise was kept."""
-    console, tally = Console(width=110), run.tally
+    console, tally = TableConsole(width=110), run.tally
     table = Table("kind", "requests", "slowest s", "ended how")
     for kind, ends in sorted(tally.ends.items()):
         common = ", ".join(f"{end} {count:,}" for end, count in ends.most_common(9))
@@ -218,7 +218,7 @@ def report(run: Run, seconds: float) -> bool:
 
 def main() -> None:
     """Start the service, attack it, look after it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

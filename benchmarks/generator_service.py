@@ -35,6 +35,7 @@ from clients.untrained_service import (
     share_the_machine,
     write_bundles,
 )
+from printed import Parser, TableConsole
 
 OUTPUT = Path("outputs/benchmarks/generator_service.json")
 NUM_HOSTS = 2
@@ -319,7 +320,6 @@ def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
 
 def report(samples: dict[str, list[Sample]]) -> None:
     """Print the table and write the JSON."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("way", "heads/s", "/ PyTorch b64", "CPU-ms a head", "p50 ms", "p99 ms")
@@ -341,7 +341,7 @@ def report(samples: dict[str, list[Sample]]) -> None:
             f"{medians['p50_ms']:.1f}",
             f"{medians['p99_ms']:.1f}",
         )
-    Console(width=110).print(table)
+    TableConsole(width=110).print(table)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps({"benchmark": "generator_service", "file": str(OUTPUT)}))
@@ -349,7 +349,7 @@ def report(samples: dict[str, list[Sample]]) -> None:
 
 def main() -> None:
     """Run every row in every round."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each row in each round")
     parser.add_argument("--default-flags", action="store_true", help="leave Serve's flags as they are")

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from printed import Parser, TableConsole
 from rich.console import Console
 from rich.table import Table
 
@@ -366,14 +367,14 @@ def report(outcomes: list[Outcome], console: Console) -> None:
 
 def main() -> None:
     """Kill, compare, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and hosts")
     parser.add_argument("--data", type=Path, default=Path("data/smoke"))
     parser.add_argument("--model", default=NEWEST)
     parser.add_argument("--static-model", default=NEWEST_STATIC)
     args = parser.parse_args()
-    console = Console(width=110)
+    console = TableConsole(width=110)
     try:
         setup = prepare(args.data, args.model, args.static_model)
     except HyperFleetError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from clients.untrained_service import keep_memory, read_flags, share_the_machine
-from rich.console import Console
+from printed import Parser, TableConsole
 from rich.table import Table
 
 OUTPUT = Path("outputs/benchmarks/queue_model.json")
@@ -123,7 +123,7 @@ def show(rows: list[Row]) -> None:
             f"{row.predicted_p99_ms:.0f} / {row.measured_p99_ms:.0f}",
             f"{row.max_lag_ms:.0f}",
         )
-    Console(width=110).print(table)
+    TableConsole(width=110).print(table)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     print(json.dumps({"benchmark": "queue_model", "file": str(OUTPUT)}))
@@ -131,7 +131,7 @@ def show(rows: list[Row]) -> None:
 
 def main() -> None:
     """Serve the slow model and run every fleet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data/smoke"))
     parser.add_argument("--devices", type=int, nargs="+", default=[4000, 7000, 8500, 9500])
     parser.add_argument("--duration-s", type=float, default=40.0)

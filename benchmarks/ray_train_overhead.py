@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from rich.console import Console
+from printed import Parser, TableConsole
 from rich.table import Table
 
 from hyperfleet.cloud.assembly import assemble
@@ -61,7 +61,8 @@ def with_ray(config: TrainRunConfig) -> float:
 
 def main() -> None:
     """Run, print the table and one line of JSON."""
-    console = Console()
+    Parser(description=__doc__.splitlines()[0]).parse_args()
+    console = TableConsole()
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -38,6 +38,7 @@ from peers.running_server import (
     prepare_environment,
     used_s,
 )
+from printed import Parser, TableConsole
 from rich.console import Console
 from rich.table import Table
 
@@ -285,7 +286,7 @@ def show(title: str, figures: dict[str, dict[str, object]], console: Console) ->
 
 def main() -> None:
     """Run every size, one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="of each server in each round")
     parser.add_argument("--replies", nargs="+", choices=REPLIES, default=["569-KiB", "28-KiB"])
@@ -295,7 +296,7 @@ def main() -> None:
     # Told to end, it still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     versions = {"wrk": wrk_version(), **prepare_environment()}
-    console = Console(width=120)
+    console = TableConsole(width=120)
     sizes = {}
     for size in args.replies:
         sizes[size] = figures_of(measure(args, REPLIES[size]), REPLIES[size])

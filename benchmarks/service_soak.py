@@ -20,7 +20,7 @@ from typing import Any
 from clients.closed_loop import closed_loop, require_wrk
 from clients.untrained_service import IN_FLIGHT, ROOT, TASK, features, read_flags, share_the_machine
 from clients.watched_service import MIB, MODEL, Watched, running
-from rich.console import Console
+from printed import Parser, TableConsole
 from rich.table import Table
 
 OUTPUT = Path("outputs/benchmarks/service_soak.json")
@@ -102,7 +102,7 @@ def report(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
     for row in rows:
         values = (f"{row['replies_per_s']:,.0f}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}")
         table.add_row(row["load"], *values, str(row["refused"]))
-    console = Console(width=110)
+    console = TableConsole(width=110)
     console.print(table)
     soaked = figures["soak"]
     console.print(
@@ -129,7 +129,7 @@ def report(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Find the rate, measure at a part of it, then soak at the same part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000, help="of the soak")
     parser.add_argument("--codec", default="fp32")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load before the soak")

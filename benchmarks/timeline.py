@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from printed import Parser, TableConsole
 from rich.table import Table
 
 from hyperfleet.cloud.generator import ParameterGenerator
@@ -328,11 +328,11 @@ def completion_table(samples: dict[str, list[Sample]]) -> Table:
 
 def main() -> None:
     """Run every row in every round."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=200_000, help="of each row, about")
     args = parser.parse_args()
-    console = Console(width=120)
+    console = TableConsole(width=120)
     with tempfile.TemporaryDirectory() as folder:
         rows = ways(args.samples, Path(folder))
         samples: dict[str, list[Sample]] = {name: [] for name in rows}
