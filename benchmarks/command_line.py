@@ -1,6 +1,6 @@
 """How soon the command line answers: help of every command, and a refused argument of some.
 
-Each line is the median of processes that are started one after the other, after one that warms the disk cache.
+Each line is the median of processes started one after the other, after one that warms the disk cache.
 
     python benchmarks/command_line.py [--repeats 5]
 """
