@@ -112,8 +112,7 @@ def run_fleet(
 ) -> FleetResult:
     """Run a scenario and leave its log in `config.output`; scoring is another step.
 
-    `hosts` are those of `fleet_hosts`, for several runs on the same data, models and seed; without them
-    hosts are started for this run alone.
+    `hosts` are those of `fleet_hosts`, shared by several runs; without them hosts are started for this one.
 
     Raises:
         HyperFleetError: scenario, data, models or log cannot be used; raised before any host starts.

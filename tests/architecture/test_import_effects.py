@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 # Runs in a bare interpreter in an empty folder. `opened` records every file opened for writing, every
@@ -64,6 +66,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.heavy
 def test_importing_every_module_has_no_effect(tmp_path: Path) -> None:
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir()

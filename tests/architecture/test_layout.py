@@ -53,6 +53,7 @@ def test_files_stay_readable() -> None:
     assert {name: size for name, size in sizes.items() if size > MAX_FILE_LINES} == {}
 
 
+@pytest.mark.heavy
 def test_functions_stay_readable() -> None:
     too_long = {}
     for path in _python_files():
@@ -76,6 +77,7 @@ def _imported_modules(path: Path) -> Iterator[str]:
             yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
 
 
+@pytest.mark.heavy
 def test_nothing_is_imported_from_a_test_module() -> None:
     imports = [
         f"{path.relative_to(ROOT)} imports {name}"

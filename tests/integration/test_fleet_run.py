@@ -348,7 +348,7 @@ def test_a_closed_loop_in_real_time_answers_as_in_virtual_time(runs: Runs) -> No
         networks=("5g-100",),
     )
     logs = [
-        runs.run(clock, hosts=2, scenario=chosen, clock=clock).log.answers().to_pandas()
+        runs.run(f"closed loop, {clock}", hosts=2, scenario=chosen, clock=clock).log.answers().to_pandas()
         for clock in ("virtual", "real")
     ]
     virtual, real = (log.sort_values("example_id").reset_index() for log in logs)

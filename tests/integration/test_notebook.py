@@ -114,7 +114,7 @@ def test_it_shows_tables_and_plots(executed: nbformat.NotebookNode) -> None:
     assert [len(data_of(executed, cell, "image/png")) for cell in ("policies", "time", "log")] == [1, 1, 1]
     _, *tables, plots = data_of(executed, "detail", "text/html")
     assert len(tables) >= 6
-    assert plots.count("<svg") == 7
+    assert plots.count("<svg") == 8
     # The margin of the table made with pandas counts what the log holds.
     (counts,) = data_of(executed, "log", "text/html")
     text = "".join(o.text for o in outputs_of(executed, "runs") if o.output_type == "stream")

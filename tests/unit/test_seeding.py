@@ -64,6 +64,7 @@ def test_neighbouring_draws_know_nothing_of_each_other(name: str) -> None:
         assert abs(stats.spearmanr(draws[:-distance], draws[distance:]).statistic) < 0.03
 
 
+@pytest.mark.heavy
 def test_two_streams_and_two_seeds_know_nothing_of_each_other() -> None:
     first = np.array([uniform(0, 16, 5, i) for i in range(NUM_DRAWS)])
     others = {

@@ -24,4 +24,4 @@ def check_bounds(config: object, bounds: Mapping[str, tuple[int, int]]) -> None:
     for name, (low, high) in bounds.items():
         value = getattr(config, name)
         if not low <= value <= high:
-            raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+            raise ConfigError(f"{name} must be in {low}..{high}, got {value}")

@@ -127,8 +127,7 @@ def plan_capacity(
         return _run(changed, plan, work, anchor, limit_s)
 
     # With one replica per sample nothing queues: the remaining latency does not depend on replicas.
-    most = plan.num_samples
-    free = run(most)
+    free = run(most := plan.num_samples)
     if free.p99_s > target_p99_s:
         raise ConfigError(
             f"target_p99_s is {target_p99_s} s, but devices, links and faults alone take {free.p99_s:.3g} s "

@@ -12,6 +12,7 @@ def jobs(number: int, taken: list[int]):
         yield Job(key=i, method="double", args=(i,))
 
 
+@pytest.mark.heavy
 @given(number=st.integers(0, 30), num_held=st.integers(1, 9), data=st.data())
 @settings(max_examples=80, deadline=None)
 def test_every_job_is_delivered_once_in_order_whoever_dies_and_few_are_held(number, num_held, data) -> None:

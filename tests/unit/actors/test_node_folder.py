@@ -41,6 +41,7 @@ def place_of(folder: NodeFolder) -> tuple[Path, dict[str, bytes], int]:
     return path, read(path), path.stat().st_ino
 
 
+@pytest.mark.heavy
 def test_a_node_fetches_a_folder_once_however_many_of_its_processes_ask(data, tmp_path, monkeypatch):
     monkeypatch.setattr(node_folder, "PART_BYTES", 1000)  # so that a file has several parts
     shipped = ship_folder(data)

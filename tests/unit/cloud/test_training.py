@@ -30,6 +30,7 @@ def weights(run: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items() if name != "generator.base"}
 
 
+@pytest.mark.heavy
 def test_static_and_generated_heads_learn_grey_levels() -> None:
     for name in ("fine_tuning", "cdc_mmpg"):
         results = list(trainer(method=name, warm_epochs=30, epochs=4).run())
@@ -54,6 +55,7 @@ def test_each_stage_moves_its_own_parameters_only() -> None:
         before = after
 
 
+@pytest.mark.heavy
 def test_resumed_run_equals_an_undisturbed_one(tmp_path: Path, files: BundleFiles) -> None:
     whole = trainer()
     for number, result in enumerate(whole.run()):

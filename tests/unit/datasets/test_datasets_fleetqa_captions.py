@@ -117,6 +117,7 @@ def test_clips_that_no_caption_distinguishes_are_skipped(truths: list[ClipTruth]
     assert list(chosen) == ["video0", "video2"]
 
 
+@pytest.mark.heavy
 def test_choices_hold_one_truth_and_two_that_differ_in_one_attribute(truths: list[ClipTruth]) -> None:
     rng = np.random.default_rng(3)
     scenes = [truth.scene for truth in truths]
@@ -165,6 +166,7 @@ def test_choices_are_made_where_there_is_no_other_clip(truths: list[ClipTruth]) 
     assert [_is_true(option, scene) for option in options] == [place == answer for place in range(5)]
 
 
+@pytest.mark.heavy
 def test_train_has_an_example_a_wording_and_ids_are_unique(truths: list[ClipTruth]) -> None:
     splits = choice_splits(CROWDED, truths)
     num_clips = Counter(truth.plan.split for truth in truths)

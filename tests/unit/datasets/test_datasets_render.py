@@ -163,6 +163,7 @@ def test_finished_data_is_kept(copy: Path, small_config: FleetQAConfig) -> None:
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
 
 
+@pytest.mark.heavy
 def test_interrupted_rendering_is_taken_up(
     copy: Path, small_root: Path, small_config: FleetQAConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_device_films_what_its_device_of_the_data_set_filmed(tmp_path: Path) -
         assert TABLE.device_id[row["row"]] == row["device_id"] % 10
 
 
+@pytest.mark.heavy
 def test_the_same_seed_gives_the_same_log_and_another_one_another(tmp_path: Path) -> None:
     first, again = run(tmp_path / "a"), run(tmp_path / "b")
     assert differences(first, again) == []
@@ -59,6 +60,7 @@ def test_the_same_seed_gives_the_same_log_and_another_one_another(tmp_path: Path
     assert differences(first, other) != []
 
 
+@pytest.mark.heavy
 def test_a_killed_host_is_no_event_of_the_log(tmp_path: Path) -> None:
     killed = dataclasses.replace(SCENARIO, faults=(*SCENARIO.faults, KillHost(at_s=20.0)))
     log = RunLog.begin(tmp_path / "b", killed, ORIGIN)
@@ -70,6 +72,7 @@ def test_a_killed_host_is_no_event_of_the_log(tmp_path: Path) -> None:
     assert differences(run(tmp_path / "a"), log) == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("left", [0, 1, 3])
 def test_an_interrupted_run_goes_on_where_its_log_ends(tmp_path: Path, left: int) -> None:
     whole = run(tmp_path / "whole")
@@ -136,6 +139,7 @@ def test_a_full_disk_says_so_and_leaves_what_was_written(tmp_path: Path, monkeyp
     assert not list((tmp_path / "log").rglob("*.partial"))
 
 
+@pytest.mark.heavy
 def test_a_disk_that_is_really_full_leaves_a_log_to_go_on_with(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     with small_disk(tmp_path / "disk", DISK_BYTES) as disk:

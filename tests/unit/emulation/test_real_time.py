@@ -205,6 +205,7 @@ def test_a_service_that_hangs_costs_each_sample_its_deadline_and_no_more() -> No
     assert service.num_cancelled == len(service.asked) > 10
 
 
+@pytest.mark.heavy
 def test_a_device_without_a_new_head_goes_on_with_its_last(tmp_path) -> None:
     async def answer_first(row: int, before: int) -> None:
         if len(service.asked) > 1:
@@ -230,6 +231,7 @@ def test_a_device_without_a_new_head_goes_on_with_its_last(tmp_path) -> None:
     assert answers[2].head_age_s == pytest.approx(answers[2].answered_s - answers[2].apply_s - got_s)
 
 
+@pytest.mark.heavy
 def test_a_replica_is_killed_beside_the_run() -> None:
     threads: list[int] = []
     goes_on = threading.Event()

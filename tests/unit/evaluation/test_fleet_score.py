@@ -126,6 +126,7 @@ def test_held_out_devices_that_were_not_shown_make_no_group():
     assert [each.group for each in alone.comparisons] == ["all", "all", HELD_OUT, HELD_OUT]
 
 
+@pytest.mark.heavy
 def test_tests_are_over_the_devices_of_the_data_set():
     """A thousand emulated devices that show the same twelve devices' material make nothing more certain."""
     rng = np.random.default_rng(0)

@@ -77,6 +77,7 @@ def scenario():
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("personal", "outcome", "opening"),
     [
@@ -116,6 +117,7 @@ def test_the_page_says_what_came_out_and_needs_no_network(tmp_path, scenario, pe
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
 
 
+@pytest.mark.heavy
 def test_a_run_without_faults_has_no_table_and_no_plot_of_them(tmp_path, scenario):
     score = made_up_score(with_fault=False)
     path = write_report(tmp_path / "report.html", score, replace(scenario, faults=()), fleet_tables(score))
@@ -140,6 +142,7 @@ def cells(score, name, deaths=()):
     return {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
 
 
+@pytest.mark.heavy
 def test_the_tables_hold_the_score():
     score = made_up_score()
     heads = cells(score, "heads")
@@ -190,6 +193,7 @@ def test_frames_of_another_kind_are_refused(tmp_path, scenario, frame):
         write_report(tmp_path / "r.html", made_up_score(), scenario, (), example_frames={"dome": [frame]})
 
 
+@pytest.mark.heavy
 def test_the_fault_table_tells_the_recovery():
     # Samples come every 0.5 s and are slow from 80 s to 95 s; the window from 94.5 s on holds one slow
     # sample, which is a fallback more than there were before.
@@ -199,6 +203,7 @@ def test_the_fault_table_tells_the_recovery():
     assert hosts == {"3.0": ["2", "-"]}
 
 
+@pytest.mark.heavy
 def test_sentences_give_the_numbers():
     score = made_up_score()
     assert "of 480 samples right (" in headline(score)
@@ -208,6 +213,7 @@ def test_sentences_give_the_numbers():
     assert "Every sample that asked for a head got one" in fault_sentence(made_up_score(fell_back=False))
 
 
+@pytest.mark.heavy
 def test_the_sentence_on_held_out_devices_gives_the_verdict():
     # Three devices are too few for p < 0.05, six are not.
     assert held_out_sentence(made_up_score()).endswith("; the difference is not significant there.")

@@ -276,6 +276,7 @@ def test_the_library_reads_some_rows_of_what_was_encoded_together() -> None:
     }
 
 
+@pytest.mark.heavy
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_reply_is_a_clear_error_and_nothing_else(data: st.DataObject) -> None:

@@ -66,6 +66,7 @@ def mean_waits_s(cloud: CloudModel, heads_per_s: float, num_heads: int, seed: in
     return np.array([part.mean() for part in np.array_split(waits_s, 40)])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("load", "seed"), [(0.3, 0), (0.5, 1), (0.8, 2)])
 def test_one_head_at_a_time_waits_as_long_as_the_formula_of_md1_says(load, seed):
     """Pollaczek and Khinchine: at a constant service time D the mean wait is load * D / (2 * (1 - load))."""
@@ -140,6 +141,7 @@ def test_batches_that_tell_nothing_are_refused(sizes, seconds, message):
         fit_cloud(np.array(sizes, dtype=int), np.array(seconds, dtype=float), CloudModel())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("target_p99_s", [0.03, 0.08])
 def test_the_plan_is_the_fewest_replicas_that_a_search_one_by_one_finds(target_p99_s):
     cloud = CloudModel(max_batch=4, batch_s=0.01, head_s=0.005, max_waiting=50)
@@ -177,6 +179,7 @@ def test_more_devices_than_registered_may_be_planned_for():
     assert got.heads_per_s == pytest.approx(200, rel=0.25)
 
 
+@pytest.mark.heavy
 def test_a_closed_loop_needs_the_replicas_that_keep_its_devices_waiting_no_longer_than_wanted():
     # One head at a time, 0.1 s each: with r replicas the last of 20 devices waits 20 / r rounds.
     cloud = CloudModel(max_batch=1, batch_s=0.05, head_s=0.05)

@@ -19,6 +19,7 @@ def test_a_prepared_store_is_found_again_and_keeps_artifacts_beside_it(uri):
     assert location == uri.replace("sqlite:///", "file://").replace("mlflow.db", "mlartifacts")
 
 
+@pytest.mark.heavy
 def test_preparing_a_fresh_store_says_nothing(tmp_path, capfd, caplog):
     prepare_store(f"sqlite:///{tmp_path}/mlflow.db")
     assert capfd.readouterr() == ("", "")

@@ -222,6 +222,7 @@ def test_no_device_is_lost_whatever_fails() -> None:
     assert all(answer.head == rows.FRESH for answer in answers if answer.sampled_s > 50)
 
 
+@pytest.mark.heavy
 def test_pauses_of_many_tries_end_at_a_quarter_of_the_deadline() -> None:
     scenario = calm(
         arrivals=Poisson(per_device_per_s=0.5),
@@ -265,6 +266,7 @@ def test_a_killed_replica_loses_its_batch_and_comes_back() -> None:
     assert all(answer.head == rows.FRESH for answer in answers)
 
 
+@pytest.mark.heavy
 def test_a_full_queue_refuses_with_the_time_that_it_needs() -> None:
     scenario = calm(
         arrivals=Poisson(per_device_per_s=5.0),
@@ -308,6 +310,7 @@ def faults(duration_s: float) -> st.SearchStrategy[Fault]:
     )
 
 
+@pytest.mark.heavy
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1000),
@@ -354,6 +357,7 @@ def test_windows_are_made_without_the_search_for_cycles_and_read_with_it(monkeyp
     assert not any(searched)
 
 
+@pytest.mark.heavy
 def test_requests_that_were_answered_wait_for_no_time_out() -> None:
     scenario = calm(arrivals=Poisson(per_device_per_s=2.0))
     timeline = Timeline(scenario, draw_plan(scenario, MATERIAL), WORK)
@@ -416,6 +420,7 @@ def test_so_many_devices_take_samples_at_a_time(at_once: int) -> None:
     assert done == sorted((each.device, each.number) for each in answers)
 
 
+@pytest.mark.heavy
 def test_a_closed_loop_ends_with_its_duration() -> None:
     scenario = calm(arrivals=ClosedLoop(samples_per_device=1_000_000, ramp_s=1.0), duration_s=5.0)
     plan, events, answers = run(scenario)

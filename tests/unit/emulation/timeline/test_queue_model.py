@@ -145,6 +145,7 @@ def stories(draw: st.DrawFn) -> tuple[list[Action], list[float]]:
     return actions, [float(limit) for limit in limits]
 
 
+@pytest.mark.heavy
 @settings(max_examples=500, deadline=None)
 @given(model=MODELS, story=stories(), restart_s=st.integers(1, 9).map(float))
 def test_it_does_what_replicas_with_one_queue_do(
