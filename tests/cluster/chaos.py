@@ -59,7 +59,7 @@ def checkpoints(output: Path) -> list[Path]:
 
 def hosts() -> list[psutil.Process]:
     """Return the processes that compute for devices."""
-    return processes("ray::AnswerHost")
+    return processes("ray::DeviceHost")
 
 
 def host_actor(world: World, rng: random.Random) -> Outcome:
@@ -93,7 +93,7 @@ def raylet(world: World, rng: random.Random) -> Outcome:
 def is_computing(parent: psutil.Process) -> bool:
     """Tell whether a host below this raylet has a job: Ray names a process after the method that it runs."""
     family = {parent.pid, *(each.pid for each in parent.children(recursive=True))}
-    return any(each.pid in family for each in processes("ray::AnswerHost.answer"))
+    return any(each.pid in family for each in processes("ray::DeviceHost.answer"))
 
 
 def in_the_middle(world: World, name: str, rng: random.Random) -> Callable[[], bool]:

@@ -335,7 +335,7 @@ def test_official_vocabulary_of_bert_is_used_where_it_is_given(folder: Path) -> 
 def test_impossible_configurations_are_refused(folder: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown data set 'imagenet'"):
         _config(folder, "imagenet")
-    with pytest.raises(ConfigError, match=r"store_quality must lie in 90\.\.100, got 50"):
+    with pytest.raises(ConfigError, match=r"store_quality must be in 90\.\.100, got 50"):
         _config(folder, "msrvtt-qa", store_quality=50)
     _write_questions(folder)
     with pytest.raises(ConfigError, match=r"100 devices .* lower num_devices"):
