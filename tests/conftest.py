@@ -19,6 +19,9 @@ for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPE
 # Tests run on data they make; a hub that cannot be reached would only delay them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+# Workers of pytest-xdist share the cores: threads of one would wait for those of the other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What one test may take where `make quick` runs it, fixtures left out. CPU time also grows on a busy machine.
 QUICK_CPU_S = 10.0

@@ -21,6 +21,8 @@ from tests.worlds.recorded_link import Connection, RecordedLink
 from tests.worlds.served_fleet import DEADLINE_S, NAME, Cloud, Fleet
 from tests.worlds.small_bundles import write_bundle
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[2]
 ANSWER_KEY = {"label", "labels", "truth", "key", "category", "correct", "right"}
 PRIVATE = {

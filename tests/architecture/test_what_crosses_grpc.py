@@ -17,6 +17,8 @@ from tests.worlds.recorded_link import RecordedLink, recorded_link
 from tests.worlds.served_fleet import DEADLINE_S, NAME, TOKENS, Cloud, Fleet
 from tests.worlds.small_bundles import write_bundle
 
+pytestmark = pytest.mark.heavy
+
 # RFC 9113, sections 3.4 and 6.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8

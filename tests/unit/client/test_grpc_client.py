@@ -96,7 +96,7 @@ def test_a_request_carries_all_settings_and_a_reply_is_measured():
     assert (seen.request.model, seen.request.task, seen.request.codec) == ("m", "t", "delta-fp16")
     assert seen.request.features == feature().to_bytes()
     assert seen.metadata["authorization"] == f"Bearer {TOKEN}"
-    assert 5 < seen.left_s <= 7
+    assert 5 < seen.left_s <= 7.1  # gRPC counts a deadline in coarse steps
     assert (head.uplink_bytes, head.generate_s, head.encode_s) == (seen.num_bytes, 0.0025, 0.0005)
     assert head.reply.label.version == "7"
     expected = generate(feature().features).full()

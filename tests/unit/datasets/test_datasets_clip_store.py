@@ -12,6 +12,8 @@ from hyperfleet.datasets.video import read_clip
 from hyperfleet.errors import ConfigError, DataError
 from pipelines.render_data import build_clip_store
 
+pytestmark = pytest.mark.heavy
+
 WriteVideo = Callable[..., Path]
 
 

@@ -34,6 +34,8 @@ from tests.worlds.real_time import (
     times,
 )
 
+pytestmark = pytest.mark.heavy
+
 
 def test_the_fake_is_a_client() -> None:
     assert isinstance(Service(at_once), GeneratorClient)

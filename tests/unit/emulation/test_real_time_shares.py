@@ -2,6 +2,8 @@ import asyncio
 import time
 from itertools import pairwise
 
+import pytest
+
 from hyperfleet.emulation.real_time import RealTimeRun, join
 from hyperfleet.emulation.timeline import rows
 from hyperfleet.emulation.timeline.engine import AnsweredSample
@@ -17,6 +19,8 @@ from tests.worlds.real_time import (
     run,
     scenario,
 )
+
+pytestmark = pytest.mark.heavy
 
 
 def test_shares_of_several_processes_are_one_run() -> None:

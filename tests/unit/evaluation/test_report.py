@@ -20,6 +20,8 @@ from hyperfleet.scenario.definition import Scenario
 from hyperfleet.scenario.faults import Blackout
 from tests.worlds.made_up_log import answer_key, answers, events
 
+pytestmark = pytest.mark.heavy
+
 NUM_DEVICES, PER_DEVICE = 12, 40
 
 

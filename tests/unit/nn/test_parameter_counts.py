@@ -9,6 +9,8 @@ from hyperfleet.nn import AnchorReasonerConfig, DeviceModel, HeadGenerator, Head
 from hyperfleet.nn.anchor_reasoner import VariationalAutoencoder
 from hyperfleet.nn.encoder_config import all_in_one_ti
 
+pytestmark = pytest.mark.heavy
+
 F_HYPER = HeadGeneratorConfig(projector_hidden=None, adr=None)
 
 

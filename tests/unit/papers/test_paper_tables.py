@@ -20,6 +20,8 @@ from hyperfleet.papers.tables.own import methods_on_fleetqa, runs_table, seed_ta
 from hyperfleet.papers.tables.page import build_tables, write_tables
 from hyperfleet.tasks import OPEN_ENDED_QA, RETRIEVAL
 
+pytestmark = pytest.mark.heavy
+
 
 def cell(method: str, seed: int, right: np.ndarray, folder: Path, **train: Any) -> CellResult:
     """A finished cell whose model got `right` of two samples a device, written below `folder`."""

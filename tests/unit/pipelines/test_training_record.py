@@ -13,6 +13,8 @@ from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run
 from pipelines import training_record
 from pipelines.training_record import STEP, TrainingRecord
 
+pytestmark = pytest.mark.heavy
+
 
 class LocalBoard(ProgressBoard):
     """A board in this process, asked the way a handle is."""

@@ -14,6 +14,8 @@ from serve_apps import served_models
 from serve_apps.served_models import ModelTable, parse_models
 from tests.worlds.small_bundles import write_bundle
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def registry(tmp_path):

@@ -4,6 +4,8 @@ from hyperfleet.errors import ConfigError, ServiceError
 from hyperfleet.tracking.mlflow_store import absolute_uri, connect, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory):

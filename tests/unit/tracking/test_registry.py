@@ -14,6 +14,8 @@ from hyperfleet.tracking.registry import (
     resolve_bundle,
 )
 
+pytestmark = pytest.mark.heavy
+
 
 def write_bundle(folder, content):
     folder.mkdir()
