@@ -1,6 +1,6 @@
-"""How soon the command line answers: help of every command, and a refused argument of some.
+"""Response time of the command line: help of every command, and refused arguments of some.
 
-Each line is the median of processes started one after the other, after one that warms the disk cache.
+Each row is the median of processes started one after the other; a first one warms the disk cache.
 
     python benchmarks/command_line.py [--repeats 5]
 """
@@ -56,7 +56,7 @@ def run(arguments: str) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Run every line and print the table."""
+    """Run every command and print the table."""
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()

@@ -1,14 +1,14 @@
-"""What the engine costs a device that does nothing: ours beside Flower's and pfl's, in the same run.
+"""Cost of the engine per idle device: ours, Flower's and pfl's in the same run.
 
-A device is sent 192 floats and writes a head of 145,597 (568.7 KiB); the heads of a round are added up and
-the driver checks the sum. Two rows move every head from the process of its device to the driver's, which adds
-them up: Flower's and "ours, heads moved". The others move none: pfl adds up in the one process that it has,
-and so do the hosts of "ours, summed by the hosts", of which the sum of each shard crosses. The loop of
-our scenarios moves none either: heads are made and applied in the same host.
+A device receives 192 floats and writes a head of 145,597 (568.7 KiB); the heads of a round are summed and the
+driver checks the sum. Two rows move every head from its device's process to the driver, which sums them:
+Flower's and "ours, heads moved". The others move none: pfl sums in its single process, and in "ours, summed
+by the hosts" each host sums its shards and sends one sum per shard. Our scenarios move none either: heads are
+made and applied in the same host.
 
-CPU is that of all processes of an engine. Every engine runs in turn, round after round, and a ratio is taken
-within its round. Flower and pfl live in an environment of their own, .benchmarks-env/peers, which the first
-run makes (0.7 GB).
+CPU is that of all processes of an engine. The engines take turns, round after round; ratios compare runs of
+the same round. Flower and pfl have an environment of their own, .benchmarks-env/peers, which the first run
+creates (0.7 GB).
 
     python benchmarks/engine_floor.py [--repeats 3] [--seconds 5] [--devices 500 2000]
 """
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENT = ROOT / ".benchmarks-env" / "peers"
 OUTPUT = Path("outputs/benchmarks/engine_floor.json")
-# Flower brings the Ray that it wants.
+# Flower installs the Ray version it needs.
 REQUIREMENTS = {"flwr[simulation]": "1.41.0", "pfl": "0.6.0", "psutil": "7.2.2"}
 REPORTED = ("flwr", "pfl", "ray", "numpy", "psutil")
 FIELDS = ("cpu_ms_per_device", "devices_per_cpu_s", "devices_per_wall_s", "memory_mib")
@@ -39,13 +39,13 @@ PFL = "pfl, 1 process"
 PFL_UNSAMPLED = "pfl, unsampled users"
 OURS = "ours, heads moved"
 OURS_SUMMED = "ours, summed by the hosts"
-# Longer than any round takes; Flower's has a limit of its own.
+# Longer than any round; Flower has its own limit.
 BLOCK_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Engine:
-    """How to run an engine: which Python, which script of `peers` and what it is told."""
+    """Command of an engine: Python interpreter, script in `peers` and arguments."""
 
     python: Path
     script: str
@@ -64,7 +64,7 @@ ENGINES = {
 
 
 def installed_versions() -> dict[str, str]:
-    """Return what the peers' environment holds of what matters here; nothing when there is none."""
+    """Return the versions of the relevant packages in the peers' environment; empty if there is none."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         return {}
@@ -78,7 +78,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def prepare_environment(console: Console) -> dict[str, str]:
-    """Make the peers' environment unless it is there, and return the versions in it."""
+    """Create the peers' environment if it is missing, and return its versions."""
     wanted = {name.split("[")[0]: version for name, version in REQUIREMENTS.items()}
     versions = installed_versions()
     if wanted.items() <= versions.items():
@@ -93,7 +93,7 @@ def prepare_environment(console: Console) -> dict[str, str]:
 
 def run_block(engine: Engine, num_devices: int, seconds: float) -> dict[str, float]:
     """Start an engine, run its rounds and return its figures."""
-    # Every engine starts a Ray of its own, all of whose processes are its children, and none calls home.
+    # Every engine starts its own Ray, whose processes are all its children; none sends usage statistics.
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
     command = [engine.python, PEERS / engine.script, "--devices", str(num_devices)]
@@ -112,13 +112,13 @@ def run_block(engine: Engine, num_devices: int, seconds: float) -> dict[str, flo
 
 
 def cheaper_than(peer: str, name: str, blocks: dict[str, list[dict[str, float]]]) -> float:
-    """Return by what factor an engine takes less CPU a device than a peer, the median over the repeats."""
+    """Return a peer's CPU per device divided by an engine's, median over the repeats."""
     pairs = zip(blocks[peer], blocks[name], strict=True)
     return statistics.median(theirs["cpu_ms_per_device"] / own["cpu_ms_per_device"] for theirs, own in pairs)
 
 
 def summarise(samples: dict[int, dict[str, list[dict[str, float]]]]) -> list[dict[str, object]]:
-    """Return one row an engine and size: medians and ratios."""
+    """Return one row per engine and size: medians and ratios."""
     rows: list[dict[str, object]] = []
     for num_devices, blocks in samples.items():
         for name, own in blocks.items():
@@ -134,7 +134,7 @@ def summarise(samples: dict[int, dict[str, list[dict[str, float]]]]) -> list[dic
 
 def show(rows: list[dict[str, object]], console: Console) -> None:
     """Print the table."""
-    table = Table("devices", "engine", "CPU-ms a device", "devices / CPU-s", "Flower / own", "pfl / own")
+    table = Table("devices", "engine", "CPU-ms per device", "devices / CPU-s", "Flower / own", "pfl / own")
     table.add_column("devices / s")
     table.add_column("PSS MiB")
     table.columns[1].no_wrap = True
@@ -156,8 +156,8 @@ def main() -> None:
     """Run every engine in every repeat."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each block, at least one round")
-    parser.add_argument("--devices", type=int, nargs="+", default=[500, 2000], help="a round")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each block; at least one round")
+    parser.add_argument("--devices", type=int, nargs="+", default=[500, 2000], help="per round")
     args = parser.parse_args()
     console = TableConsole(width=110)
     versions = prepare_environment(console)

@@ -1,8 +1,8 @@
-"""What spreading a fleet over nodes costs: samples a CPU-second on one host and on two hosts of two nodes.
+"""Cost of spreading a fleet over nodes: samples per CPU-second on one host and on two hosts of two nodes.
 
-Two Ray nodes on this machine, so the same cores do the work either way. The loop is that of full_loop.py,
-rank-4 heads, a fresh one each sample; CPU is that of all processes, Ray's included. Both ways run in turn,
-round after round; the ratio is of the same round, and 1 means that spreading costs nothing.
+Both Ray nodes are on this machine, so the same cores do the work either way. The loop is that of full_loop.py
+with a fresh rank-4 head per sample; CPU is that of all processes, Ray's included. Both ways take turns, round
+after round; ratios are within a round, and 1 means that spreading costs nothing.
 
     python benchmarks/fleet_spread.py [--rounds 3] [--samples 8000]
 """
@@ -56,10 +56,10 @@ def main() -> None:
 
 
 def show(rounds: dict[int, list[Sample]], num_nodes: int) -> None:
-    """Print medians over rounds, the first one left out, and keep all in JSON."""
+    """Print medians over all rounds but the first, and write all values as JSON."""
     console = TableConsole(width=120)
     table = Table(
-        "hosts", "samples/s", "CPU-ms a sample", title=f"A fleet on one host and on {num_nodes} nodes"
+        "hosts", "samples/s", "CPU-ms per sample", title=f"A fleet on one host and on {num_nodes} nodes"
     )
     for number, samples in rounds.items():
         rate = statistics.median(each.answers_per_s for each in samples[1:])
@@ -69,7 +69,7 @@ def show(rounds: dict[int, list[Sample]], num_nodes: int) -> None:
     console.print(table)
     ratios = [one.cpu_ms / two.cpu_ms for one, two in zip(rounds[1][1:], rounds[2][1:], strict=True)]
     said = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    console.print(f"two hosts do {statistics.median(ratios):.2f} of one host's samples a CPU-second ({said})")
+    console.print(f"two hosts: {statistics.median(ratios):.2f} of one host's samples per CPU-second ({said})")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     content = {str(number): [asdict(each) for each in samples] for number, samples in rounds.items()}
     OUTPUT.write_text(json.dumps({"rounds": content, "nodes": num_nodes, "ratios": ratios}, indent=2) + "\n")

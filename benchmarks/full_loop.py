@@ -1,10 +1,10 @@
-"""How many devices a second the whole loop serves: timeline, link, generation, head, answer, log.
+"""Throughput of the full loop in answers per second: timeline, link, generation, head, answer, log.
 
-A fleet of 1,501 answers with untrained weights; every sample of every device is another row of the feature
-table, so that no answer is computed twice. A head that a device keeps is made again for every job of a host
-that it is used in; the table tells how many samples a head answered. Each row runs in turn, round after
-round; the ratio is to plain PyTorch making whole heads at batch 64 in the same round. CPU is that of all
-processes. Encoding is not in it: features are computed once a clip and kept.
+A fleet with 1,501 answers and untrained weights. Every sample of every device is another row of the feature
+table, so no answer is computed twice. A head that a device keeps is made again for every host job that uses
+it; the table lists the samples per head. The rows take turns, round after round; the ratio is to plain
+PyTorch making full heads at batch 64 in the same round. CPU is that of all processes. Encoding is not
+included: features are computed once per clip and kept.
 
     python benchmarks/full_loop.py [--rounds 3] [--samples 4096] [--hosts 2]
 """
@@ -47,13 +47,13 @@ from pipelines.runtime import connect, disconnect
 
 OUTPUT = Path("outputs/benchmarks/full_loop.json")
 LAYOUT = HeadLayout(num_classes=1501)
-BASELINE = "plain PyTorch makes whole heads, batch 64"
+BASELINE = "plain PyTorch makes full heads, batch 64"
 SAMPLES_PER_DEVICE = 64
-# Rows that answer faster answer more samples, so that what a run costs but once does not show.
+# Faster rows answer more samples, so that one-time costs of a run do not show.
 MORE_SAMPLES = 8
-# Arrivals are drawn; with so many rows no device films more than it has, so that nothing comes twice.
+# Arrivals are drawn; with this many rows no device films more samples than it has, so none repeats.
 ROWS_PER_DEVICE = 2 * SAMPLES_PER_DEVICE
-# Long enough that a device seldom films again before it has its head, which then serves both samples.
+# Long enough that a device seldom films again before its head arrives, which would then serve both samples.
 DURATION_S = 800.0
 PLAIN_HEADS = 2048
 WORK = Work(encode_gmacs=0.02, apply_gmacs=1.5e-4, uplink_bytes=768, downlink_bytes=582_700)
@@ -65,9 +65,9 @@ FORMS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One row of one round; `cpu_ms` is of all processes, for each sample that was answered.
+    """One row of one round; `cpu_ms` is CPU of all processes per answered sample.
 
-    `samples_per_head` are answered with one head, as it was made.
+    `samples_per_head` counts the samples that one generated head answered.
     """
 
     answers_per_s: float
@@ -82,7 +82,7 @@ def generator_of(form: str) -> HeadGenerator:
 
 
 def table_of(num_samples: int) -> FeatureTable:
-    """Return features of no clip at all, for the devices of `scenario_of` as many samples."""
+    """Return made-up features for the devices of `scenario_of` with as many samples."""
     rng = np.random.default_rng(0)
     num_rows = num_samples // SAMPLES_PER_DEVICE * ROWS_PER_DEVICE
     zeros = np.zeros(num_rows, np.int32)
@@ -97,7 +97,7 @@ def table_of(num_samples: int) -> FeatureTable:
 
 
 def scenario_of(num_samples: int, policy_n: int) -> Scenario:
-    """Return a scenario in which every device films once what it filmed, about `num_samples` in all."""
+    """Return a scenario in which every device films each of its samples once, about `num_samples` in all."""
     devices = num_samples // SAMPLES_PER_DEVICE
     return Scenario(
         name="full loop",
@@ -112,7 +112,7 @@ def scenario_of(num_samples: int, policy_n: int) -> Scenario:
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process and all below it."""
+    """CPU seconds of this process and its descendants."""
     own = psutil.Process()
     total = 0.0
     for process in (own, *own.children(recursive=True)):
@@ -125,7 +125,7 @@ def cpu_s() -> float:
 
 
 def timed(work: Callable[[], tuple[int, int]]) -> Sample:
-    """Run `work`, which returns how many samples it answered and how many heads it made."""
+    """Measure `work`, which returns the numbers of samples answered and heads made."""
     before, start = cpu_s(), time.perf_counter()
     answered, made = work()
     wall_s = time.perf_counter() - start
@@ -146,7 +146,7 @@ class Loop:
         self.pool = SupervisedPool(lambda: RemoteDeviceHost.remote(spec, generator=shared), num_hosts)
 
     def run(self, scenario: Scenario) -> tuple[int, int]:
-        """Run a scenario on the pool; return how many samples were answered, and with how many heads."""
+        """Run a scenario on the pool; return the numbers of samples answered and of heads used."""
         material = Material.of(self._table.device_id, dict.fromkeys(range(len(self._table)), True))
         plan = draw_plan(scenario, material)
         windows = virtual_windows(scenario, plan, WORK, self._table)
@@ -167,7 +167,7 @@ class Loop:
 
 
 def make_heads(generator: ParameterGenerator, features: np.ndarray) -> None:
-    """Make heads as `answer_pairs` makes them and do nothing with them."""
+    """Make heads as `answer_pairs` does, and discard them."""
     if not wants_head_batches(generator, DEFAULT_CODEC):
         for _ in generator.tiles(features):
             pass
@@ -177,7 +177,7 @@ def make_heads(generator: ParameterGenerator, features: np.ndarray) -> None:
 
 
 def stages(form: str, table: FeatureTable, num_samples: int) -> dict[str, float]:
-    """Return the CPU-ms a sample of each stage, one after the other in this process."""
+    """Return the CPU-ms per sample of each stage, run one after the other in this process."""
     scenario = scenario_of(num_samples, 1)
     material = Material.of(table.device_id, dict.fromkeys(range(len(table)), True))
     generator = SharedGenerator.of(generator_of(form)).open(packed=form != "whole")
@@ -214,7 +214,7 @@ def stages(form: str, table: FeatureTable, num_samples: int) -> dict[str, float]
 
 
 def plain_pytorch() -> Callable[[], tuple[int, int]]:
-    """Return what makes whole heads with one linear layer."""
+    """Return a function that makes full heads with one linear layer."""
     layer = torch.nn.Linear(192, LAYOUT.num_params)
     features = torch.randn(64, 192)
 
@@ -231,10 +231,10 @@ def main() -> None:
     """Run and print."""
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=4096, help="with a fresh whole head each")
+    parser.add_argument("--samples", type=int, default=4096, help="with a fresh full head each")
     parser.add_argument("--hosts", type=int, default=2)
     args = parser.parse_args()
-    # Hosts keep their memory too.
+    # As in the hosts: freed memory is kept.
     keep_memory()
     torch.set_num_threads(1)
     table = table_of(MORE_SAMPLES * args.samples)
@@ -247,10 +247,10 @@ def main() -> None:
         with whole.pool, low.pool:
             rows: dict[str, Callable[[], tuple[int, int]]] = {
                 BASELINE: plain_pytorch(),
-                "whole heads, a fresh one a sample": lambda: whole.run(fresh),
-                "whole heads, kept for 8 samples": lambda: whole.run(one_for_8),
-                "whole heads, kept for 64 samples": lambda: whole.run(one_for_64),
-                "rank 4, a fresh one a sample": lambda: low.run(more_fresh),
+                "full heads, a fresh one per sample": lambda: whole.run(fresh),
+                "full heads, kept for 8 samples": lambda: whole.run(one_for_8),
+                "full heads, kept for 64 samples": lambda: whole.run(one_for_64),
+                "rank 4, a fresh one per sample": lambda: low.run(more_fresh),
                 "rank 4, kept for 8 samples": lambda: low.run(one_for_8),
             }
             for _ in range(args.rounds + 1):
@@ -258,17 +258,17 @@ def main() -> None:
                     rounds.setdefault(name, []).append(timed(work))
     finally:
         disconnect()
-    # As hosts compute; CPU is counted of all threads.
+    # As on the hosts; CPU counts all threads.
     with threadpool_limits(1, "blas"):
         split = {form: stages(form, table, args.samples) for form in FORMS}
     show(rounds, split, args.hosts)
 
 
 def show(rounds: dict[str, list[Sample]], split: dict[str, dict[str, float]], num_hosts: int) -> None:
-    """Print medians over rounds, the first one left out, and keep all in JSON."""
+    """Print medians over all rounds but the first, and write all values as JSON."""
     console = TableConsole(width=120)
-    table = Table(title=f"Whole loop on {num_hosts} hosts")
-    for column in ("", "answers/s", "of plain PyTorch", "CPU-ms a sample", "samples a head"):
+    table = Table(title=f"Full loop on {num_hosts} hosts")
+    for column in ("", "answers/s", "of plain PyTorch", "CPU-ms per sample", "samples per head"):
         table.add_column(column, justify="left" if not column else "right")
     for name, samples in rounds.items():
         ratio = statistics.median(
@@ -283,7 +283,7 @@ def show(rounds: dict[str, list[Sample]], split: dict[str, dict[str, float]], nu
             f"{statistics.median(each.samples_per_head for each in samples[1:]):.2f}",
         )
     console.print(table)
-    parts = Table(title="CPU-ms a sample by stage, a fresh head each")
+    parts = Table(title="CPU-ms per sample by stage, a fresh head each")
     names = list(next(iter(split.values())))
     for column in ("", *names):
         parts.add_column(column, justify="left" if not column else "right")

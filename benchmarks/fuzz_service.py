@@ -1,9 +1,9 @@
-"""Hostile requests of every kind on the generator's HTTP and gRPC ports; exit code 1 if a promise is broken.
+"""Hostile requests of every kind to the generator's HTTP and gRPC ports; exit code 1 if a promise is broken.
 
-An untrained model whole and one of rank 4, tokens, and limits so small that the service is overloaded too.
-Promised: no 5xx but 503 (and 504 where a request names its own deadline), every error a problem detail (or
-Serve's own text), every request answered or closed in time, right heads afterwards, no restart, no trace or
-token in a log, and memory that does not grow.
+The service has untrained models with full and rank-4 heads, tokens, and limits so small that it is overloaded
+too. It promises: no 5xx but 503 (and 504 where a request names its own deadline), every error as a problem
+detail (or Serve's own text), every request answered or closed in time, right heads afterwards, no restart, no
+trace or token in a log, and no growth of memory.
 
     python benchmarks/fuzz_service.py [--requests 100000] [--seed 0]
 """
@@ -44,7 +44,7 @@ LIMITS = {
     "heads_per_s": 400,
     "body_timeout_s": 3.0,
 }
-# Of all requests; the rest is HTTP, of which some are right ones that come all at once.
+# Shares of all requests; the rest is HTTP, including bursts of valid requests.
 SCHEMATHESIS, GRPC, NOISE, RUSH = 0.02, 0.25, 0.08, 0.2
 ROUNDS, WARM_ROUNDS = 10, 3
 IN_FLIGHT, RUSH_IN_FLIGHT = 32, 64
@@ -58,12 +58,12 @@ OPERATIONS = 5
 
 @dataclass(kw_only=True, slots=True)
 class Run:
-    """What a run found.
+    """Findings of a run.
 
     Attributes:
         tally: every request.
         rss_mib: memory of the replica after each round.
-        broken: promises that are not one request's.
+        broken: broken promises that concern no single request.
         schemathesis: its version and its failures.
     """
 
@@ -74,12 +74,12 @@ class Run:
 
     @property
     def growth_mib(self) -> float:
-        """From the end of the warm-up to the end."""
+        """Growth from the end of the warm-up to the end of the run."""
         return self.rss_mib[-1] - self.rss_mib[WARM_ROUNDS - 1]
 
 
 def schemathesis_command() -> list[str]:
-    """Return how to call schemathesis, installed into an environment of its own where it is missing here."""
+    """Return the command of schemathesis; install it into its own environment if it is missing here."""
     if importlib.util.find_spec("schemathesis") is not None:
         return [sys.executable, "-m", "schemathesis.cli"]
     python = ENVIRONMENT / "bin" / "python"
@@ -90,10 +90,10 @@ def schemathesis_command() -> list[str]:
 
 
 def run_schemathesis(watched: Watched, num: int, seed: int, run: Run) -> None:
-    """Test the OpenAPI document with at most about `num` requests; names with few values need fewer."""
+    """Test the OpenAPI document with at most about `num` requests; parameters with few values need fewer."""
     with tempfile.TemporaryDirectory() as folder:
         config, report, events = (Path(folder) / name for name in ("c.toml", "report.json", "events.ndjson"))
-        # Else every task is an unknown one.
+        # Otherwise every task would be unknown.
         config.write_text('[parameters]\n"path.task" = "open-ended-qa"\n')
         command = [*schemathesis_command(), "--config-file", str(config), "run"]
         command += [f"{watched.url}/openapi.json", "--header", f"Authorization: Bearer {TOKEN}"]
@@ -142,7 +142,7 @@ async def one_round(watched: Watched, num: int, maker: Maker, caller: Caller, ru
 
 
 async def fuzz(watched: Watched, num: int, seed: int, run: Run) -> None:
-    """Send everything; slow clients hold their connections beside the rest."""
+    """Send all requests while slow clients hold their connections."""
     rng = random.Random(seed)
     maker = Maker(rng, TOKEN)
     caller = Caller(rng, watched.grpc_port, TOKEN, BOUND_S)
@@ -172,7 +172,7 @@ async def fuzz(watched: Watched, num: int, seed: int, run: Run) -> None:
 
 
 def look_after(watched: Watched, run: Run) -> None:
-    """Note what is wrong with the service after all of it."""
+    """Record the faults of the service after all requests."""
     run.broken += [f"afterwards: {each}" for each in watched.wrong_answers()]
     run.rss_mib.append(watched.rss_mib())
     if len(watched.pids) != 1:
@@ -185,9 +185,9 @@ def look_after(watched: Watched, run: Run) -> None:
 
 
 def report(run: Run, seconds: float) -> bool:
-    """Print the table, write the JSON and return whether every promise was kept."""
+    """Print the table, write the JSON and return whether all promises were kept."""
     console, tally = TableConsole(width=110), run.tally
-    table = Table("kind", "requests", "slowest s", "ended how")
+    table = Table("kind", "requests", "slowest s", "outcomes")
     for kind, ends in sorted(tally.ends.items()):
         common = ", ".join(f"{end} {count:,}" for end, count in ends.most_common(9))
         table.add_row(kind, f"{ends.total():,}", f"{tally.slowest_s[kind]:.1f}", common)
@@ -217,7 +217,7 @@ def report(run: Run, seconds: float) -> bool:
 
 
 def main() -> None:
-    """Start the service, attack it, look after it."""
+    """Start the service, attack it, check it."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,9 +1,9 @@
-"""How many heads a second each way to the generator brings, beside plain PyTorch in the same run.
+"""Heads per second over each way to the generator, beside plain PyTorch in the same run.
 
-One replica, one thread, heads of 1,501 answers. Every row runs in turn, round after round, and a ratio is
-taken within its round; CPU is that of all processes of the service, not of the client. The floors: reading
-the last layer's weights once a batch and writing the heads once, and as many operations in one product of
-large matrices, by whichever of PyTorch and NumPy is faster at it here, on one core.
+One replica, one thread, heads of 1,501 answers. The rows take turns, round after round; ratios are within a
+round. CPU is that of all processes of the service, without the client. Floor of the memory: read the last
+layer's weights once per batch and write the heads once. Floor of the arithmetic: as many operations in one
+product of large matrices, by PyTorch or NumPy, whichever is faster here. Both use one core.
 
     python benchmarks/generator_service.py [--rounds 3] [--seconds 4] [--default-flags]
 """
@@ -40,7 +40,7 @@ from printed import Parser, TableConsole
 OUTPUT = Path("outputs/benchmarks/generator_service.json")
 NUM_HOSTS = 2
 BASELINE = "plain PyTorch, batch 64"
-# Of one core; a cluster at rest uses a fifth.
+# Share of one core; an idle cluster uses a fifth.
 IDLE_SHARE, SETTLE_LIMIT_S = 0.35, 90.0
 
 
@@ -62,7 +62,7 @@ def service_cpu_s() -> float:
     total = 0.0
     for process in psutil.process_iter(["cmdline", "cpu_times", "create_time"]):
         words = " ".join(process.info["cmdline"] or [])
-        # Another cluster of this machine is older.
+        # Another cluster on this machine started earlier.
         if process.info["create_time"] < started_s:
             continue
         if "ray::" in words or "haproxy" in words or "raylet" in words:
@@ -72,7 +72,7 @@ def service_cpu_s() -> float:
 
 
 def wait_until_idle() -> None:
-    """Wait until the cluster is up: for a while after its start it uses more than a core."""
+    """Wait until the cluster is idle: for a while after its start it uses more than one core."""
     deadline_s = time.monotonic() + SETTLE_LIMIT_S
     while time.monotonic() < deadline_s:
         before_s = service_cpu_s()
@@ -83,7 +83,7 @@ def wait_until_idle() -> None:
 
 
 def rate_of(work: Callable[[], int], seconds: float) -> Sample:
-    """Repeat work that returns how many heads it made, in this process and in the service's."""
+    """Repeat `work`, which returns the number of heads made; count CPU of this process and the service's."""
     work()
     service_s, own_s, start = service_cpu_s(), time.process_time(), time.perf_counter()
     heads = 0
@@ -102,7 +102,7 @@ def rate_of(work: Callable[[], int], seconds: float) -> Sample:
 
 
 def over_http(port: int, codec: str, model: str, seconds: float) -> Sample:
-    """Load the service over HTTP; what it learns from its first requests, it has learnt before it counts."""
+    """Load the service over HTTP; a warm-up lets it learn batch times before anything is counted."""
     url = f"http://127.0.0.1:{port}/v1/generate/{TASK}?model={model}"
     accept = f"application/x-safetensors; codec={codec}"
     body = features(1).tobytes()
@@ -126,7 +126,7 @@ def over_grpc(port: int, codec: str, model: str, seconds: float) -> Sample:
     command += ["--in-flight", str(IN_FLIGHT), "--seconds", str(seconds)]
     service_s = service_cpu_s()
     load = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    # The warm-up of a fifth is served as well.
+    # The warm-up, a fifth of the time, is served as well.
     heads = 1.2 * seconds * load["replies_per_s"]
     return Sample(
         heads_per_s=load["replies_per_s"],
@@ -137,7 +137,7 @@ def over_grpc(port: int, codec: str, model: str, seconds: float) -> Sample:
 
 
 def rows(folder: Path, seconds: float) -> dict[str, Callable[[], Sample]]:
-    """Start the service and return what each row runs."""
+    """Start the service and return the work of each row."""
     import serve_apps
     from pipelines.runtime import connect
     from serve_apps.ports import free_port
@@ -163,17 +163,17 @@ def rows(folder: Path, seconds: float) -> dict[str, Callable[[], Sample]]:
         "HTTP fp32": http("fp32"),
         "HTTP fp16": http("fp16"),
         "HTTP int8": http("int8"),
-        "HTTP rank 4 of whole heads": http("rank4"),
-        "HTTP rank 4 as generated": http("rank4", "rank4"),
+        "HTTP rank 4, cut from full heads": http("rank4"),
+        "HTTP rank 4, as generated": http("rank4", "rank4"),
         "gRPC fp32": grpc("fp32"),
         "gRPC fp16": grpc("fp16"),
-        "gRPC rank 4 as generated": grpc("rank4", "rank4"),
+        "gRPC rank 4, as generated": grpc("rank4", "rank4"),
         **{name: measured(work) for name, work in in_cluster(bundles).items()},
     }
 
 
 def in_this_process(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
-    """Generation alone: the module as PyTorch runs it, and ours."""
+    """Generation alone: the module run by plain PyTorch, and our generator."""
     import torch
 
     from hyperfleet.bundle import load_generator
@@ -207,7 +207,7 @@ def in_this_process(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
 
 
 def in_half(bundle: Path) -> dict[str, Callable[[], int]]:
-    """Generation with weights in fp16, where this machine can; tells how far its heads are off."""
+    """Generation with weights in fp16 where this machine supports it; prints the error of its heads."""
     from hyperfleet.cloud.generator import ParameterGenerator
     from hyperfleet.errors import ConfigError
 
@@ -218,7 +218,7 @@ def in_half(bundle: Path) -> dict[str, Callable[[], int]]:
         return {}
     exact = ParameterGenerator.from_bundle(bundle).generate(features(64)).full()
     off = (half.generate(features(64)).full() - exact).norm(dim=1) / exact.norm(dim=1)
-    print(f"Heads of weights in fp16 are off by {off.max():.1e} of their norm at most, of 64 heads.")
+    print(f"Largest error of 64 heads generated with fp16 weights: {off.max():.1e} of a head's norm.")
 
     def batches(size: int) -> Callable[[], int]:
         asked = features(size)
@@ -228,7 +228,7 @@ def in_half(bundle: Path) -> dict[str, Callable[[], int]]:
 
 
 def floors() -> dict[str, Callable[[], int]]:
-    """What the memory and the arithmetic of one core allow."""
+    """Limits of memory and arithmetic on one core."""
     import numpy as np
     import torch
     from threadpoolctl import threadpool_limits
@@ -265,7 +265,7 @@ def floors() -> dict[str, Callable[[], int]]:
 
 
 def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
-    """Devices of the same cluster: through the handle by reference, and with a generator of their own."""
+    """Devices of the same cluster: through the handle by reference, and with an embedded generator."""
     import ray
     from ray import serve
     from ray.serve.handle import DeploymentHandle
@@ -293,7 +293,7 @@ def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
 
         return lambda: asyncio.run_coroutine_threadsafe(ask(), loop).result(timeout=60)
 
-    # As the hosts of a fleet: they take no CPU from replicas.
+    # As for the hosts of a fleet, which reserve no CPU from the replicas.
     @ray.remote(num_cpus=0)
     class Embedded:
         def __init__(self, shared: SharedGenerator, *, packed: bool) -> None:
@@ -310,7 +310,7 @@ def in_cluster(bundles: dict[str, Path]) -> dict[str, Callable[[], int]]:
         return lambda: sum(ray.get([host.generate.remote(4) for host in pool]))
 
     return {
-        "handle, one call a device": shards("whole", 1, IN_FLIGHT),
+        "handle, one call per device": shards("whole", 1, IN_FLIGHT),
         "handle, shards of 56": shards("whole", 56, 2),
         "handle, rank 4, shards of 512": shards("rank4", 512, 2),
         "embedded in two hosts, weights mapped": embedded(packed=False),
@@ -322,7 +322,7 @@ def report(samples: dict[str, list[Sample]]) -> None:
     """Print the table and write the JSON."""
     from rich.table import Table
 
-    table = Table("way", "heads/s", "/ PyTorch b64", "CPU-ms a head", "p50 ms", "p99 ms")
+    table = Table("way", "heads/s", "/ PyTorch b64", "CPU-ms per head", "p50 ms", "p99 ms")
     figures = {}
     for name, own in samples.items():
         ratio = statistics.median(
@@ -351,7 +351,7 @@ def main() -> None:
     """Run every row in every round."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each row in each round")
+    parser.add_argument("--seconds", type=float, default=4.0, help="per row and round")
     parser.add_argument("--default-flags", action="store_true", help="leave Serve's flags as they are")
     parser.add_argument("--only", default="", help="rows whose name holds this, beside the baseline")
     args = parser.parse_args()

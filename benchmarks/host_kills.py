@@ -1,9 +1,9 @@
-"""What is lost when one of two hosts is killed: 2,000 devices, a SIGKILL at a random moment of each run.
+"""Losses when one of two hosts is killed: 2,000 devices, a SIGKILL at a random moment of each run.
 
-The hosts belong to the pool that a scenario runs on; nothing tells the pool of the kill. Each run computes
-its timeline anew and is held against an undisturbed one: devices, samples, requests, jobs of the hosts, and
-every column of the log. Ray and the pool live through all runs, a killed host's successor serves the next.
-Exit code 1 if anything was lost, doubled or different.
+The hosts belong to the scenario's pool, which is not notified of the kill. Each run computes its timeline
+anew and is compared with an undisturbed one: devices, samples, requests, host jobs, and every column of the
+log. Ray and the pool stay up for all runs; a killed host's successor serves the next one. Exit code 1 if
+anything was lost, doubled or different.
 
     python benchmarks/host_kills.py [--runs 20] [--seed 0] [--data data/smoke]
 """
@@ -66,12 +66,12 @@ from pipelines.runtime import connect, disconnect
 OUTPUT = Path("outputs/benchmarks/host_kills.json")
 HOSTS = 2
 RECOVERY_TARGET_S = 5.0
-# Part of the undisturbed wall time in which the kill is drawn.
+# Part of the undisturbed wall time from which the moment of the kill is drawn.
 EARLIEST, LATEST = 0.1, 0.9
 HOST_START_TIMEOUT_S = 120.0
 POLL_S = 0.01
-# Heads that grow old while devices see others' scenes make many pairs of a small data set, and a codec that
-# factors each head keeps the hosts at work; what is late or damaged is asked for again.
+# Old heads and drift turn a small data set into many pairs, and a codec that factors each head keeps the
+# hosts busy. Late and damaged heads are requested again.
 SCENARIO = Scenario(
     name="host_kills",
     registered_devices=2_000,
@@ -90,7 +90,7 @@ SCENARIO = Scenario(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Setup:
-    """What every run shares."""
+    """Inputs shared by all runs."""
 
     spec: HostSpec
     generator: SharedGenerator
@@ -101,7 +101,7 @@ class Setup:
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """What became of one run; seconds count from its begin or from the kill."""
+    """Result of one run; seconds count from its start or from the kill."""
 
     wall_s: float = 0.0
     killed_at_s: float = 0.0
@@ -148,7 +148,7 @@ class Killer(threading.Thread):
 
 
 def prepare(data_folder: Path, model: str, static_model: str) -> Setup:
-    """Open models and data, and encode the samples unless an earlier run kept what came of it."""
+    """Open models and data, and encode the samples unless an earlier run kept their features."""
     models = open_models(model, static_model, data_folder, None)
     personal, static = (load_device_model(each.local_dir) for each in (models.personal, models.static))
     open_data = partial(open_live_data, data_folder.absolute(), models.bundle.encoder.text_length)
@@ -177,7 +177,7 @@ def prepare(data_folder: Path, model: str, static_model: str) -> Setup:
 
 
 def run_once(setup: Setup, pool: SupervisedPool, table: Any, folder: Path) -> tuple[RunLog, Counter[int]]:
-    """Run the scenario; return its log and how often the result of each job came."""
+    """Run the scenario; return its log and the number of results per job."""
     log = RunLog.begin(folder, SCENARIO, {})
     windows = virtual_windows(SCENARIO, setup.plan, setup.work, setup.table)
     run = FleetRun(SCENARIO, setup.plan, windows, setup.table, log)
@@ -200,7 +200,7 @@ def run_once(setup: Setup, pool: SupervisedPool, table: Any, folder: Path) -> tu
 
 
 def wait_for_hosts(pool: SupervisedPool, thread: Killer) -> None:
-    """Give the pool small jobs until it has noticed the death and the successor has started."""
+    """Run small jobs until the pool has noticed the death and the successor has started."""
     while thread.is_alive():
         pool.run([Job(key=each, method="usage") for each in range(HOSTS)], lambda job, result: None)
         time.sleep(10 * POLL_S)
@@ -209,7 +209,7 @@ def wait_for_hosts(pool: SupervisedPool, thread: Killer) -> None:
 
 
 def jobs_lost(results: Counter[int]) -> dict[str, int]:
-    """Count jobs of the hosts whose result never came, and those whose came more than once."""
+    """Count the hosts' jobs without a result, and those with more than one."""
     return {
         "jobs lost": sum(times == 0 for times in results.values()),
         "jobs doubled": sum(times > 1 for times in results.values()),
@@ -217,7 +217,7 @@ def jobs_lost(results: Counter[int]) -> dict[str, int]:
 
 
 def keys(*columns: np.ndarray) -> np.ndarray:
-    """Return one number for each row of whole numbers below a million."""
+    """Return one number per row of integers below a million."""
     key = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         key = key * 1_000_000 + column
@@ -254,7 +254,7 @@ def disturbed(
     reference: RunLog,
     kill: Killer,
 ) -> Outcome | None:
-    """Run with a kill and compare; None where the run was over before its time came."""
+    """Run with a kill and compare; None if the run ended before the kill was due."""
     deaths_before = len(pool.deaths)
     start = time.perf_counter()
     kill.start()
@@ -281,7 +281,7 @@ def disturbed(
 
 
 def kill_hosts(setup: Setup, num_runs: int, seed: int, console: Console) -> list[Outcome]:
-    """Run undisturbed twice, then with a kill until so many kills have hit a run."""
+    """Run undisturbed twice, then with a kill, until `num_runs` kills have hit a run."""
     generator, table = ray.put(setup.generator), ray.put(setup.table)
     drawn = random.Random(seed)
     outcomes: list[Outcome] = []
@@ -290,7 +290,7 @@ def kill_hosts(setup: Setup, num_runs: int, seed: int, console: Console) -> list
         SupervisedPool(lambda: RemoteDeviceHost.remote(setup.spec, generator=generator), HOSTS) as pool,
     ):
         pool_started, folder = time.perf_counter(), Path(temporary)
-        # The first one warms the hosts up, the second says how long a run takes.
+        # The first run warms the hosts up, the second gives the duration.
         reference, _ = run_once(setup, pool, table, folder / "reference")
         start = time.perf_counter()
         again, results = run_once(setup, pool, table, folder / "again")
@@ -307,7 +307,7 @@ def kill_hosts(setup: Setup, num_runs: int, seed: int, console: Console) -> list
             outcome = disturbed(setup, pool, table, pool_started, folder / "run", reference, kill)
             shutil.rmtree(folder / "run")
             if outcome is None:
-                console.print(f"over before {after_s:.1f} s; once more with another moment")
+                console.print(f"over before {after_s:.1f} s; repeated with another moment")
                 continue
             outcomes.append(outcome)
             state = "clean" if outcome.is_clean else f"NOT CLEAN: {outcome}"
@@ -335,11 +335,11 @@ def report(outcomes: list[Outcome], console: Console) -> None:
             seconds(each.host_back_s),
             "yes" if each.is_clean else "NO",
         )
-    # A host that nobody needed any more had nothing to recover.
+    # A host that was no longer needed had nothing to recover.
     recovery = [each.recovery_s for each in outcomes if each.recovery_s is not None]
     figures: dict[str, tuple[object, str]] = {
         "kills within a run": (len(outcomes), ""),
-        "of hosts with jobs under way": (sum(each.jobs_redone > 0 for each in outcomes), ""),
+        "of hosts with running jobs": (sum(each.jobs_redone > 0 for each in outcomes), ""),
         **{name: (sum(each.losses[name] for each in outcomes), "0") for name in outcomes[0].losses},
         "logs that differ": (sum(bool(each.differences) for each in outcomes), "0"),
         "recovery from the kill, s, max": (
@@ -369,7 +369,7 @@ def main() -> None:
     """Kill, compare, report."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and hosts")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of moments and hosts")
     parser.add_argument("--data", type=Path, default=Path("data/smoke"))
     parser.add_argument("--model", default=NEWEST)
     parser.add_argument("--static-model", default=NEWEST_STATIC)

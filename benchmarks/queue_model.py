@@ -1,11 +1,10 @@
-"""The planner's queue model beside what is measured, from an idle service to one near saturation.
+"""The planner's queue model beside measurements, from an idle service to one near saturation.
 
-A fleet in real time asks a service that makes one head at a time, some 10 ms each: slow, so that the process
-that plays the devices does not need the cores that it shares. The model is the newest personalized one with
-a wider, untrained emitter; its heads are of no use. Before each run the queue model is fitted to bursts, as
-`hyperfleet fleet --clock real` and `hyperfleet plan` do, and then predicts the run's own arrivals. The model
-stays that of a service that makes heads in batches, all of which are done when their batch is; so its median
-is too high for this one.
+A fleet in real time asks a service that makes one head at a time in about 10 ms: slow enough that the process
+that plays the devices hardly uses the shared cores. The model is the newest personalized one with a wider,
+untrained emitter; its heads are useless. Before each run the queue model is fitted to bursts, as `hyperfleet
+fleet --clock real` and `hyperfleet plan` do; then it predicts the run's own arrivals. It still assumes that
+all heads of a batch are ready when the batch is, so its median is too high for this service.
 
 Needs models and data, e.g. those of `hyperfleet demo --scale smoke`.
 
@@ -24,14 +23,14 @@ from printed import Parser, TableConsole
 from rich.table import Table
 
 OUTPUT = Path("outputs/benchmarks/queue_model.json")
-# 10 ms a head of a few hundred answers on a core without AVX-512.
+# 10 ms per head of a few hundred answers on a core without AVX-512.
 EMITTER_HIDDEN = 8192
 NETWORKS = ("nr_urban",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One run; latencies are those in the cloud, queue and generator, in milliseconds."""
+    """One run; latencies are those in the cloud (queue and generator), in milliseconds."""
 
     num_devices: int
     heads_per_s: float
@@ -67,7 +66,7 @@ def write_slow_model(model: str, folder: Path) -> Path:
 
 
 def run(num_devices: int, duration_s: float, data: Path, model: Path, url: str, folder: Path) -> Row:
-    """Run a fleet in real time and hold the queue model against it."""
+    """Run a fleet in real time and compare the queue model with it."""
     from hyperfleet.planning.bursts import Bursts
     from hyperfleet.planning.capacity import predict
     from hyperfleet.planning.cloud_fit import Latencies, check_prediction, fit_cloud
@@ -155,7 +154,7 @@ def main() -> None:
             for each in args.devices:
                 rows.append(run(each, args.duration_s, args.data, model, url, folder))
         finally:
-            # Also those before one that failed.
+            # Also after a failure, with the rows before it.
             show(rows)
             disconnect()
 

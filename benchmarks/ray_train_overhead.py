@@ -1,4 +1,4 @@
-"""What Ray Train adds to the time of the same steps in a plain loop, start-up aside.
+"""Overhead of Ray Train over the same steps in a plain loop, start-up excluded.
 
 Both train the same model on the same rendered clips with one worker and all cores, check it on the
 validation split and save a checkpoint after each pass. Timed from the end of the first pass to the
@@ -32,14 +32,14 @@ ROUNDS = 2
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of one round, first pass left out."""
+    """Seconds of one round, without the first pass."""
 
     plain_s: float
     ray_s: float
 
 
 def plain(config: TrainRunConfig) -> float:
-    """Return the seconds that the plain loop takes."""
+    """Return the seconds of the plain loop."""
     assembled = assemble(config.train, config.data)
     trainer, files = assembled.trainer, assembled.files
     ends = []
@@ -51,7 +51,7 @@ def plain(config: TrainRunConfig) -> float:
 
 
 def with_ray(config: TrainRunConfig) -> float:
-    """Return the seconds that Ray Train takes, read from the times of the metrics in MLflow."""
+    """Return the seconds of Ray Train, from the timestamps of the metrics in MLflow."""
     result = train(config)
     client = MlflowClient(tracking_uri=config.tracking_uri)
     names = [name for name in client.get_run(result.run_id).data.metrics if name.endswith("loss_total")]

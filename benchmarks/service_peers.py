@@ -1,13 +1,13 @@
 """The same generator behind our service, LitServe, BentoML, Mosec and bare FastAPI, in the same run.
 
-Generators: one layer 192 -> 145,597 (569 KiB a reply); one that emits factors of rank 8 or 4 (28 and 15 KiB
-as float16); and 569-KiB-narrow, 48 -> 145,597 behind a hidden layer, which tells what is left where the
-arithmetic of the same bytes is a quarter. Each runs in one worker process with one thread.
+Generators: one layer 192 -> 145,597 (569 KiB per reply); one that emits factors of rank 8 or 4 (28 and 15 KiB
+as float16); and 569-KiB-narrow, 48 -> 145,597 after a hidden layer, which shows the remaining cost when the
+same bytes take a quarter of the arithmetic. Each runs in one worker process with one thread.
 
-Each server is started and loaded alone, since some take a tenth of a core without a request; all of a size
-have their turn round after round with the same client, wrk, and a ratio is taken within its round. CPU is
-that of a server's whole process tree. The others live in .benchmarks-env/serving (0.2 GB), which the first
-run makes and which borrows PyTorch from the environment of this script.
+Each server is started and loaded alone, since some use a tenth of a core when idle. All servers of a size
+take turns, round after round, with the same client, wrk; ratios are within a round. CPU is that of a server's
+full process tree. The others are installed in .benchmarks-env/serving (0.2 GB), which the first run creates
+and which uses PyTorch from the environment of this script.
 
     python benchmarks/service_peers.py [--rounds 3] [--seconds 4] [--replies 569-KiB 28-KiB]
 """
@@ -44,7 +44,7 @@ from rich.table import Table
 
 OUTPUT = Path("outputs/benchmarks/service_peers.json")
 PATH = f"/v1/generate/{TASK}"
-# What a server learns from its first requests, such as how long a batch takes, it has learnt by then.
+# Long enough for a server to learn from its first requests, for example the time of a batch.
 WARM_UP_S = 3
 OURS, DEFAULT_FLAGS = "ours, fast path", "ours, default flags"
 LITSERVE, FAST_QUEUE, BENTOML, MOSEC = "LitServe", "LitServe, fast_queue", "BentoML", "Mosec"
@@ -73,10 +73,10 @@ SERVERS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replies:
-    """Which heads are asked for: codec of our service, and rank of what is generated or None for all of it.
+    """Requested heads: codec of our service, and generated rank, None for full heads.
 
-    `hidden` is the width of a layer before the last one, None where there is none. `wanted` is how many times
-    a server's heads/s ours shall bring, `wanted_cpu` how many times ours it takes.
+    `hidden` is the width of a layer before the last one, None where there is none. `wanted` is the target
+    ratio of our heads/s to a server's, `wanted_cpu` that of its CPU to ours.
     """
 
     codec: str
@@ -86,7 +86,7 @@ class Replies:
     wanted_cpu: dict[str, float] = field(default_factory=dict)
 
 
-# No service on Serve has passed these.
+# No service on Serve has reached these.
 STRETCH = {MOSEC: 1.0, FASTAPI: 1.0}
 REPLIES = {
     "569-KiB": Replies(
@@ -121,12 +121,12 @@ class Sample:
 
 
 def request_body() -> bytes:
-    """Return the feature that every request carries."""
+    """Return the feature of every request."""
     return features(1).tobytes()
 
 
 def accepted(replies: Replies) -> str:
-    """Return what every request says that it takes."""
+    """Return the Accept header of every request."""
     return f"application/x-safetensors; codec={replies.codec}"
 
 
@@ -161,7 +161,7 @@ def write_generator(folder: Path, replies: Replies) -> np.ndarray:
 
 @contextlib.contextmanager
 def running(name: str, generator: Path, max_batch: int) -> Iterator[RunningServer]:
-    """Start a server of the generator in a folder, which gets its files too."""
+    """Start a server of the generator in a folder, which also receives its files."""
     from hyperfleet.head_codecs.frame import KEEP_MEMORY
 
     server = SERVERS[name]
@@ -186,13 +186,13 @@ def running(name: str, generator: Path, max_batch: int) -> Iterator[RunningServe
 
 
 def check_reply(name: str, server: RunningServer, replies: Replies, expected: np.ndarray) -> None:
-    """Ask once.
+    """Send one request and check the reply.
 
     Raises:
-        RuntimeError: no reply, or another head than the layer makes.
+        RuntimeError: no reply, or another head than the layer generates.
     """
     reply = server.ask(PATH, request_body(), accepted(replies))
-    # Ours is a file whose data follow a header.
+    # Ours is a file with the data after a header.
     made = np.frombuffer(reply[-expected.nbytes :], expected.dtype)
     tolerance = 1e-5 if expected.dtype == np.float32 else 2e-3
     if made.shape != expected.shape or not np.allclose(made, expected, rtol=tolerance, atol=tolerance):
@@ -216,7 +216,7 @@ def load(server: RunningServer, replies: Replies, seconds: int) -> Sample:
 
 
 def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample]]:
-    """Load every server in every round, each round from another one on."""
+    """Load every server in every round; each round starts with another one."""
     names = [name for name in SERVERS if not args.only or name == OURS or args.only in name]
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as made:
@@ -229,7 +229,7 @@ def measure(args: argparse.Namespace, replies: Replies) -> dict[str, list[Sample
                     check_reply(name, server, replies, expected)
                     server.wait_until_idle()
                     load(server, replies, WARM_UP_S)
-                    # What the warm-up left open is done then, and not in what is counted.
+                    # Requests left open by the warm-up end in this pause, not in the measurement.
                     server.wait_until_idle()
                     samples[name].append(load(server, replies, args.seconds))
     return samples
@@ -288,12 +288,12 @@ def main() -> None:
     """Run every size, one after the other."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4, help="of each server in each round")
+    parser.add_argument("--seconds", type=int, default=4, help="per server and round")
     parser.add_argument("--replies", nargs="+", choices=REPLIES, default=["569-KiB", "28-KiB"])
     parser.add_argument("--max-batch", type=int, default=64, help="of every server that batches")
     parser.add_argument("--only", default="", help="servers whose name holds this, beside ours")
     args = parser.parse_args()
-    # Told to end, it still ends what it started.
+    # On SIGTERM, it still stops the servers it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     versions = {"wrk": wrk_version(), **prepare_environment()}
     console = TableConsole(width=120)

@@ -1,7 +1,7 @@
-"""The service for long: the highest rate that it keeps up, latency at 70 % of it, memory over many requests.
+"""Soak test of the service: highest sustained rate, latency at 70 % of it, memory over many requests.
 
-Heads of 1,501 answers over HTTP on Serve's fast path, one replica. The load is open: requests are due at
-times fixed in advance and their latency counts from then. Exit code 1 if a target is missed.
+Heads of 1,501 answers over HTTP on Serve's fast path, one replica. The load is an open loop: requests are due
+at times fixed in advance and latency counts from then. Exit code 1 if a target is missed.
 
     python benchmarks/service_soak.py [--requests 100000] [--codec fp32] [--seconds 10]
 """
@@ -30,7 +30,7 @@ KEPT_UP = 0.98
 SEARCH_STEPS = 4
 PART, P99_OVER_P50, GROWTH = 0.7, 3.0, 0.02
 REPEATS = 3
-# Of the soak's time: where the last 80 % begin, and how much is averaged at each of their ends.
+# Shares of the soak's time: start of the last 80 %, and length of the average at either end of it.
 BEGIN, AVERAGED = 0.2, 0.1
 
 
@@ -45,16 +45,16 @@ def load(watched: Watched, codec: str, seconds: float, rate: float) -> dict[str,
 
 
 def keeps_up(result: dict[str, Any], rate: float) -> bool:
-    """Tell whether all that was due was answered, and in time."""
+    """Return whether all due requests were answered in time."""
     return result["refused"] == result["unanswered"] == 0 and result["replies_per_s"] >= KEPT_UP * rate
 
 
 def highest_rate(watched: Watched, codec: str, seconds: float, rows: list[dict[str, Any]]) -> float:
-    """Bisect between a rate that the service keeps up with and one that it does not."""
+    """Find the highest sustained rate by bisection."""
     url = f"http://127.0.0.1:{watched.http_port}/v1/generate/{TASK}?model={MODEL}"
     accept = f"application/x-safetensors; codec={codec}"
     body = features(1).tobytes()
-    # The service learns from its first requests how long a batch takes.
+    # The service learns the time of a batch from its first requests.
     closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=2)
     closed = closed_loop(url, body, accept, in_flight=IN_FLIGHT, seconds=math.ceil(seconds))
     rows.append({"load": f"closed, {IN_FLIGHT} in flight", **asdict(closed)})
@@ -65,16 +65,16 @@ def highest_rate(watched: Watched, codec: str, seconds: float, rows: list[dict[s
         good = keeps_up(result, rate)
         rows.append({"load": f"open, {rate:.0f}/s, {'kept up' if good else 'too much'}", **result})
         low, high = (rate, high) if good else (low, rate)
-        # Until one is kept up with there is nothing to halve.
+        # Bisection starts with the first rate that is sustained.
         rate = (low + high) / 2 if low else 0.85 * rate
     if not low:
-        sys.exit(f"the service kept up with none of the rates from {high:.0f}/s on; is the machine busy?")
+        sys.exit(f"the service sustained no rate of {high:.0f}/s or more; is the machine busy?")
     return low
 
 
 def soak(watched: Watched, codec: str, rate: float, num: int) -> dict[str, Any]:
-    """Send `num` requests at a fixed rate; return their latency and how memory went."""
-    # The load's warm-up, a fifth, is served as well.
+    """Send `num` requests at a fixed rate; return their latency and the replica's memory over time."""
+    # The load's warm-up, a fifth of the time, is served as well.
     seconds = num / rate / 1.2
     begin_s = time.perf_counter()
     result = load(watched, codec, seconds, rate)
@@ -83,7 +83,7 @@ def soak(watched: Watched, codec: str, rate: float, num: int) -> dict[str, Any]:
 
     def mean(start: float) -> float:
         inside = [size for part, size in series if start <= part <= start + AVERAGED]
-        # A soak of a few seconds has tenths without a look at the replica.
+        # In a soak of a few seconds, some tenths have no sample of the replica's memory.
         return statistics.fmean(inside or [min(series, key=lambda each: abs(each[0] - start))[1]])
 
     early, late = mean(BEGIN), mean(1 - AVERAGED)
@@ -106,14 +106,14 @@ def report(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
     console.print(table)
     soaked = figures["soak"]
     console.print(
-        f"highest rate kept up with: {figures['highest_rate']:,.0f}/s\n"
+        f"highest sustained rate: {figures['highest_rate']:,.0f}/s\n"
         f"at {PART:.0%} of it: p99 / p50 = {figures['p99_over_p50']:.2f} (target {P99_OVER_P50:g})\n"
         f"replica over {soaked['requests']:,} requests, MiB by tenths: {soaked['rss_mib']}\n"
         f"growth over the last 80 %: {soaked['growth_mib']:+.1f} MiB, {soaked['growth']:+.2%} "
         f"(target {GROWTH:.0%}); restarts: {figures['restarts']}; refused: {soaked['refused']}"
     )
     wanted = {
-        f"{PART:.0%} of the highest rate kept up with": figures["kept_up"],
+        f"{PART:.0%} of the highest sustained rate": figures["kept_up"],
         "p99 at most 3 times p50": figures["p99_over_p50"] <= P99_OVER_P50,
         "memory flat": soaked["growth"] < GROWTH,
         "no restart": figures["restarts"] == 0,
@@ -128,7 +128,7 @@ def report(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Find the rate, measure at a part of it, then soak at the same part."""
+    """Find the highest rate, measure at a share of it, then soak at that share."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000, help="of the soak")
     parser.add_argument("--codec", default="fp32")

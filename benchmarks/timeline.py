@@ -1,11 +1,11 @@
-"""What the virtual-time engine costs: rows of the event log a CPU-second, dormant devices, memory.
+"""Cost of the virtual-time engine: rows of the event log per CPU-second, dormant devices, memory.
 
-No Ray, no video and no trained model. Every row runs in turn, round after round, and a ratio is taken within
-its round; CPU is that of this process, drawing the plan included. A device asks 0.02 times a second whatever
-the fleet's size, with a replica for every 1,000 devices, so that larger fleets have more under way at a
-time. Rows of so many samples in all spread them over the devices: the more there are, the fewer samples
-share the cost of making one. In those of so many samples each the same scenario has more devices. Memory is
-the peak of a fresh process above what it held before the run; Linux only.
+No Ray, no video and no trained model. The rows take turns, round after round; ratios are within a round. CPU
+is that of this process and includes drawing the plan. A device asks 0.02 times per second whatever the
+fleet's size, with a replica per 1,000 devices, so larger fleets have more requests in flight. Rows with n
+samples "in all" spread them over the devices: the more devices, the fewer samples share the cost of creating
+one. Rows with n samples "each" run the same scenario with more devices. Memory is the peak of a fresh process
+minus its memory before the run; Linux only.
 
     python benchmarks/timeline.py [--rounds 3] [--samples 200000]
 """
@@ -51,7 +51,7 @@ from hyperfleet.scenario.policies import EverySample, Never, RequestPolicy
 
 OUTPUT = Path("outputs/benchmarks/timeline.json")
 SIZES = (1_000, 10_000, 100_000)
-# Of those rows whose larger fleet gets as many samples more: 3 million rows of the log.
+# For rows whose samples grow with the fleet: 3 million rows of the log.
 SAMPLES_EACH = 5
 RATIO = "1,000 active of 1,000,000, CPU / of 1,000"
 VSIM_SIZES = (2_000, 10_000, 50_000)
@@ -62,20 +62,20 @@ NETWORKS = {
 PER_DEVICE_PER_S = 0.02
 DEVICES_PER_REPLICA = 1_000
 FEW, MILLION = 1_000, 1_000_000
-# A ratio near 1 is lost in the noise of one pair of runs.
+# The noise of one pair of runs hides a ratio near 1.
 PAIRS = 8
-# Of the issue that asked for this emulator; "flat", it said of larger fleets.
+# Targets of the issue that asked for this emulator; for larger fleets it said "flat".
 ROWS_PER_CPU_S, REGISTERED_RATIO, FLAT_RATIO = 50_000, 1.1, 1.1
 ACTIVE_BYTES, DORMANT_BYTES = 1.5e9, 1024
-# CPU-ms a completion of APPFL 1.12's vsim without payload, by number of devices: measured elsewhere, on such
-# a machine but on another day, and not in this run.
+# CPU-ms per completion of APPFL 1.12's vsim without payload, by number of devices: measured on a similar
+# machine on another day, not in this run.
 VSIM_CPU_MS = {2_000: 0.053, 10_000: 0.26, 50_000: 1.3}
 
 NUM_CLASSES, NUM_SOURCES, ROWS_PER_SOURCE = 1501, 200, 20
 SEEN = {device: device % 4 != 0 for device in range(NUM_SOURCES)}
 SOURCE_OF_ROW = np.repeat(np.arange(NUM_SOURCES), ROWS_PER_SOURCE)
 MATERIAL = Material.of(SOURCE_OF_ROW, SEEN)
-# A whole head of 1,501 answers in float32, and a small video encoder.
+# A full head of 1,501 answers in float32, and a small video encoder.
 WORK = Work(encode_gmacs=0.2, apply_gmacs=1.5e-4, uplink_bytes=768, downlink_bytes=582_388)
 
 
@@ -89,18 +89,18 @@ class Sample:
 
     @property
     def us_per_row(self) -> float:
-        """CPU microseconds a row of the event log."""
+        """CPU microseconds per row of the event log."""
         return 1e6 * self.cpu_s / self.num_rows
 
     @property
     def ms_per_sample(self) -> float:
-        """CPU milliseconds a sample, from its arrival to its answer."""
+        """CPU milliseconds per sample, from its arrival to its answer."""
         return 1e3 * self.cpu_s / self.num_samples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Way:
-    """A row: what it runs, beside which other row, and what was aimed at."""
+    """A row of the table: its work, the row it is compared with, and its target."""
 
     run: Callable[[], Sample]
     base: str = ""
@@ -116,7 +116,7 @@ def scenario(
     policy: RequestPolicy | None = None,
     arrivals: Arrivals | None = None,
 ) -> Scenario:
-    """Return a fleet that gets about `num_samples` samples."""
+    """Return a scenario with about `num_samples` samples."""
     return Scenario(
         name="benchmark",
         registered_devices=registered or num_devices,
@@ -130,7 +130,7 @@ def scenario(
 
 
 def engine(chosen: Scenario) -> Sample:
-    """Run the timeline and drop what it yields."""
+    """Run the timeline and discard its windows."""
     gc.collect()
     start_s = time.process_time()
     num_rows = num_samples = 0
@@ -141,7 +141,7 @@ def engine(chosen: Scenario) -> Sample:
 
 
 def logged(chosen: Scenario) -> Sample:
-    """Run the timeline and write both tables of its log, answers made up."""
+    """Run the timeline and write both tables of its log with made-up answers."""
     gc.collect()
     table = feature_table()
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +160,7 @@ def logged(chosen: Scenario) -> Sample:
 
 
 def feature_table() -> FeatureTable:
-    """Return what devices would have computed of as many samples."""
+    """Return features as devices would have computed them."""
     rng, num = np.random.default_rng(0), len(SOURCE_OF_ROW)
     return FeatureTable(
         device_id=SOURCE_OF_ROW.astype(np.int64),
@@ -173,7 +173,7 @@ def feature_table() -> FeatureTable:
 
 
 def one_each(num_devices: int, networks: str, folder: Path) -> Scenario:
-    """Return a fleet whose devices get one sample each, in an order drawn at random."""
+    """Return a scenario whose devices get one sample each, in random order."""
     rng = np.random.default_rng(0)
     time_s = np.sort(rng.random(num_devices)) / PER_DEVICE_PER_S
     path = write_trace(folder / f"{num_devices}.parquet", time_s, rng.permutation(num_devices))
@@ -209,11 +209,11 @@ def ways(num_samples: int, folder: Path) -> dict[str, Way]:
 
 
 def registered_ratios(num_samples: int) -> list[float]:
-    """Return what a few active devices of a million cost beside as many of no more, in alternating pairs."""
+    """Return the cost of 1,000 active devices among a million over that among 1,000, in alternating pairs."""
     ratios = []
     for pair in range(PAIRS):
         cpu_us = {}
-        # Whichever is first finds other caches and another load of the machine.
+        # The first of a pair finds other caches and another load of the machine.
         for registered in (FEW, MILLION) if pair % 2 else (MILLION, FEW):
             cpu_us[registered] = engine(scenario(FEW, num_samples, registered=registered)).us_per_row
         ratios.append(cpu_us[MILLION] / cpu_us[FEW])
@@ -228,10 +228,10 @@ def memory_mib(name: str) -> float:
 
 
 def peak_bytes(work: Callable[[], object]) -> float:
-    """Return by how much the peak of the memory lies above what this process holds now."""
+    """Return the peak memory of `work` above the present memory of this process."""
     gc.collect()
     before = memory_mib("VmRSS")
-    # Forget the peak of what came before; where that is forbidden it counts.
+    # Reset the recorded peak; where that is forbidden, the earlier peak counts.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     work()
@@ -239,7 +239,7 @@ def peak_bytes(work: Callable[[], object]) -> float:
 
 
 def active_bytes(num_devices: int, num_samples: int) -> float:
-    """Run a whole scenario in this process: timeline, heads, answers, log; models and features are held."""
+    """Return the peak memory of a scenario: timeline, heads, answers, log, without models and features."""
     module = HeadGenerator(HeadGeneratorConfig(), HeadLayout(num_classes=NUM_CLASSES, hidden=96))
     generator = ParameterGenerator(module.requires_grad_(False))
     table, chosen = feature_table(), scenario(num_devices, num_samples, networks="traces")
@@ -255,32 +255,32 @@ def active_bytes(num_devices: int, num_samples: int) -> float:
 
 
 def registered_bytes(registered: int) -> float:
-    """Run the timeline of a few active devices of so many."""
+    """Return the peak memory of a timeline with 1,000 active devices among `registered`."""
     chosen = scenario(FEW, 5 * FEW, registered=registered)
     return peak_bytes(lambda: engine(chosen))
 
 
 def in_fresh_process(work: Callable[..., float], *args: int) -> float:
-    """Return what `work` returns in a process of its own."""
+    """Run `work` in a new process and return its result."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(work, *args).result()
 
 
 def measure_memory(num_samples: int) -> dict[str, float]:
-    """Return the bytes of active devices, and those that a dormant one adds."""
+    """Return the memory of active devices, and that added by a dormant one."""
     few, million = (in_fresh_process(registered_bytes, registered) for registered in (FEW, MILLION))
     return {
         "10,000 active devices, MB above the models": in_fresh_process(active_bytes, 10_000, num_samples)
         / 1e6,
-        "a dormant device, bytes": (million - few) / (MILLION - FEW),
+        "bytes per dormant device": (million - few) / (MILLION - FEW),
     }
 
 
 def rate_table(rows: dict[str, Way], samples: dict[str, list[Sample]]) -> tuple[Table, dict[str, object]]:
     """Return the table of all rows but the completions, and the figures of every row."""
     table = Table(
-        "no Ray, 1 process", "samples", "rows each", "rows / CPU-s", "CPU-ms each", "CPU a row / base"
+        "no Ray, 1 process", "samples", "rows per sample", "rows / CPU-s", "CPU-ms per sample", "CPU / base"
     )
     table.columns[0].no_wrap = True
     table.add_column("target", no_wrap=True)
@@ -314,7 +314,7 @@ def rate_table(rows: dict[str, Way], samples: dict[str, list[Sample]]) -> tuple[
 
 
 def completion_table(samples: dict[str, list[Sample]]) -> Table:
-    """Return completions beside those of vsim, which moves no payload either."""
+    """Return the table of completions beside those of vsim, which moves no payload either."""
     table = Table("devices", "request, head, answer: CPU-ms", "computing only: CPU-ms")
     table.add_column("vsim, measured elsewhere: CPU-ms")
     for size in VSIM_SIZES:
@@ -330,7 +330,7 @@ def main() -> None:
     """Run every row in every round."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=200_000, help="of each row, about")
+    parser.add_argument("--samples", type=int, default=200_000, help="per row, about")
     args = parser.parse_args()
     console = TableConsole(width=120)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Cost of each head codec: the head of every live sample travels in every codec and answers the sample."""
+"""Cost of each head codec: the head of every live sample is sent in every codec and answers the sample."""
 
 from collections.abc import Iterator
 from pathlib import Path

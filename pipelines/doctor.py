@@ -47,7 +47,7 @@ _STYLE: dict[Status, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Result of one check; `remedy` is empty where nothing is to be done.
+    """Result of one check; `remedy` is empty if nothing needs to be done.
 
     A status of "note" is no fault; "bad" prevents a run.
     """
@@ -73,7 +73,7 @@ def doctor(config: DoctorConfig, console: Console) -> bool:
 
 
 def examine(config: DoctorConfig) -> Iterator[Finding]:
-    """Run one check after the other; a check that fails itself is a finding as well."""
+    """Run the checks one after the other; a check that crashes is a finding as well."""
     uri = absolute_uri(config.tracking_uri) if config.tracking_uri else default_tracking_uri()
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("interpreter", _interpreter),

@@ -41,14 +41,14 @@ class FleetConfig:
     """Settings of a fleet run.
 
     Attributes:
-        scenario: what happens.
+        scenario: the scenario to run.
         clock: "virtual" computes every delay, "real" waits for it and asks the service.
         hosts: processes that play the devices; None for one per CPU.
         data: folder of the data set.
         model: models:/name@alias, models:/name/3 or a bundle folder.
         static_model: the Fine-tuning model that answers the same samples.
         tracking_uri: where they are registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        generator_url: a service that runs already; None starts one. In real time only.
+        generator_url: a running service; None starts one. In real time only.
         output: folder of the log.
         resume: go on with the log in `output`.
     """
@@ -110,9 +110,9 @@ class FleetResult:
 def run_fleet(
     config: FleetConfig, console: Console | None = None, hosts: FleetHosts | None = None
 ) -> FleetResult:
-    """Run a scenario and leave its log in `config.output`; scoring is another step.
+    """Run a scenario and write its log to `config.output`; scoring is another step.
 
-    `hosts` are those of `fleet_hosts`, shared by several runs; without them hosts are started for this one.
+    `hosts` come from `fleet_hosts` and may be shared by several runs; without them this run starts its own.
 
     Raises:
         HyperFleetError: scenario, data, models or log cannot be used; raised before any host starts.
@@ -147,12 +147,12 @@ def run_fleet(
         )
         windows: Iterable[Window] = real.windows(ANSWERS_PER_WINDOW)
     else:
-        # Ahead, since who reads them also looks after the hosts.
+        # Made ahead, since the thread that reads them also supervises the hosts.
         windows = ahead(virtual_windows(scenario, plan, work, table))
     run = FleetRun(scenario, plan, windows, table, log, real.fresh if real is not None else None)
     deaths += _answer(run, hosts, scenario.codec, _Score(config.data, models, plan), console)
     if real is not None:
-        real.check()  # only now: what was measured until then is in the log
+        real.check()  # only now: the measurements up to then are in the log
     return FleetResult(
         log=log,
         models=models,
@@ -234,7 +234,7 @@ def _answer(
     meter = FleetMeter(ray.get_runtime_context().get_job_id())
     started = time.perf_counter()
     with hosts.pool() as pool, progress_bar(console) as progress:
-        # Of earlier work on the same hosts.
+        # Deaths during earlier work on the same hosts.
         num_before = len(pool.deaths)
         bar = progress.add_task("samples", total=score.num_samples, note=score.note(1.0))
 
@@ -254,7 +254,7 @@ def _answer(
             run.answered(job.key, *result)
 
         run.on_written = written
-        # Which one dies is drawn by the time at which it is to happen.
+        # The time of the kill determines the host that dies.
         pairs = run.pairs(lambda at_s: pool.kill_one(int(at_s) % hosts.num_hosts))
         jobs = (
             Job(key=each, method="answer", args=(each.row, each.head_row, codec, hosts.table_ref))

@@ -59,7 +59,7 @@ def fleet(command: FleetCommand, console: Console) -> Path:
 def write_arrivals(log: RunLog, chosen: Scenario, path: Path) -> Path:
     """Write the times at which samples arrived in a log, for the devices of a scenario; return the path.
 
-    The plan does not know them in a closed loop, where a sample waits for the answer before it.
+    In a closed loop the plan does not know them: a sample waits for the previous answer.
 
     Raises:
         ConfigError: devices of the log do not take part in the scenario.

@@ -40,16 +40,16 @@ class FleetHosts:
         data: folder of the data set.
         model: models:/name@alias, models:/name/3 or a bundle folder.
         static_model: the model that answers beside it.
-        tracking_uri: where they are registered; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
-        seed: of the scenarios; draws the anchor frames.
-        hosts: processes that encode and answer; None for one a CPU.
+        tracking_uri: store of the models; None means $MLFLOW_TRACKING_URI or ./mlflow.db.
+        seed: seed of the scenarios; draws the anchor frames.
+        hosts: processes that encode and answer; None for one per CPU.
 
     Attributes:
-        models: where the models are.
+        models: locations of the models.
         personal: device part of the personalized model.
         shared: its generator.
         live: the data set's live part.
-        digest: of the features.
+        digest: digest of the features.
 
     Raises:
         HyperFleetError: data or models cannot be used; raised before any host starts.
@@ -103,7 +103,7 @@ class FleetHosts:
 
     @contextmanager
     def pool(self) -> Iterator[SupervisedPool]:
-        """Lend a run the hosts; one that fails loses them, since they may still be at its jobs.
+        """Lend the hosts to a run; if it fails they are discarded, since they may still run its jobs.
 
         Raises:
             ServiceError: hosts die while they start, or the cluster has no room for one.
@@ -124,10 +124,10 @@ class FleetHosts:
             raise
 
     def features(self, folder: Path, console: Console | None) -> FeatureTable:
-        """Return what the devices compute of each live sample, kept below `folder`.
+        """Return the devices' features and static answers of the live samples, kept below `folder`.
 
         Raises:
-            DataError: the table that is kept is damaged.
+            DataError: the kept table is damaged.
             ServiceError: hosts die again and again.
         """
         if self._table is None:
@@ -141,7 +141,7 @@ class FleetHosts:
         return self._table_ref
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return names and values that say where models and data come from and how large they are."""
+        """Return names and values for the origin and size of models and data."""
         device_params = sum(each.numel() for each in self.personal.parameters())
         cloud_params = sum(array.size for array in self.shared.arrays.values())
         num_devices, num_filming = len(self.live.seen), self.live.num_devices

@@ -11,13 +11,13 @@ from hyperfleet.errors import CheckpointError
 from hyperfleet.tasks import OPEN_ENDED_QA
 from hyperfleet.tracking.registry import ResolvedBundle, resolve_bundle
 
-# Bearer token of the fleet, if the generator wants one; a command line could be read by others.
+# Bearer token of the fleet, if the generator requires one; a command line could be read by others.
 TOKEN_VARIABLE = "HYPERFLEET_TOKEN"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetModels:
-    """Where the models of a run are; `bundle` is the configuration of the personalized one."""
+    """Locations of a run's models; `bundle` is the configuration of the personalized one."""
 
     personal: ResolvedBundle
     static: ResolvedBundle

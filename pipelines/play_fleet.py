@@ -23,9 +23,9 @@ from pipelines.generator_for_run import generator_for_run
 from pipelines.progress import progress_bar
 from serve_apps.ray_private import kill_replica
 
-# How often a run in real time shows its progress.
+# Interval of progress updates of a run in real time.
 POLL_S = 0.5
-# From handing out the shares of a run until all hosts begin.
+# Time between handing out the shares of a run and the start of all hosts.
 START_PAUSE_S = 1.0
 
 
@@ -40,17 +40,17 @@ def play(
     output: Path,
     console: Console | None,
 ) -> tuple[RealTimeRun, tuple[HostDeath, ...]]:
-    """Run a scenario in real time; an interrupt ends it with what was measured until then.
+    """Run a scenario in real time; an interrupt ends it and keeps the measurements up to then.
 
-    The shares of a host that dies are played again from their beginning by another one.
+    If a host dies, another one replays its shares from the start.
 
     Args:
-        scenario: what happens.
-        hosts: they play; their features are computed already.
+        scenario: the scenario to run.
+        hosts: hosts that play the devices; their features are computed already.
         plan: devices and samples.
-        work: what a sample costs a device.
-        generator_url: a service that runs already; None starts one.
-        tracking_uri: where its model is registered.
+        work: cost of a sample on a device.
+        generator_url: a running service; None starts one.
+        tracking_uri: store of its model.
         output: folder of the log, where the bursts measured before the run are kept.
         console: shows the progress.
 
@@ -65,7 +65,7 @@ def play(
     with generator as url, hosts.pool() as pool:
         num_before = len(pool.deaths)
         asked = _service(url, scenario, hosts), hosts.table_ref
-        # Before the load: the queue model that is held against it is fitted to these.
+        # Before the load: the queue model that is compared with it is fitted to these bursts.
         bursts = Job(key="bursts", method="measure_bursts", args=asked)
         pool.run([bursts], lambda _, measured: measured.save(output))
         begin_at_s = time.time() + START_PAUSE_S

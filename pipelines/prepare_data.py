@@ -40,8 +40,8 @@ def prepare(config: PrepareConfig, *, workers: int | None = None, show_progress:
 
     Raises:
         ConfigError: more devices than videos.
-        DataError: files are missing or broken, not a single video is there or can be decoded, or the
-            output holds something else or cannot be written.
+        DataError: files are missing or broken, no video exists or can be decoded, or the output folder holds
+            other files or cannot be written.
     """
     out_dir = (config.output or Path("data") / config.dataset).resolve()
     for what, folder in (("annotations", config.annotations), ("videos", config.videos)):

@@ -161,7 +161,7 @@ def _result(chunk: "ray.ObjectRef[list[Result]]") -> list[Result]:
     try:
         return ray.get(chunk)
     except RayTaskError as error:
-        # The cause, instead of the place in Ray where it surfaced.
+        # Raise the cause, not Ray's wrapper.
         raise error.cause from error
 
 

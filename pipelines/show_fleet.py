@@ -34,13 +34,13 @@ from pipelines.emulate_fleet import FleetResult
 REPORT_FILE = "report.html"
 VERSIONS_OF = ("hyperfleet", "torch", "timm", "transformers", "ray", "mlflow", "pyarrow", "av")
 WIDTH = 160
-# A busy process is late by some milliseconds, little beside the time of a request.
+# A busy process lags by a few milliseconds, which is small compared with the time of a request.
 TOLERATED_LAG_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ShownFleet:
-    """The report of a run, its score, and the MLflow run that both are in."""
+    """The report of a run, its score, and the MLflow run that holds both."""
 
     report: Path
     score: FleetScore
@@ -74,7 +74,7 @@ def show_fleet(
     uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
     tags = {"kind": "scenario", "scenario": scenario.name, "clock": result.log.origin["clock"]}
     tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name=f"scenario {scenario.name}", tags=tags)
-    # A file or a pipe has no width, and the default of 80 columns would wrap every cell.
+    # Files and pipes have no width, and the default of 80 columns would wrap every cell.
     wide = console if console.is_terminal else Console(width=WIDTH)
     tables = fleet_tables(score, result.deaths, steps)
     for table in tables:

@@ -61,7 +61,7 @@ def tables(config: TablesConfig, console: Console) -> Path:
         finally:
             disconnect()
     measured, built = build_tables(read_cells(output / CELLS_DIR), output / CELLS_DIR)
-    # Files and pipes have no width, and 80 columns would fold every cell.
+    # Files and pipes have no width, and the default of 80 columns would wrap every cell.
     wide = console if console.is_terminal else Console(width=WIDTH)
     for table in built:
         wide.print(to_rich(table))

@@ -31,7 +31,7 @@ from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.base import WARM
 
 BEST = "best"
-# Bundles that a run leaves: part of every checkpoint, since no other folder of a worker reaches the driver,
+# Bundles that a run produces: part of every checkpoint, since no other folder of a worker reaches the driver,
 # and a resumed run needs them.
 KEPT = "kept"
 # Metrics of all epochs so far: a driver may die between the checkpoint of an epoch and its record.
@@ -117,7 +117,7 @@ def train_worker(loop: dict[str, WorkerSpec]) -> None:
 
 @contextlib.contextmanager
 def writing(what: str = "a checkpoint") -> Iterator[None]:
-    """Turn failures to write a file into one error with a remedy.
+    """Convert failures to write a file into one error with a remedy.
 
     Raises:
         CheckpointError: `what` cannot be written on this node, or into the storage.

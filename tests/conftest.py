@@ -1,4 +1,4 @@
-"""Settings of all tests, made before Ray or MLflow is imported, and what `make quick` runs."""
+"""Settings of all tests, applied before Ray or MLflow is imported, and the selection of `make quick`."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Bytes that are no requests, torn HTTP/2 frames, and connections that are slow or half open, on any port."""
+"""Attacks on any port: bytes that are no request, torn HTTP/2 frames, slow and half-open connections."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ TLS_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes, length: int | None = None) -> bytes:
-    """Return an HTTP/2 frame, with a length of its own if one is given."""
+    """Return an HTTP/2 frame; `length`, if given, replaces the true one."""
     size = len(payload) if length is None else length
     return size.to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
@@ -41,7 +41,7 @@ def torn_frames(rng: random.Random) -> bytes:
     message = rng.choice(
         (
             b"\x00\xff\xff\xff\xff" + rng.randbytes(40),  # says 4 GiB
-            b"\x01\x00\x00\x00\x08" + rng.randbytes(8),  # compressed, it is not said how
+            b"\x01\x00\x00\x00\x08" + rng.randbytes(8),  # compressed, but by no named codec
             b"\x07\x00\x00\x00\x02ab" + rng.randbytes(3),
             b"\x00\x00\x00\x00\x08abc",
             rng.randbytes(rng.randint(0, 3000)),
@@ -74,7 +74,7 @@ def _opened_and_reset(stream: int) -> bytes:
 
 
 def noise(rng: random.Random) -> bytes:
-    """Return bytes that are no protocol."""
+    """Return bytes that belong to no protocol."""
     begin = rng.choice(
         (b"", b"", b"GET ", b"POST /v1/generate/open-ended-qa HTTP/1.1\r\n", TLS_HELLO, b"\r\n" * 40)
     )
@@ -84,7 +84,7 @@ def noise(rng: random.Random) -> bytes:
 async def throw(
     port: int, name: str, drawn: Iterator[bytes], tally: Tally, *, in_flight: int, bound_s: float
 ) -> None:
-    """Send each over a connection of its own, end the sending side, and wait for the other end."""
+    """Send each item over its own connection, close the sending side, and wait for the other end to close."""
 
     async def drive() -> None:
         for data in drawn:
@@ -123,7 +123,7 @@ async def _drain(reader: asyncio.StreamReader) -> bool:
 
 
 def slow_kinds(request: bytes) -> dict[str, dict[str, tuple[bytes, bytes]]]:
-    """Return for both ports the slow clients: what they send at once and what byte by byte."""
+    """Return the slow clients of both ports: the bytes sent at once, and those sent one by one."""
     head = request[: request.index(b"\r\n\r\n") + 4]
     return {
         "HTTP": {
@@ -148,9 +148,9 @@ def slow_kinds(request: bytes) -> dict[str, dict[str, tuple[bytes, bytes]]]:
 async def hold_slow(
     port: int, name: str, sent: tuple[bytes, bytes], tally: Tally, *, answer_ends: bool, bound_s: float
 ) -> None:
-    """Keep a slow connection until the service ends it, or answers; longer than `bound_s` is a hang.
+    """Hold a slow connection until the service closes it or answers; longer than `bound_s` is a hang.
 
-    Over HTTP/2 a service greets whoever connects, so that an answer tells nothing there.
+    Over HTTP/2 a service greets every connection, so an answer means nothing there.
     """
     began = time.perf_counter()
     fault = None

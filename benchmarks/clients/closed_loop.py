@@ -1,7 +1,7 @@
-"""A closed loop of one binary POST: n requests in flight, each followed by the next when it is answered.
+"""Closed-loop load of one binary POST: n requests in flight; each reply triggers the next request.
 
-By wrk, whose C takes little of the cores that it shares with the server; most distributions have it
-(`apt-get install wrk`). It cannot keep a fixed rate; open_loop.py does.
+Uses wrk, which is written in C and takes little of the cores it shares with the server; most distributions
+have it (`apt-get install wrk`). It cannot keep a fixed rate; open_loop.py does.
 """
 
 import json
@@ -18,11 +18,11 @@ REPLY_TIMEOUT_S = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClosedLoad:
-    """What a load brought: replies with a status below 400, in all and a second, and everything else.
+    """Result of a load: replies with a status below 400, in total and per second, and everything else.
 
-    Quantiles are wrk's: of all replies, with those added that a late one kept from being asked for. `lost`
-    are connections that broke; wrk does not tell of a request that is never answered, which then takes its
-    connection out of the load.
+    Quantiles are wrk's: they cover all replies, plus those of the requests that a late reply delayed. `lost`
+    counts broken connections. wrk does not report a request that is never answered; its connection then
+    carries no more load.
     """
 
     replies: int
@@ -34,10 +34,10 @@ class ClosedLoad:
 
 
 def require_wrk() -> str:
-    """Return where wrk is.
+    """Return the path of wrk.
 
     Raises:
-        RuntimeError: nowhere.
+        RuntimeError: it is not installed.
     """
     if found := shutil.which("wrk"):
         return found
@@ -45,16 +45,16 @@ def require_wrk() -> str:
 
 
 def wrk_version() -> str:
-    """Return the first line of what wrk says of itself."""
-    # It ends with status 1 after that.
+    """Return the first line of wrk's version message."""
+    # Exits with status 1 after printing it.
     return subprocess.run([require_wrk(), "--version"], capture_output=True, text=True).stdout.splitlines()[0]
 
 
 def closed_loop(url: str, body: bytes, accept: str, *, in_flight: int, seconds: int) -> ClosedLoad:
-    """Keep `in_flight` requests under way for so many seconds, over as many connections and from one thread.
+    """Keep `in_flight` requests in flight for `seconds`, one per connection, from one thread.
 
     Raises:
-        RuntimeError: there is no wrk, or it failed.
+        RuntimeError: wrk is missing or failed.
     """
     command = [require_wrk(), "--threads", "1", "--connections", str(in_flight), "--duration", f"{seconds}s"]
     command += ["--timeout", f"{REPLY_TIMEOUT_S}s", "--script", str(SCRIPT), url, "--"]

@@ -12,19 +12,19 @@ from clients.tally import Tally
 from hyperfleet.wire import generator_pb2 as wire
 
 SERVICE = "/hyperfleet.v1.ParameterGenerator/"
-# Of the standard services, which answer what is no message of theirs as gRPC itself does.
+# Services of the gRPC standard, which answer a malformed message as gRPC itself does.
 OTHERS = ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-# What the client library says when the server has ended a call that it still writes to.
+# Error of the client library when the server has ended a call that the client still writes to.
 _OF_THE_CLIENT = "Internal error from Core"
 _BROKEN = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}
 _CHANNELS = 8
-# A call without a message has been seen to wait until the caller gives up: few of them, and not for long.
+# A call without a message may wait until the caller gives up, so send few of them, with short deadlines.
 _RARE, _PATIENCE_S = {"no message": 0.02}, 5.0
 _METADATA_TEXT = "".join(map(chr, range(0x20, 0x7F)))
 
 
 class Caller:
-    """Draws calls and makes them; `token` is one that the service knows."""
+    """Draws and makes calls; the service accepts `token`."""
 
     def __init__(self, rng: random.Random, port: int, token: str, bound_s: float) -> None:
         self.rng = rng
@@ -68,7 +68,7 @@ class Caller:
         return self._unary(SERVICE + "GenerateHeads", self._right())
 
     def _message(self) -> Awaitable[object]:
-        """Call with what is no message, or was one before it was torn."""
+        """Call with bytes that are no message or a torn one."""
         rng, data = self.rng, bytearray(self._right())
         for _ in range(rng.randint(1, 20)):
             data[rng.randrange(min(len(data), 60)) :][:1] = rng.randbytes(1)

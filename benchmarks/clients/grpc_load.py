@@ -1,4 +1,4 @@
-"""A closed-loop load for GenerateHeads: n requests in flight over one channel each four of them share.
+"""Closed-loop load for GenerateHeads: n requests in flight, four per channel.
 
 python benchmarks/clients/grpc_load.py --port 9000 --codec fp16 --in-flight 32 --seconds 5
 """

@@ -19,10 +19,10 @@ class Shot:
     Attributes:
         kind: what is wrong with it.
         data: all of its bytes.
-        num_replies: how many must come on a connection that stays; 0 where the bytes are no clean request,
-            so that any reply and a close are right.
-        has_body: whether replies have bodies, unlike those to HEAD.
-        own_deadline: whether it says how long it waits.
+        num_replies: replies required on a connection that stays open; 0 where the bytes are no clean request,
+            so any reply or a close is right.
+        has_body: whether replies have bodies; those to HEAD do not.
+        own_deadline: whether the request names its own deadline.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Shot:
 
 
 class Maker:
-    """Draws requests; `token` is one that the service knows."""
+    """Draws requests; the service accepts `token`."""
 
     def __init__(self, rng: random.Random, token: str) -> None:
         self._rng = rng
@@ -55,7 +55,7 @@ class Maker:
         }
 
     def shots(self, num: int, kinds: tuple[str, ...] = ()) -> Iterator[Shot]:
-        """Draw `num` requests of all kinds or of some."""
+        """Draw `num` requests of all kinds or of `kinds`."""
         names = kinds or tuple(self._kinds)
         for _ in range(num):
             yield self._kinds[self._rng.choice(names)]()
@@ -69,7 +69,7 @@ class Maker:
         length: bytes | None = None,
         **headers: bytes | None,
     ) -> bytes:
-        """Return a right request but for what is given; None leaves a header out."""
+        """Return a valid request except for the given parts; None omits a header."""
         body = self.features(1) if body is None else body
         lines = {b"host": b"x", b"authorization": self._bearer, b"content-type": OCTETS}
         lines[b"content-length"] = str(len(body)).encode() if length is None else length
@@ -86,7 +86,7 @@ class Maker:
         return self._feature[:num].tobytes()
 
     def noise(self, most: int, alphabet: bytes = b"") -> bytes:
-        """Return random bytes that can stand in a header: no line end, no NUL."""
+        """Return random bytes that a header may contain: no line end, no NUL."""
         allowed = alphabet or bytes(each for each in range(0x20, 0x100) if each != 0x7F)
         return bytes(self._rng.choices(allowed, k=self._rng.randint(0, most)))
 
@@ -168,7 +168,7 @@ class Maker:
             b"%zz",
         )
         path = some + self._rng.choice((*ends, b"open-ended-qa?model=" + self.noise(40, odd), b"healthz/"))
-        # A path without "/" at its begin is no clean request.
+        # A path that does not begin with "/" is no clean request.
         clean = path.startswith(b"/")
         data = self.request(method=self._rng.choice((b"GET", b"POST")), path=path)
         return Shot(kind="path", data=data, num_replies=int(clean))

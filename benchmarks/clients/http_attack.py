@@ -11,9 +11,9 @@ import xxhash
 from clients.hostile_http import Shot
 from clients.tally import Tally
 
-# What Serve answers itself, before the application is asked.
+# Replies of Serve itself, before the application is called.
 SERVES_OWN = {404: b"Ping http://.../-/routes", 408: b"timed out after", 429: b"dropped due to backpressure"}
-# The proxy's own pages, for what is no request that it could hand on.
+# The proxy's own pages, for bytes that it cannot forward as a request.
 PROXYS_OWN = {400, 408, 414, 431, 501, 505}
 _LIMIT = 1 << 20
 _NO_BODY = {204, 304}
@@ -30,7 +30,7 @@ class Reply:
 
 
 async def attack(port: int, shots: Iterator[Shot], tally: Tally, *, connections: int, bound_s: float) -> None:
-    """Send every request over so many connections; none may take longer than `bound_s`."""
+    """Send all requests over `connections` connections; none may take longer than `bound_s`."""
 
     async def drive() -> None:
         stream = None
@@ -59,11 +59,12 @@ async def attack(port: int, shots: Iterator[Shot], tally: Tally, *, connections:
 async def _fire(
     stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], shot: Shot
 ) -> tuple[str, str | None, bool]:
-    """Return how it ended, what promise that breaks, and whether the connection can be used again."""
+    """Return the outcome, the promise that it breaks, and whether the connection can be used again."""
     reader, writer = stream
     writer.write(shot.data)
     if not shot.num_replies:
-        # It may wait for more bytes for ever. To the proxy the end is also that nobody waits for a reply.
+        # It may wait for more bytes forever. For the proxy, a closed sending side also means that nobody
+        # waits for a reply.
         asyncio.get_running_loop().call_later(_UNTIL_END_S * (len(shot.data) % 2), _end, writer)
     ends, fault, keeps = [], None, True
     while len(ends) < (shot.num_replies or 99):
@@ -77,7 +78,7 @@ async def _fire(
             return "not HTTP", f"the reply is no HTTP: {error}"[:120], False
         ends.append(f"{reply.status} by Serve" if _is_serves(reply) else str(reply.status))
         fault = fault or judge(reply, shot)
-        # Without a length the end of the body was the end of the connection.
+        # Without a length, the body ends with the connection.
         if reply.headers.get("connection", "").lower() == "close" or "content-length" not in reply.headers:
             keeps = False
             if shot.num_replies:
@@ -94,7 +95,7 @@ def _end(writer: asyncio.StreamWriter) -> None:
 
 
 async def read_reply(reader: asyncio.StreamReader, has_body: bool = True) -> Reply:
-    """Read one reply, interim ones left out.
+    """Read one reply and skip interim ones.
 
     Raises:
         IncompleteReadError: the connection ended first.
@@ -134,7 +135,7 @@ async def _read_body(
 
 
 def judge(reply: Reply, shot: Shot) -> str | None:
-    """Return which promise a reply breaks."""
+    """Return the promise that a reply breaks."""
     status = reply.status
     if status >= 500 and status != 503 and not (status == 504 and shot.own_deadline):
         own_page = status in PROXYS_OWN and not shot.num_replies

@@ -1,8 +1,8 @@
-"""An open loop of one binary POST: requests at a fixed rate, however long their replies take.
+"""Open-loop load of one binary POST: requests at a fixed rate, however long their replies take.
 
-They are due at times fixed in advance and their latency counts from then, sent or not (no coordinated
+Requests are due at times fixed in advance, and latency counts from the due time, sent or not (no coordinated
 omission). A client that costs as much as the server would measure itself, so this one speaks just enough
-HTTP/1.1: it sends one prepared request again and again and reads Content-Length.
+HTTP/1.1: it repeats one prepared request and reads Content-Length.
 
     python benchmarks/clients/open_loop.py --port 8000 --codec fp16 --rate 200 --seconds 5
 """
@@ -22,9 +22,9 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """What a load brought: replies with status 200 a second, their latency, and everything else.
+    """Result of a load: replies with status 200 per second, their latency, and everything else.
 
-    Requests that had no reply a while after the end count as late as they were then.
+    A request without a reply some time after the end counts with its latency up to then.
     """
 
     replies_per_s: float
@@ -37,7 +37,7 @@ class Load:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request under way."""
+    """One keep-alive connection with at most one request in flight."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
             head = self._head[:end].lower()
             length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
             self.status = int(head[9:12])
-            # A proxy that read its configuration again takes no more requests on its old connections.
+            # After reloading its configuration, a proxy accepts no more requests on old connections.
             self.is_last = b"\nconnection: close" in head
             self.reply_bytes = length
             self._missing = length - (len(self._head) - end - len(HEAD_END))
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail the request that is under way, and take no more."""
+        """Fail the request in flight, and accept no more."""
         self.is_last = True
         if self.done is not None and not self.done.done():
             self.done.set_exception(exc or ConnectionResetError("closed by the server"))
@@ -100,7 +100,7 @@ def prepared_request(path: str, host: str, codec: str | None, body: bytes) -> by
 
 
 class _Loading:
-    """One load while it goes on; `due` says when requests are due."""
+    """State of a running load; `due` holds the times at which requests are due."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class _Loading:
         self.under_way: dict[Connection, float] = {}
 
     async def drive(self, connection: Connection) -> None:
-        """Send one request after the other, until none is due."""
+        """Send requests one after the other until none is due."""
         while True:
             due_s = next(self.due, None)
             if due_s is None:
@@ -138,13 +138,13 @@ class _Loading:
             self.num_in_time += now < self._end
 
     async def drive_all(self, connections: list[Connection], patience_s: float) -> None:
-        """Drive all of them, and wait so long after the end for what is left."""
+        """Run all connections, and wait up to `patience_s` after the end for the remaining replies."""
         driving = [asyncio.ensure_future(self.drive(connection)) for connection in connections]
         until_s = self._end + patience_s - time.perf_counter()
         try:
             done, _ = await asyncio.wait(driving, timeout=until_s, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
-                # A connection that broke is an error of the benchmark.
+                # A broken connection is an error of the benchmark.
                 task.result()
         finally:
             for task in driving:
@@ -153,7 +153,7 @@ class _Loading:
 
 
 async def run(host: str, port: int, request: bytes, *, connections: int, seconds: float, rate: float) -> Load:
-    """Load the server for `seconds` after a warm-up of a fifth of it, and wait as long for what is left."""
+    """Load the server for `seconds` after a warm-up of a fifth of that; wait as long for late replies."""
     made: list[Connection] = []
 
     async def connect() -> Connection:
@@ -174,7 +174,7 @@ async def run(host: str, port: int, request: bytes, *, connections: int, seconds
         for connection in made:
             connection.abort()
     cpu_s = time.process_time() - cpu_s
-    # Those that no connection was free for had no reply either.
+    # Requests that found no free connection had no reply either.
     unanswered = [*loading.under_way.values(), *loading.due]
     latencies = loading.latencies + [time.perf_counter() - due_s for due_s in unanswered]
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (np.nan, np.nan)
@@ -197,9 +197,9 @@ def main() -> None:
     parser.add_argument("--task", default="open-ended-qa")
     parser.add_argument("--model", default="")
     parser.add_argument("--codec", default=None)
-    parser.add_argument("--connections", type=int, default=128, help="most requests under way at once")
+    parser.add_argument("--connections", type=int, default=128, help="most requests in flight at once")
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rate", type=float, required=True, help="requests a second")
+    parser.add_argument("--rate", type=float, required=True, help="requests per second")
     args = parser.parse_args()
     body = np.random.default_rng(0).standard_normal(192, dtype=np.float32).tobytes()
     path = f"/v1/generate/{args.task}" + (f"?model={args.model}" if args.model else "")

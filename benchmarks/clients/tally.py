@@ -1,4 +1,4 @@
-"""What became of hostile requests: how many of each kind ended how, the slowest, and the broken promises."""
+"""Outcomes of hostile requests: counts by kind and outcome, the slowest of each kind, broken promises."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ class Tally:
     """Counts by kind.
 
     Attributes:
-        ends: how often each kind ended how.
-        slowest_s: the longest that a request of each kind took.
-        faults: how often each promise was broken.
+        ends: number of each outcome per kind.
+        slowest_s: longest duration of a request of each kind.
+        faults: number of times each promise was broken.
         examples: the first requests that broke each promise.
     """
 

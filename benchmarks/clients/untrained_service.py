@@ -1,7 +1,6 @@
-"""What the benchmarks of the service share: untrained models, what devices upload, and settings of a start.
+"""Shared parts of the service benchmarks: untrained models, uploads of devices, start-up settings.
 
-The settings are read by Ray, Serve and glibc when a process starts, so make them before anything of these is
-imported.
+Ray, Serve and glibc read the settings when a process starts: apply them before importing any of these.
 """
 
 import os
@@ -29,12 +28,12 @@ def read_flags() -> None:
 
 
 def share_the_machine() -> None:
-    """Run Ray's workers at the load generator's priority; by default they stand behind it."""
+    """Run Ray's workers at the load generator's priority; by default theirs is lower."""
     os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def keep_memory() -> None:
-    """Start again with the settings of glibc that the replicas have; they are read at the start."""
+    """Restart this process with the replicas' glibc settings, which are read at start-up."""
     from hyperfleet.head_codecs.frame import KEEP_MEMORY
 
     if any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
@@ -64,7 +63,7 @@ def write_bundle(folder: Path, generator: "HeadGeneratorConfig") -> Path:
 
 
 def write_bundles(folder: Path) -> dict[str, Path]:
-    """Write an untrained model whose heads are whole and one whose heads have rank 4."""
+    """Write one untrained model with full heads and one with heads of rank 4."""
     from hyperfleet.nn import HeadGeneratorConfig
 
     forms = {"whole": HeadGeneratorConfig(), "rank4": HeadGeneratorConfig(form="low_rank", rank=4)}
@@ -72,7 +71,7 @@ def write_bundles(folder: Path) -> dict[str, Path]:
 
 
 def features(num: int) -> "np.ndarray":
-    """Return what devices would upload."""
+    """Return uploads as devices would send them."""
     import numpy as np
 
     return np.random.default_rng(0).standard_normal((num, 192), dtype=np.float32)

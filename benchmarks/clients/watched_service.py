@@ -1,4 +1,4 @@
-"""The generator with an untrained model on Serve's fast path, its replica watched from outside.
+"""Generator with an untrained model on Serve's fast path; its replica is watched from outside.
 
 Set the flags (`untrained_service.read_flags`) before anything here is used.
 """
@@ -34,11 +34,11 @@ class Watched:
     Attributes:
         http_port: Serve's, HAProxy's on the fast path.
         grpc_port: the replica's own; 0 for none.
-        feature: what `expected` was made from, (1, 192).
+        feature: input that `expected` was made from, (1, 192).
         expected: the head that the service must answer, (1, k) float32.
-        token: what it asks for; None for nothing.
-        rss: time of `time.perf_counter` and resident bytes of the replica, twice a second.
-        pids: every process that was the replica; two of them are a restart.
+        token: the token it requires; None for none.
+        rss: time of `time.perf_counter` and resident bytes of the replica, twice per second.
+        pids: every process that was the replica; more than one means a restart.
     """
 
     http_port: int
@@ -51,7 +51,7 @@ class Watched:
 
     @property
     def url(self) -> str:
-        """Where HTTP is."""
+        """URL of the HTTP port."""
         return f"http://{HOST}:{self.http_port}"
 
     def rss_mib(self) -> float:
@@ -60,7 +60,7 @@ class Watched:
         return self.rss[-1][1] / MIB
 
     def look(self) -> None:
-        """Note who is the replica and how large it is."""
+        """Record the process id and the size of the replica."""
         total = 0
         for process in _replicas():
             try:
@@ -71,7 +71,7 @@ class Watched:
         self.rss.append((time.perf_counter(), total))
 
     def wrong_answers(self) -> list[str]:
-        """Ask both ways in for the head; return what is wrong with the answers."""
+        """Request the head over HTTP and gRPC; return the faults of the answers."""
         from hyperfleet.client import GrpcClient, HttpClient
         from hyperfleet.messages import HeadLayout, HeadRequest
 
@@ -92,7 +92,7 @@ class Watched:
         return wrong
 
     def logged(self) -> dict[str, int]:
-        """Count traces in the logs of replicas, and the tokens that any log of the cluster repeats."""
+        """Count stack traces in the replicas' logs, and tokens in any log of the cluster."""
         import ray
 
         logs = Path(ray._private.worker._global_node.get_logs_dir_path())
@@ -128,7 +128,7 @@ def running(*, with_grpc: bool = True, with_token: bool = False, **limits: Any) 
     from serve_apps.ports import free_port
 
     for name in _OWN_PORTS:
-        # The processes of the cluster read them when they start; another service may have the usual ones.
+        # The cluster's processes read them when they start; another service may hold the default ports.
         os.environ.setdefault(name, str(free_port(HOST, 0)))
     over = threading.Event()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""The generator behind BentoML: an inner service that batches, and one before it that takes bytes.
+"""The generator behind BentoML: an inner service that batches, and an outer one that accepts bytes.
 
-BentoML batches arrays that its own endpoints receive as JSON, which takes 100 times as long as anything else
-here; bytes need a route of FastAPI before the batching service.
+BentoML batches arrays that its own endpoints receive as JSON, which takes 100 times as long as any other
+step; for bytes, a FastAPI route calls the batching service.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from head_server import FEATURE_DIM, HOST, MAX_BATCH, OCTETS, PATH, PORT, HeadBatch
 
-# Its batcher refuses what it thinks will be later than this.
+# Its batcher refuses requests that it expects to take longer than this.
 MAX_LATENCY_MS = 10_000
 QUIET = {"access": {"enabled": False}}
 
@@ -23,14 +23,14 @@ app = FastAPI()
 
 @bentoml.service(workers=1, logging=QUIET)
 class Emitting:
-    """Generates, for the service below."""
+    """Generates heads for the service below."""
 
     def __init__(self) -> None:
         self._heads = HeadBatch()
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS)
     def generate(self, features: np.ndarray) -> np.ndarray:
-        """Return one row of numbers for each feature."""
+        """Return one row of numbers per feature."""
         return self._heads.generate(np.require(features, np.float32, ["C", "W"]))
 
 
@@ -48,7 +48,8 @@ class HeadService:
         try:
             heads = await self.emitting.to_async.generate(features)
         except (aiohttp.ClientError, bentoml.exceptions.BentoMLException, RuntimeError) as error:
-            # It loses some of its own connections between the two; otherwise it would close the client's.
+            # It loses some of its own connections between the two services; otherwise it would close the
+            # client's.
             return Response(str(error), status_code=503)
         return Response(heads.tobytes(), media_type=OCTETS)
 

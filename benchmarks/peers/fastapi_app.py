@@ -1,4 +1,4 @@
-"""The generator behind FastAPI and uvicorn alone, with the batcher that one would write by hand."""
+"""The generator behind FastAPI and uvicorn alone, with a hand-written batcher."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,13 @@ from head_server import HOST, MAX_BATCH, OCTETS, PATH, PORT, HeadBatch
 
 
 class Batcher:
-    """Takes whatever came while the last batch was made, so that nothing ever waits for a clock."""
+    """Batches all requests that arrived during the last batch, so nothing ever waits for a timer."""
 
     def __init__(self, heads: HeadBatch) -> None:
         self._heads = heads
         self._waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
         self._working: asyncio.Task[None] | None = None
-        # The loop sends and receives while the next batch is made.
+        # The event loop sends and receives while the next batch is computed.
         self._thread = ThreadPoolExecutor(1)
 
     async def __call__(self, body: bytes) -> bytes:

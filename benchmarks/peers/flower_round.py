@@ -1,7 +1,7 @@
 """Rounds of Flower's simulation engine; run with the Python of the peers' environment.
 
-The Message API, the cheapest way through Flower: no strategy, and the feature alone goes down. Two Ray
-actors, as many as ours. The other settings are Flower's own.
+Uses the Message API, the cheapest way through Flower: no strategy, and only the feature is sent down. Two Ray
+actors, as in ours. All other settings are Flower's defaults.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from flwr.simulation import run_simulation
 from workload import HEAD_FLOATS, arguments, check_sum, features, make_head, measure, report
 
 NUM_ACTORS = 2
-# A dead actor of Flower's never answers; the sum then says that heads are missing.
+# A dead Flower actor never answers; the sum then shows that heads are missing.
 ROUND_TIMEOUT_S = 900.0
 
 
 def answer(message: Message, context: Context) -> Message:
-    """Be one device."""
+    """Act as one device."""
     (feature,) = message.content["feature"].to_numpy_ndarrays()
     return Message(RecordDict({"head": ArrayRecord([make_head(feature)])}), reply_to=message)
 

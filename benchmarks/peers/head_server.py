@@ -1,7 +1,7 @@
-"""What every server of benchmarks/service_peers.py answers with: heads, a batch at a time.
+"""Generator shared by every server of benchmarks/service_peers.py: heads in batches.
 
-The settings come through the environment, since some of these servers parse the command line themselves and
-some start their workers from scratch.
+Settings come from the environment: some of these servers parse the command line themselves, and some start
+their workers as new processes.
 """
 
 import os
@@ -19,7 +19,7 @@ OCTETS = "application/octet-stream"
 FEATURE_DIM = 192
 PORT = int(os.environ.get("PEER_PORT", "0"))
 MAX_BATCH = int(os.environ.get("PEER_MAX_BATCH", "64"))
-# How long a batch that is not full waits, where a server asks for that.
+# Longest wait of a partial batch, for servers that have this setting.
 PAUSE_MS = 1
 
 
@@ -34,8 +34,8 @@ class HeadBatch:
         self._emit = Emitter(layer["weight"], layer["bias"], packed=True)
 
     def generate(self, features: np.ndarray) -> np.ndarray:
-        """Return one row of numbers for each feature (n, 192), float32."""
-        # The frameworks call from threads of their own, and a thread has its own grad mode.
+        """Return one row of numbers per feature (n, 192), float32."""
+        # The frameworks call from their own threads, and each thread has its own grad mode.
         with torch.inference_mode():
             anchors = torch.from_numpy(features)
             if not anchors.isfinite().all():
@@ -48,6 +48,6 @@ class HeadBatch:
             return numbers
 
     def __call__(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Return the replies to requests that came together."""
+        """Return the replies to the requests of one batch."""
         features = np.frombuffer(bytearray().join(bodies), dtype="<f4").reshape(-1, FEATURE_DIM)
         return [row.tobytes() for row in self.generate(features)]

@@ -1,4 +1,4 @@
-"""Our service on a Ray cluster of its own, whose flags are those of this process' environment."""
+"""Our service on its own Ray cluster, with the flags of this process's environment."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ if __name__ == "__main__":
         args = serve_apps.GeneratorArgs(model=f"peer={os.environ['PEER_BUNDLE']}", max_batch_size=MAX_BATCH)
         serve_apps.start(args, port=PORT, timeout_s=START_TIMEOUT_S)
         with contextlib.suppress(KeyboardInterrupt):
-            # Until who started it hangs up.
+            # Runs until the parent process closes the pipe.
             sys.stdin.read()
     finally:
         disconnect()

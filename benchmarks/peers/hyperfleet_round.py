@@ -1,8 +1,8 @@
 """Rounds of our pool of Ray actors: two hosts answer for shards of devices.
 
-As in Flower, every head crosses from a host's process to the driver's through Ray's object store, but those
-of a shard cross as one array. With --summed no head crosses: the host adds up those of its shard, as pfl does
-in its one process, and returns the sum. The pool supervises its hosts while it runs.
+As in Flower, every head moves from a host's process to the driver through Ray's object store, but the heads
+of a shard move as one array. With --summed no head moves: the host sums those of its shard, as pfl does in
+its single process, and returns the sum. The pool supervises its hosts while it runs.
 """
 
 import os
@@ -17,39 +17,38 @@ from hyperfleet.head_codecs.frame import KEEP_MEMORY
 from pipelines.runtime import connect, disconnect
 
 NUM_HOSTS = 2
-# 71 MiB of heads. Each object of Ray's costs CPU of its own, which the devices of a shard share.
+# 71 MiB of heads. Each Ray object costs CPU, which the devices of a shard share.
 DEVICES_PER_SHARD = 128
-# With one sum a shard instead, 128 cost an eighth to a quarter more CPU a device; with 500 one host would
-# have nothing to do in a round of 500 devices.
+# With one sum per shard, shards of 128 cost an eighth to a quarter more CPU per device; with 500, one host
+# would be idle in a round of 500 devices.
 DEVICES_PER_SUM = 250
-# Ray frees objects when 100 have piled up or once a second. By then shards have filled the store, and every
-# one is written into memory that is not in the cache.
+# Ray frees objects when 100 have piled up or once per second. By then shards have filled the store, and each
+# new one is written to memory outside the CPU cache.
 FREE_AT_ONCE = {"RAY_free_objects_batch_size": "1"}
 
 
 class Host:
-    """Hosts devices."""
+    """Host of a share of the devices."""
 
     def __init__(self) -> None:
         # Ray copies a result out of it before it runs the next shard.
         self._heads = np.empty((DEVICES_PER_SHARD, HEAD_FLOATS), np.float32)
-        # The memory of a device whose head stays here: each writes it anew, and it is added up while it is
-        # in the cache.
+        # Memory for heads that stay here: each device overwrites it, and it is summed while in the CPU cache.
         self._head = np.empty(HEAD_FLOATS, np.float32)
         self._sum = np.empty(HEAD_FLOATS, np.float32)
 
     def start(self) -> None:
-        """Be ready."""
+        """Do nothing; the call returns once the actor is ready."""
 
     def answer(self, sent: np.ndarray) -> np.ndarray:
-        """Be the devices of a shard and return their heads."""
+        """Act as the devices of a shard and return their heads."""
         heads = self._heads[: len(sent)]
         for head, feature in zip(heads, sent, strict=True):
             write_head(head, feature)
         return heads
 
     def add_up(self, sent: np.ndarray) -> np.ndarray:
-        """Be the devices of a shard and return the sum of their heads, as the one row of an array."""
+        """Act as the devices of a shard and return the sum of their heads as an array of one row."""
         self._sum.fill(0)
         for feature in sent:
             write_head(self._head, feature)

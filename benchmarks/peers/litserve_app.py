@@ -9,18 +9,18 @@ from head_server import HOST, MAX_BATCH, OCTETS, PATH, PAUSE_MS, PORT, HeadBatch
 
 
 class HeadApi(litserve.LitAPI):
-    """Hands the bodies of a batch to the generator."""
+    """Passes the bodies of a batch to the generator."""
 
     def setup(self, device: str) -> None:
         """Load the weights, in the worker."""
         self._heads = HeadBatch()
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> bytes:
-        """The body as it came: LitServe itself would parse JSON."""
+        """Return the raw body; LitServe itself would parse JSON."""
         return request
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
-        """The generator joins them itself."""
+        """Return the bodies unchanged; the generator joins them."""
         return inputs
 
     def predict(self, inputs: list[bytes]) -> list[bytes]:
@@ -28,11 +28,11 @@ class HeadApi(litserve.LitAPI):
         return self._heads(inputs)
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
-        """The generator has split them."""
+        """Return the replies, which the generator has already split."""
         return output
 
     def encode_response(self, output: bytes) -> Response:
-        """A reply that FastAPI passes on as it is."""
+        """Return a response that FastAPI sends unchanged."""
         return Response(output, media_type=OCTETS)
 
 

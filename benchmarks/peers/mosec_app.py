@@ -7,7 +7,7 @@ from mosec import Server, Worker
 
 
 class HeadWorker(Worker):
-    """Hands the bodies of a batch to the generator."""
+    """Passes the bodies of a batch to the generator."""
 
     req_mime_type = resp_mime_type = OCTETS
 
@@ -16,7 +16,7 @@ class HeadWorker(Worker):
         self._heads = HeadBatch()
 
     def deserialize(self, data: bytes) -> bytes:
-        """The body as it came."""
+        """Return the raw body."""
         return data
 
     def forward(self, data: list[bytes]) -> list[bytes]:
@@ -24,7 +24,7 @@ class HeadWorker(Worker):
         return self._heads(data)
 
     def serialize(self, data: bytes) -> bytes:
-        """The reply as it is."""
+        """Return the reply unchanged."""
         return data
 
 

@@ -1,8 +1,8 @@
 """Rounds of pfl's simulated backend, one process, NumPy; run with the Python of the peers' environment.
 
-An algorithm of its own rather than FedAvg, which would copy a model to and fro for every user: the
-cheapest way through pfl. Its statistics are the heads, which pfl adds up. With --no-sampling users are taken
-in turn by a data set of our own, which spares pfl the random state that its own keeps for each user.
+Uses its own algorithm instead of FedAvg, which would copy a model back and forth for every user: the cheapest
+way through pfl. Its statistics are the heads, which pfl sums. With --no-sampling, our own data set takes
+users in turn and avoids the random state that pfl's data set keeps per user.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from workload import HEAD_FLOATS, arguments, check_sum, features, measure, repor
 
 
 class NoModel(Model):
-    """There is none: no user trains."""
+    """Empty model: no user trains."""
 
     def apply_model_update(self, statistics: MappedVectorStatistics) -> tuple[Model, Metrics]:
         """Leave everything as it is."""
@@ -48,14 +48,14 @@ class EveryUser(FederatedDatasetBase):
 
 
 def sampled_users(sent: np.ndarray) -> FederatedDataset:
-    """Return the data set as pfl's documentation makes it."""
+    """Return the data set as in pfl's documentation."""
     return FederatedDataset(
         lambda user: Dataset((sent[user],), user_id=str(user)), MinimizeReuseUserSampler(range(len(sent)))
     )
 
 
 class Heads(FederatedAlgorithm):
-    """One round each time it is run: every user returns its head."""
+    """Algorithm of one round: every user returns its head."""
 
     def __init__(self, cohort_size: int) -> None:
         super().__init__()
@@ -82,9 +82,9 @@ class Heads(FederatedAlgorithm):
         return (context,), model, Metrics()
 
     def simulate_one_user(self, model, user_dataset, central_context):
-        """Be one device."""
+        """Act as one device."""
         (feature,) = user_dataset.raw_data
-        # One buffer for all users: pfl clones what the first returns and only reads what the others do.
+        # One buffer for all users: pfl clones the first user's result and only reads the others'.
         write_head(self._head, feature)
         return MappedVectorStatistics({"head": self._head}), Metrics()
 

@@ -1,4 +1,4 @@
-"""Starting the servers of benchmarks/service_peers.py, asking them, and counting their CPU."""
+"""Start, query and measure the CPU of the servers of benchmarks/service_peers.py."""
 
 import contextlib
 import http.client
@@ -17,7 +17,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".benchmarks-env" / "serving"
 PYTHON = ENVIRONMENT / "bin" / "python"
-# numpy as PyTorch wants it, and the HTTP stack that our own service has.
+# The numpy that PyTorch needs, and the HTTP stack of our own service.
 REQUIREMENTS = {
     "bentoml": "1.4.39",
     "fastapi": "0.165.0",
@@ -33,13 +33,13 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 30.0
 ASK_TIMEOUT_S = 30.0
-# Of a hardware thread; a cluster at rest takes a seventh, one that has just started more than a whole one.
+# Share of a hardware thread; an idle cluster takes a seventh, one that has just started more than one thread.
 IDLE_SHARE, IDLE_TIMEOUT_S = 0.3, 60.0
 OCTETS = "application/octet-stream"
 
 
 def installed_versions() -> dict[str, str]:
-    """Return what the peers' environment holds of what matters here; nothing when it is not whole."""
+    """Return the versions of the relevant packages in the peers' environment; empty if any is missing."""
     if not PYTHON.exists():
         return {}
     code = (
@@ -52,7 +52,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def prepare_environment() -> dict[str, str]:
-    """Make the peers' environment unless it is there, and return the versions in it."""
+    """Create the peers' environment if it is missing, and return its versions."""
     versions = installed_versions()
     if REQUIREMENTS.items() <= versions.items():
         return versions
@@ -63,21 +63,21 @@ def prepare_environment() -> dict[str, str]:
     subprocess.run([*pip, *packages], check=True)
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     shown = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
-    # PyTorch is not installed a second time. Written last, and read last, so that what the peers brought
-    # with them comes first.
+    # PyTorch is not installed a second time. This file is written and read last, so the peers' own packages
+    # come first.
     link = Path(shown.stdout.strip()) / "torch_of_the_project.pth"
     link.write_text(sysconfig.get_path("purelib") + "\n")
     return installed_versions()
 
 
 class RunningServer:
-    """A server, and all that it starts.
+    """A server and its child processes.
 
     Args:
-        command: what to run; it finds its port in $PEER_PORT and ends when its input does, or when told to.
-        environment: all of it.
-        port: where it shall listen.
-        folder: its working directory, with its log.
+        command: command to run; it reads its port from $PEER_PORT and ends on end of input or SIGTERM.
+        environment: its full environment.
+        port: port to listen on.
+        folder: its working directory, which also holds its log.
     """
 
     def __init__(self, command: list[str], environment: Mapping[str, str], port: int, folder: Path) -> None:
@@ -96,10 +96,10 @@ class RunningServer:
         self._root = psutil.Process(self._process.pid)
 
     def ask(self, path: str, body: bytes, accept: str) -> bytes:
-        """Return the reply to one request, as soon as the server answers any.
+        """Return the reply to one request as soon as the server answers with status 200.
 
         Raises:
-            RuntimeError: it ended, or answered nothing with status 200 in time.
+            RuntimeError: it ended, or sent no reply with status 200 in time.
         """
         status, reply = 0, b""
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -111,7 +111,7 @@ class RunningServer:
                 status, reply = answer.status, answer.read()
             if status == 200:
                 return reply
-            # Where a server answers before it is ready, it does so with 404 or 5xx.
+            # A server that is not ready yet may answer 404 or 5xx.
             if 400 <= status < 500 and status != 404:
                 break
             time.sleep(0.5)
@@ -128,7 +128,7 @@ class RunningServer:
         return seconds
 
     def wait_until_idle(self) -> None:
-        """Wait until what it does after its start is done."""
+        """Wait until its start-up work is done."""
         deadline_s = time.monotonic() + IDLE_TIMEOUT_S
         while time.monotonic() < deadline_s:
             before = self.cpu_s()
@@ -137,11 +137,11 @@ class RunningServer:
                 return
 
     def stop(self) -> None:
-        """End it and whatever it leaves behind."""
+        """Stop the server and any processes it leaves behind."""
         tree = self._tree()
         assert self._process.stdin is not None
         self._process.stdin.close()
-        # Ours ends with its input and takes its cluster along.
+        # Ours ends when its input closes, and stops its cluster.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=0.0 if len(tree) == 1 else 5.0)
         for process in tree:
@@ -165,14 +165,14 @@ def used_s(before: Mapping[psutil.Process, float], after: Mapping[psutil.Process
 
 
 def free_port() -> int:
-    """Return a TCP port of this machine that nobody listens on."""
+    """Return a free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def fast_path(folder: Path) -> dict[str, str]:
-    """Return the flags of Serve's fast path, with files and ports apart from those of any other cluster."""
+    """Return the flags of Serve's fast path, with files and ports separate from any other cluster's."""
     lines = (ROOT / "serve_apps" / "tuned.env").read_text().splitlines()
     flags = dict(line.split("=") for line in lines if line and not line.startswith("#"))
     places = {
@@ -193,11 +193,11 @@ def fast_path(folder: Path) -> dict[str, str]:
 
 
 def own_environment(told: Mapping[str, str]) -> dict[str, str]:
-    """Return this process' environment without what belongs to another cluster, and what is told."""
+    """Return this process's environment without variables of another cluster, updated with `told`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PEER_"))}
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"}
-    # Serve gives up a proxy that a busy machine takes longer than 5 s to start.
+    # Serve gives up on a proxy that a busy machine takes longer than 5 s to start.
     patient = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-    # Ray would run its workers behind the load generator and the other servers.
+    # Ray would give its workers a lower priority than the load generator and the other servers.
     equal = {"RAY_worker_niceness": "0"}
     return {**kept, **quiet, **patient, **equal, "OMP_NUM_THREADS": "1", **told}

@@ -1,8 +1,8 @@
-"""What every engine of the comparison does in a round, and how it is measured.
+"""Work of every engine in a round of the comparison, and its measurement.
 
-A round: each of n devices is sent a feature of 192 floats, copies a head of 145,597 floats, writes the first
-float of its feature into it and returns it; the driver adds all heads up. The sum shows that every head
-arrived once. No device computes anything, so what is measured is the engine.
+In a round, each of n devices receives a feature of 192 floats, copies a head of 145,597 floats, writes the
+first float of its feature into it and returns it; the driver sums all heads. The sum shows that every head
+arrived once. No device computes anything, so only the engine is measured.
 
 Imported in the peers' environment and in ours: numpy and psutil only.
 """
@@ -20,31 +20,31 @@ import psutil
 FEATURE_FLOATS = 192
 HEAD_FLOATS = 145_597  # 1,501 answers x (96 weights + 1 bias): 568.7 KiB of float32
 
-# Long enough to have touched all of the shared memory that Ray moves heads through.
+# Long enough to touch all of the shared memory through which Ray moves heads.
 WARM_UP_S = 3.0
 
 
 @functools.cache
 def template() -> np.ndarray:
-    """Return what every head holds behind its first float; small integers, whose sums are exact."""
+    """Return the content of every head after its first float: small integers, whose sums are exact."""
     return np.random.default_rng(0).integers(-8, 9, HEAD_FLOATS).astype(np.float32)
 
 
 def features(num_devices: int) -> np.ndarray:
-    """Return what is sent to the devices; the first float of each is its number."""
+    """Return the features sent to the devices; the first float of each is the device's number."""
     sent = np.random.default_rng(1).standard_normal((num_devices, FEATURE_FLOATS), dtype=np.float32)
     sent[:, 0] = np.arange(num_devices)
     return sent
 
 
 def write_head(head: np.ndarray, feature: np.ndarray) -> None:
-    """Be a device: write its head into `head`."""
+    """Act as a device: write its head into `head`."""
     np.copyto(head, template())
     head[0] = feature[0]
 
 
 def make_head(feature: np.ndarray) -> np.ndarray:
-    """Be a device: return its head."""
+    """Act as a device: return its head."""
     head = np.empty(HEAD_FLOATS, np.float32)
     write_head(head, feature)
     return head
@@ -59,7 +59,7 @@ def check_sum(total: np.ndarray, num_devices: int) -> None:
 
 
 def measure(num_devices: int, seconds: float, run_round: Callable[[], object]) -> dict[str, float]:
-    """Run rounds that are not timed, at least one, then rounds for so many seconds, at least one.
+    """Run untimed rounds, at least one, then timed rounds for `seconds`, at least one.
 
     CPU is user + system of this process and of all its descendants. Memory is their PSS at the end of
     the first round, while what `run_round` returned is still held.
@@ -71,7 +71,7 @@ def measure(num_devices: int, seconds: float, run_round: Callable[[], object]) -
     while time.perf_counter() < warm_s:
         run_round()
     num_rounds = 0
-    # The walk over the processes belongs to no round: own CPU is read last here and first below.
+    # Walking over the processes belongs to no round: own CPU is read last here and first below.
     descendants_s = _descendants_cpu_s()
     own_s, began_s = time.process_time(), time.perf_counter()
     while not num_rounds or time.perf_counter() < began_s + seconds:
@@ -89,7 +89,7 @@ def measure(num_devices: int, seconds: float, run_round: Callable[[], object]) -
 
 
 def arguments(description: str | None, *switches: str) -> argparse.Namespace:
-    """Parse what every script of this folder is told, and switches of its own."""
+    """Parse the arguments common to the scripts of this folder, and the script's own switches."""
     parser = argparse.ArgumentParser(description=description)
     for switch in switches:
         parser.add_argument(switch, action="store_true")
@@ -114,7 +114,7 @@ def _descendants_cpu_s() -> float:
     total = own.children_user + own.children_system
     for process in _descendants():
         try:
-            # Those of its children that it has waited for are in it as well.
+            # Includes children that it has waited for.
             total += sum(process.cpu_times()[:4])
         except psutil.NoSuchProcess:
             continue

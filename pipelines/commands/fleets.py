@@ -24,7 +24,7 @@ ONE_PER_CPU = default("one per CPU of the cluster")
 def check_run(
     scenario: "Scenario", *, clock: Clock, hosts: int | None, resume: bool, generator_url: str | None
 ) -> None:
-    """Refuse a run of a scenario that cannot be.
+    """Refuse impossible combinations of options.
 
     Raises:
         ConfigError: the options contradict each other or the scenario.
@@ -108,7 +108,7 @@ class FleetCommand(ScenarioOptions):
         registered: devices that exist.
         policy: when a device asks for a new head: every-sample, once-per-session, every-n, on-drift, never.
         networks: names of the devices' networks, each equally frequent.
-        codec: how heads travel, e.g. fp32 (exact), int8 or rank4; see `hyperfleet codecs`.
+        codec: encoding of heads on the link, e.g. fp32 (exact), int8 or rank4; see `hyperfleet codecs`.
         generator_url: a running generator.
         replicas: replicas of the generator.
         samples_per_device: most samples per device, where devices take one after the other (full_load).
@@ -144,7 +144,7 @@ class FleetCommand(ScenarioOptions):
                 "FleetCommand.replay and .samples_per_device: a replay has the samples of its log; give one"
             )
         if self.replay is not None:
-            # The run reads the scenario of the log. Until then full load is the base of every other check.
+            # The run reads the scenario of the log. Until then, all other checks use full load.
             dataclasses.replace(self, replay=None, devices=None, registered=None)
             return
         check_run(
@@ -156,7 +156,7 @@ class FleetCommand(ScenarioOptions):
         )
 
     def base(self) -> "Scenario":
-        """Return the scenario that is named, or full load.
+        """Return the named scenario, or full load.
 
         Raises:
             HyperFleetError: there is none, or its file cannot be read.
@@ -205,7 +205,7 @@ class PoliciesConfig(ScenarioOptions):
     Attributes:
         scenario: name of a scenario, or a JSON file with one.
         policies: every-sample, once-per-session, every-n, on-drift, never; the first is the baseline.
-        codecs: how heads travel; every policy runs with each.
+        codecs: encodings of heads on the link; every policy runs with each.
         output: folder of page, Markdown and CSV, and of the runs' logs.
     """
 

@@ -24,11 +24,11 @@ class TrainRunConfig:
         output: folder for checkpoints and bundles; the same folder resumes an interrupted run.
         train: method, encoder, seed and schedule.
         num_workers: Ray Train workers, one core or one GPU each.
-        min_workers: fewest workers to start with while the cluster has no room for more.
+        min_workers: fewest workers to start with if the cluster has no room for more.
         use_gpu: give each worker a GPU.
         warm_start: a bundle whose device model replaces the first stage.
         tracking_uri: MLflow store.
-        max_failures: restarts of the workers after one died.
+        max_failures: restarts of the workers after one has died.
     """
 
     data: Path = Path("data/demo")

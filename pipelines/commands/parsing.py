@@ -1,4 +1,4 @@
-"""Rules by which the command line shows and reads options."""
+"""Rules for showing and reading options on the command line."""
 
 import dataclasses
 from pathlib import Path

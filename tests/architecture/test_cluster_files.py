@@ -1,8 +1,7 @@
-"""The cluster files are what Ray, AWS and Kubernetes take, and agree with each other: `make cluster-check`.
+"""Cluster files: accepted by Ray, AWS and Kubernetes, and consistent with each other; `make cluster-check`.
 
-No cloud is asked: Ray's own schemas and provider code, botocore's model of EC2 and the classes of the
-Kubernetes client
-judge the files here.
+No cloud is contacted: Ray's schemas and provider code, botocore's model of EC2 and the classes of the
+Kubernetes client check the files.
 """
 
 import copy

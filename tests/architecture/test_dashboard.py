@@ -1,7 +1,7 @@
-"""The Grafana dashboard is one that Grafana reads whole, and asks for metrics that exist under Ray's names.
+"""Grafana dashboard: Grafana reads all of it, and its metrics exist under Ray's names.
 
-Grafana itself is in no package index. Its own types are: they drop what they do not know, as Grafana does
-when it loads a dashboard.
+Grafana itself is in no package index, but its types are: they drop unknown fields, as Grafana does when it
+loads a dashboard.
 """
 
 import json
@@ -54,7 +54,7 @@ def exported() -> set[str]:
 
 
 def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """What of `before` is not in `after`, or is something else there."""
+    """Return the parts of `before` that `after` lacks or has with another value."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name, value in before.items():
             if name in after:

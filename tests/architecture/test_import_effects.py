@@ -1,4 +1,4 @@
-"""Importing any module of ours does nothing but define names."""
+"""Importing any of our modules only defines names."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Names that `import hyperfleet` offers, imported when they are used."""
+"""Names offered by `import hyperfleet`, imported on first use."""
 
 import json
 import subprocess

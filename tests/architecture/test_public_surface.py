@@ -1,4 +1,4 @@
-"""Contracts with others: errors that travel, messages that carry nothing more.
+"""Contracts with other programs: errors that cross processes, messages without extra fields.
 
 A failure here is a decision to take, not a number to update: see docs/decisions/0003.
 """

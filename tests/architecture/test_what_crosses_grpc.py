@@ -30,7 +30,7 @@ CODEC = "delta-int8"
 
 @dataclass
 class Crossed:
-    """What one direction of a connection carried beside frames of the protocol itself."""
+    """Content of one direction of a connection, without frames of the protocol itself."""
 
     headers: list[dict[str, str]] = field(default_factory=list)
     message: bytes = b""

@@ -1,7 +1,7 @@
 """`make cluster-test`: cluster.local.yaml on three machines, from `ray up` to `ray down`, as a user would.
 
-The machines are namespaces of this one (see machines.py). Each step is a command that a user would give; what
-it printed is kept, and the table at the end says how long it took.
+The machines are namespaces of this one (see machines.py). Each step is a command of a user; its output is
+kept, and the table at the end lists its duration.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ NO_TESTS_RUN = 5
 
 @dataclass
 class Launcher:
-    """The machine that a user sits at: a home of its own, so that theirs is left alone."""
+    """The user's machine, with its own home folder, so that the real one is left alone."""
 
     home: Path
     cluster: Path
@@ -39,7 +39,7 @@ class Launcher:
     steps: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self, *command: str, timeout_s: float = 300.0, env: dict[str, str] | None = None) -> str:
-        """Run a command of this environment in the folder of the cluster file; return what it printed."""
+        """Run a command of this environment in the folder of the cluster file; return its output."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "HYPERFLEET_"))
         }
@@ -70,7 +70,7 @@ class Launcher:
         return said.replace("\x1b[0m", "").replace("\r", "")
 
     def step(self, name: str, do: Callable[[], object]) -> None:
-        """Do a step, say how long it took, and what it found if that is text."""
+        """Run a step; print its duration and, if it returns text, its result."""
         print(f"-- {name}", flush=True)
         started = time.monotonic()
         found = do()
@@ -81,7 +81,7 @@ class Launcher:
 
 
 def write_cluster(folder: Path, machines: Machines) -> Path:
-    """Write the cluster file that is shipped, with these machines in place of its examples."""
+    """Write the shipped cluster file with these machines in place of its examples."""
     config = yaml.safe_load((ROOT / "cluster.local.yaml").read_text())
     config["provider"]["head_ip"] = machines.head.address
     config["provider"]["worker_ips"] = [machine.address for machine in machines.workers]
@@ -98,7 +98,7 @@ def write_cluster(folder: Path, machines: Machines) -> Path:
 
 
 def wait_for(what: str, is_there: Callable[[], bool], timeout_s: float = 180.0) -> None:
-    """Look until it is there."""
+    """Poll until `is_there` holds."""
     deadline_s = time.monotonic() + timeout_s
     while not is_there():
         if time.monotonic() > deadline_s:
@@ -107,13 +107,13 @@ def wait_for(what: str, is_there: Callable[[], bool], timeout_s: float = 180.0) 
 
 
 def nodes_alive(launcher: Launcher) -> int:
-    """Ask Ray how many nodes it has."""
+    """Return the number of live Ray nodes."""
     code = "import ray; ray.init(logging_level=40); print('alive', sum(n['Alive'] for n in ray.nodes()))"
     return int(re.findall(r"alive (\d+)", launcher.exec(f'python -c "{code}"'))[-1])
 
 
 def accept(launcher: Launcher, machines: Machines) -> None:
-    """Every step."""
+    """Run every step."""
     step = launcher.step
     token = (launcher.home / ".ray" / "auth_token").read_text().strip()
     head = machines.head.address
@@ -163,7 +163,7 @@ def accept(launcher: Launcher, machines: Machines) -> None:
 
 
 def deploy(launcher: Launcher) -> str:
-    """Deploy the production file and wait until its replicas run; return where."""
+    """Deploy the production file and wait until its replicas run; return their number as text."""
     launcher.run(
         "ray",
         "rsync-up",
@@ -184,7 +184,7 @@ def deploy(launcher: Launcher) -> str:
 
 
 def stranger_is_refused(machines: Machines) -> str:
-    """Ask for the models without a token, from another machine."""
+    """Request the models without a token, from another machine."""
     (worker, *_) = machines.workers
     status = worker.run(
         "~/hyperfleet-venv/bin/python - <<'END'\n"
@@ -198,7 +198,7 @@ def stranger_is_refused(machines: Machines) -> str:
 
 
 def fleet(launcher: Launcher, machines: Machines, options: str, before: str = "") -> str:
-    """Run a scenario of many devices on three hosts; make sure that they were spread and lost nothing."""
+    """Run a scenario of many devices on three hosts; check that they were spread and nothing was lost."""
     name = re.findall(r"--clock (\w+)", options)[0]
     output = f"$HYPERFLEET_STORAGE/fleet-{name}"
     said = launcher.exec(
@@ -206,7 +206,7 @@ def fleet(launcher: Launcher, machines: Machines, options: str, before: str = ""
         f"--data data/smoke --output {output} {options}",
         timeout_s=600,
     )
-    # The data set lies on the head's own disk: a machine that has a copy had a host, and one copy for all.
+    # The data set is on the head's own disk: a machine with a copy had a host, and its hosts share one copy.
     store = "/tmp/hyperfleet-*/folders/*/clips.arrow"
     copies = [int(machine.run(f"ls {store} | wc -l")) for machine in machines.machines]
     if copies != [1] * len(copies):
@@ -237,7 +237,7 @@ def ray_client(launcher: Launcher, machines: Machines, token: str) -> str:
 
 
 def wrong_token(launcher: Launcher, head: str) -> str:
-    """A driver with another token gets one clear message, soon."""
+    """Check that a driver with another token gets one clear message, soon."""
     environment = {"RAY_ADDRESS": f"ray://{head}:10001", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
     code = (
         "from pipelines.runtime import connect\nfrom hyperfleet.errors import ServiceError\n"
@@ -287,14 +287,14 @@ def under_load(machines: Machines, client: str) -> Iterator[Load]:
 
 
 def checked(load: Load, struck_s: float) -> str:
-    """Make sure that no request failed, and say what became of them."""
+    """Check that no request failed, and return a summary of the requests."""
     if load.failed:
         raise SystemExit(f"{len(load.failed)} requests failed, the first: {load.failed[0].fault}")
     return load.summary(struck_s)
 
 
 def prepare(folder: Path, machines: Machines) -> Launcher:
-    """Make tokens and wheel in a folder of their own, as the cluster file's first lines say."""
+    """Make tokens and wheel in their own folder, as the cluster file's first lines say."""
     work = folder / "launcher" / "work"
     work.mkdir()
     cluster = write_cluster(work, machines)

@@ -1,8 +1,8 @@
-"""`make chaos`: every kind of process killed at a random moment under load, and what that cost.
+"""`make chaos`: kill every kind of process at a random moment under load, and measure the recovery.
 
 A Ray cluster on this machine, an MLflow server, the service with two replicas and a fleet. Each event draws
-its moment from its own seed, kills, waits until all is well again and checks what must hold: no device lost,
-no request doubled or failed, no checkpoint corrupt. Exit code 1 if anything does not.
+its moment from its own seed, kills, waits for recovery and checks: no device lost, no request doubled or
+failed, no checkpoint corrupt. Exit code 1 if a check fails.
 
     python tests/cluster/chaos.py [--seed 0] [--only replica proxy ...]
 """
@@ -48,7 +48,7 @@ from hyperfleet.tracking.registry import ALIAS, GENERATOR_NAME
 from pipelines.emulate_fleet import FleetResult
 from pipelines.train_generator import TrainResult
 
-# Requests before, and at least after, a kill in the service.
+# Number of requests before a kill in the service, and the least number after it.
 CALM_REQUESTS = 200
 
 
@@ -58,12 +58,12 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def hosts() -> list[psutil.Process]:
-    """Return the processes that compute for devices."""
+    """Return the host processes, which compute for devices."""
     return processes("ray::DeviceHost")
 
 
 def host_actor(world: World, rng: random.Random) -> Outcome:
-    """A process that computes for devices."""
+    """Kill a host process, which computes for devices."""
     killer = Killer(in_the_middle(world, "host-actor", rng), hosts, rng)
     result = world.emulate("host-actor")
     killer.moment()
@@ -71,12 +71,12 @@ def host_actor(world: World, rng: random.Random) -> Outcome:
 
 
 def raylet(world: World, rng: random.Random) -> Outcome:
-    """The raylet of a node, and with it all that runs there."""
+    """Kill the raylet of a node and all processes below it."""
     node = world.cluster.add_node(num_cpus=1, resources={"device_host": 4})
     world.cluster.wait_for_nodes()
     process = psutil.Process(node.all_processes["raylet"][0].process.pid)
     is_in_the_middle = in_the_middle(world, "raylet", rng)
-    # When a machine goes, its hosts go with the raylet.
+    # When a machine is lost, its hosts die with the raylet.
     killer = Killer(
         lambda: is_in_the_middle() and is_computing(process),
         lambda: [process],
@@ -85,21 +85,21 @@ def raylet(world: World, rng: random.Random) -> Outcome:
     )
     result = world.emulate("raylet")
     killer.moment()
-    with contextlib.suppress(Exception):  # what is left of a node that is dead already
+    with contextlib.suppress(Exception):  # the node is dead already
         world.cluster.remove_node(node, allow_graceful=False)
     return _same_log(world, result)
 
 
 def is_computing(parent: psutil.Process) -> bool:
-    """Tell whether a host below this raylet has a job: Ray names a process after the method that it runs."""
+    """Return whether a host below this raylet has a job: Ray names a process after the method it runs."""
     family = {parent.pid, *(each.pid for each in parent.children(recursive=True))}
     return any(each.pid in family for each in processes("ray::DeviceHost.answer"))
 
 
 def in_the_middle(world: World, name: str, rng: random.Random) -> Callable[[], bool]:
-    """Return a condition that holds from when so many stretches of a scenario's log are written as drawn.
+    """Return a condition that holds once a random number of stretches of a scenario's log is written.
 
-    Of the first third: the last stretches hold little that was not computed before.
+    The number is within the first third: later stretches contain few new computations.
     """
     assert world.calm is not None
     num_parts = rng.randint(1, max(1, world.calm.log.num_parts() // 3))
@@ -150,7 +150,7 @@ def _under_load(load: Load, strike: Callable[[], object], is_well: Callable[[], 
 
 
 def replica(world: World, rng: random.Random) -> Outcome:
-    """One of the service's two replicas."""
+    """Kill one of the service's two replicas."""
     with service(world) as load:
         victim = rng.choice(replicas())
         load.wait_for(rng.randrange(CALM_REQUESTS))
@@ -163,7 +163,7 @@ def replica(world: World, rng: random.Random) -> Outcome:
 
 
 def proxy(world: World, rng: random.Random) -> Outcome:
-    """The process that devices connect to."""
+    """Kill the proxy, the process that devices connect to."""
     with service(world) as load:
         victim = rng.choice(processes("ProxyActor") or processes("haproxy"))
         load.wait_for(rng.randrange(CALM_REQUESTS))
@@ -176,7 +176,7 @@ def proxy(world: World, rng: random.Random) -> Outcome:
 
 
 def controller(world: World, rng: random.Random) -> Outcome:
-    """Serve's controller, which replaces what dies."""
+    """Kill Serve's controller, which replaces dead actors."""
     with service(world) as load:
         victim = rng.choice(processes("ray::ServeController"))
         load.wait_for(rng.randrange(CALM_REQUESTS))
@@ -191,13 +191,13 @@ def controller(world: World, rng: random.Random) -> Outcome:
 def _is_healthy() -> bool:
     try:
         status = serve.status().applications["generator"]
-    except Exception:  # the controller may be the one that is away
+    except Exception:  # the killed process may be the controller
         return False
     return status.status == "RUNNING"
 
 
 def new_version(world: World, rng: random.Random) -> Outcome:
-    """Nothing dies: a new version of the model is registered, and replicas follow the alias."""
+    """Register a new version of the model; replicas follow the alias. Nothing is killed."""
     other = world.train("second", "cdc_mmpg", seed=1)
     first = world.undisturbed["cdc_mmpg"]
     client = MlflowClient(tracking_uri=world.uri)
@@ -219,7 +219,7 @@ def new_version(world: World, rng: random.Random) -> Outcome:
 
 
 def new_deployment(world: World, rng: random.Random) -> Outcome:
-    """Nothing dies: the service is deployed again with other limits, replica by replica."""
+    """Deploy the service again with other limits, replica by replica. Nothing is killed."""
     with service(world) as load:
         old = {each.pid for each in replicas()}
         load.wait_for(rng.randrange(CALM_REQUESTS))
@@ -234,7 +234,7 @@ def new_deployment(world: World, rng: random.Random) -> Outcome:
 
 
 def train_worker(world: World, rng: random.Random) -> Outcome:
-    """A worker of Ray Train."""
+    """Kill a worker of Ray Train."""
     output = world.root / "train-worker"
     num = rng.randint(1, 2)
     killer = Killer(lambda: len(checkpoints(output)) >= num, lambda: processes("RayTrainWorker"), rng)
@@ -248,7 +248,7 @@ def train_worker(world: World, rng: random.Random) -> Outcome:
 
 
 def _first_after(killer: Killer, output: Path, seen: list[float]) -> None:
-    """Note when the first checkpoint after the kill is there: training goes on."""
+    """Record the time of the first checkpoint after the kill, when training goes on."""
     while killer.killed_at is None:
         time.sleep(0.02)
     before = {path.parent.name for path in checkpoints(output)}
@@ -270,7 +270,7 @@ World(root=root, cluster=None, mlflow=MlflowServer(root), console=Console()).tra
 
 
 def driver(world: World, rng: random.Random) -> Outcome:
-    """The program that started a training; the same command goes on with it."""
+    """Kill the driver of a training run; the same command continues it."""
     here = Path(__file__).parent
     places = [str(here), str(here.parents[1]), str(here.parents[1] / "platform")]
     running = subprocess.Popen(
@@ -286,7 +286,7 @@ def driver(world: World, rng: random.Random) -> Outcome:
 
 
 def mlflow_server(world: World, rng: random.Random) -> Outcome:
-    """The tracking server, while a training reports to it; it comes back before the end."""
+    """Kill the tracking server while a training run reports to it; restart it before the end."""
     output = world.root / "mlflow-server"
     outcome: dict[str, float] = {}
 
@@ -304,7 +304,7 @@ def mlflow_server(world: World, rng: random.Random) -> Outcome:
     try:
         result = world.train("mlflow-server")
     except Exception as error:
-        # Over before the server was back: the same command once more records the rest.
+        # The run ended before the server was back: the same command records the rest.
         thread.join()
         world.console.print(f"  after {type(error).__name__}: the same command again", highlight=False)
         result = world.train("mlflow-server")
@@ -343,7 +343,7 @@ EVENTS: dict[str, Callable[[World, random.Random], Outcome]] = {
 
 
 def main() -> int:
-    """Run the events, print the table and one line of JSON."""
+    """Run the events; print the table and one line of JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -352,7 +352,7 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console()
     root = Path(tempfile.mkdtemp(prefix="hyperfleet-chaos-"))
-    table = Table("event", "seed", "recovery, s", "what holds", title="processes killed under load")
+    table = Table("event", "seed", "recovery, s", "checks", title="processes killed under load")
     broken = []
     started = time.monotonic()
     with world_of(root, console) as world:

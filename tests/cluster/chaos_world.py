@@ -1,4 +1,4 @@
-"""What chaos strikes at: a cluster, a tracking server, trainings and scenarios, and how each is killed."""
+"""Targets of the chaos test: cluster, tracking server, training runs and scenarios, and ways to kill them."""
 
 import contextlib
 import os
@@ -31,8 +31,8 @@ from pipelines.train_generator import TrainResult, TrainRunConfig, train
 
 DATA = FleetQAConfig(num_seen_devices=24, num_held_out_devices=2, history_clips=4, live_clips=2)
 SCHEDULE = TrainConfig(warm_epochs=1, epochs=4, batch_size=16)
-# Devices that see others' scenes make many pairs of a small data set, and a codec that factors each head
-# keeps the hosts at work through several stretches of the log.
+# Drift turns a small data set into many pairs, and a codec that factors each head keeps the hosts busy
+# through several stretches of the log.
 SCENARIO = Scenario(
     name="chaos",
     registered_devices=2_000,
@@ -44,17 +44,17 @@ SCENARIO = Scenario(
     codec="rank16",
 )
 MLFLOW_PORT = 5055
-# Longest wait for anything to be well again.
+# Longest wait for a recovery.
 PATIENCE_S = 180.0
 
 
 class BrokenError(Exception):
-    """Something that must hold does not."""
+    """A check failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What an event cost: how long until all was well again, and what was looked at."""
+    """Result of an event: time until recovery, and the checks made."""
 
     recovery_s: float
     checked: str
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class World:
-    """Everything that is killed, and what an undisturbed run of each kind gave."""
+    """All targets, and the result of an undisturbed run of each kind."""
 
     root: Path
     cluster: Cluster
@@ -104,7 +104,7 @@ class World:
 
 
 class MlflowServer:
-    """A real tracking server on a SQLite file, which can be killed and started again."""
+    """A real tracking server on an SQLite file, which can be killed and restarted."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -132,7 +132,7 @@ class MlflowServer:
         wait_for("MLflow answers", self.answers)
 
     def answers(self) -> bool:
-        """Tell whether it does."""
+        """Return whether the server answers."""
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as reply:
                 return bool(reply.status == 200)
@@ -140,14 +140,14 @@ class MlflowServer:
             return False
 
     def kill(self) -> None:
-        """Kill it and all its workers at once."""
+        """Kill the server and all its workers at once."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
 def wait_for(what: str, is_so: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
-    """Wait until it is so, and return how long that took."""
+    """Wait until the condition holds, and return the seconds waited."""
     started = time.monotonic()
     while not is_so():
         if time.monotonic() - started > patience_s:
@@ -157,7 +157,7 @@ def wait_for(what: str, is_so: Callable[[], bool], patience_s: float = PATIENCE_
 
 
 def processes(*words: str) -> list[psutil.Process]:
-    """Return those of this script's processes whose command line holds all these words."""
+    """Return this script's processes whose command line contains all these words."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -168,22 +168,22 @@ def processes(*words: str) -> list[psutil.Process]:
 
 
 def kill(process: psutil.Process) -> None:
-    """Kill it without warning."""
+    """Kill a process without warning."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()
 
 
 def kill_with_children(process: psutil.Process) -> None:
-    """Kill it and all that it started: some outlive their parent for as long as Ray takes to notice."""
+    """Kill a process and its descendants: some would outlive it until Ray notices."""
     with contextlib.suppress(psutil.NoSuchProcess):
         for each in (process, *process.children(recursive=True)):
             kill(each)
 
 
 class Killer:
-    """Kills in a thread, once `when` has come and `victims` returns somebody; keeps when that was.
+    """Thread that kills once `when` holds and `victims` returns a process; records the time.
 
-    `strike` says how.
+    `strike` is the way to kill.
     """
 
     def __init__(
@@ -211,10 +211,10 @@ class Killer:
             time.sleep(0.02)
 
     def moment(self) -> float:
-        """Return when it killed, on the clock of `time.monotonic`."""
+        """Return the time of the kill, on the clock of `time.monotonic`."""
         self._thread.join()
         if self.killed_at is None:
-            raise BrokenError("nobody was killed: the run was over before")
+            raise BrokenError("no process was killed: the run ended first")
         return self.killed_at
 
 
@@ -222,7 +222,7 @@ class Killer:
 def world_of(root: Path, console: Console) -> Iterator[World]:
     """Start cluster and server, render, train, and run everything once undisturbed."""
     os.environ[VARIABLE] = str(root)
-    # As serve_apps/tuned.env has it.
+    # As in serve_apps/tuned.env.
     os.environ["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"] = "2"
     mlflow = MlflowServer(root)
     mlflow.start()

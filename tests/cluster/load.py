@@ -1,4 +1,4 @@
-"""A steady load on the service with the client that is shipped, and what became of each request."""
+"""Steady load on the service with the shipped client, and the outcome of each request."""
 
 import asyncio
 import threading
@@ -19,11 +19,11 @@ class Sent:
     """One request.
 
     Attributes:
-        at_s: when it was sent, on the clock of `time.monotonic`.
-        latency_s: until its head was there, tries and pauses between them included.
-        num_tries: how often it was sent.
-        version: of the model that made its head.
-        fault: why it failed, "" if it did not.
+        at_s: time of sending, on the clock of `time.monotonic`.
+        latency_s: seconds until its head arrived, including tries and pauses.
+        num_tries: number of times it was sent.
+        version: version of the model that made its head.
+        fault: reason of its failure, "" for none.
     """
 
     at_s: float
@@ -35,14 +35,14 @@ class Sent:
 
 @dataclass(kw_only=True)
 class Load:
-    """Devices that each ask, wait for the head, pause and ask again; runs in a thread while `with` lasts.
+    """Devices that each request a head, wait for it, pause and repeat; runs in a thread during `with`.
 
     Attributes:
-        url: of the service.
-        model: what it serves.
-        devices: that ask at the same time.
-        pause_s: between a device's requests.
-        token: what the service knows them by.
+        url: URL of the service.
+        model: the served model.
+        devices: number of devices that ask at the same time.
+        pause_s: pause between a device's requests.
+        token: their token for the service.
         sent: every request that has ended.
     """
 
@@ -67,14 +67,14 @@ class Load:
 
     @property
     def failed(self) -> list[Sent]:
-        """Requests that got no head."""
+        """Requests without a head."""
         return [each for each in self.sent if each.fault]
 
     def wait_for(self, num: int) -> None:
-        """Wait until so many more requests have ended.
+        """Wait until `num` more requests have ended.
 
         Raises:
-            TimeoutError: they take longer than the most patient device waits.
+            TimeoutError: they take longer than a device waits at most.
         """
         wanted, deadline_s = len(self.sent) + num, time.monotonic() + PATIENT.deadline_s
         while len(self.sent) < wanted:
@@ -83,7 +83,7 @@ class Load:
             self._stop.wait(0.05)
 
     def summary(self, since_s: float) -> str:
-        """Say what became of the requests since a moment on the clock of `time.monotonic`."""
+        """Summarize the requests since a moment on the clock of `time.monotonic`."""
         sent = [each for each in self.sent if each.at_s + each.latency_s >= since_s]
         before_s = [each.latency_s for each in self.sent if each.at_s + each.latency_s < since_s]
         if not sent or not before_s:

@@ -1,8 +1,8 @@
 """Machines for `ray up` on one Linux machine: network, process and mount namespaces with an ssh server each.
 
 Needs root. The machines share kernel, cores and memory; each has its own address, processes, host name, home
-and /tmp. Their environment takes its libraries from this interpreter's, so that nothing is downloaded; what
-the cluster file installs is the wheel.
+and /tmp. Their environment uses this interpreter's libraries, so nothing is downloaded; the cluster file
+installs only the wheel.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ TOOLS = {
     "rsync": "rsync",
     "sshd": "openssh-server",
 }
-# What a machine of its own has for itself. Whatever this interpreter needs below them is mounted back.
+# Private folders of a machine. Subfolders that this interpreter needs are mounted back.
 PRIVATE = ("/root", "/tmp", "/run", "/dev/shm")
 START_TIMEOUT_S = 30.0
 SSHD_CONFIG = """\
@@ -46,14 +46,14 @@ MaxStartups 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """One of them: its address, its host name, and the process that all others on it descend from."""
+    """One machine: address, host name, and the ancestor of all its processes."""
 
     name: str
     address: str
     pid: int
 
     def run(self, command: str, *, timeout_s: float = 60.0) -> str:
-        """Run a shell command on it, as root, and return what it printed."""
+        """Run a shell command on the machine as root, and return its output."""
         enter = ["nsenter", "--target", str(self.pid), "--all", "bash", "-c", command]
         done = subprocess.run(enter, capture_output=True, text=True, timeout=timeout_s)
         if done.returncode:
@@ -63,14 +63,14 @@ class Machine:
         return done.stdout
 
     def pids(self, pattern: str) -> list[int]:
-        """Return the processes on it whose command line matches, as numbers of that machine."""
+        """Return the machine's own ids of its processes whose command line matches."""
         return [int(line) for line in self.run(f"pgrep -f '{pattern}' || true").split()]
 
 
 def what_is_missing() -> str:
-    """Say why machines cannot be made here; empty if they can."""
+    """Return the reason why machines cannot be made here; empty if they can."""
     if sys.platform != "linux":
-        return "namespaces are a matter of Linux"
+        return "namespaces need Linux"
     if os.geteuid() != 0:
         return "making network namespaces needs root: sudo -E make cluster-test"
     missing = {package for tool, package in TOOLS.items() if not _tool(tool)}
@@ -80,10 +80,10 @@ def what_is_missing() -> str:
 
 
 class Machines:
-    """A head and workers on a bridge; use it in `with`. All processes on them end with it.
+    """A head and workers on a network bridge, for use in `with`. All their processes end with it.
 
     Args:
-        folder: an empty one for their private folders, keys and the launcher's home.
+        folder: an empty folder for their private folders, keys and the launcher's home.
         names: host names; the first is the head.
     """
 
@@ -120,11 +120,11 @@ class Machines:
 
     @property
     def home(self) -> Path:
-        """The launcher's home, with the key that the machines know."""
+        """The launcher's home, with the key that the machines accept."""
         return self._folder / "launcher"
 
     def cut_off(self, machine: Machine) -> None:
-        """Take a machine away as a power cut does: every process on it dies at once."""
+        """Remove a machine as a power cut would: every process on it dies at once."""
         index = self.machines.index(machine)
         _kill(self._processes[index], machine.pid)
 
@@ -172,7 +172,7 @@ class Machines:
         )
         self._processes.append(process)
         pid = _child_of(process.pid)
-        # The script waits for its end of the cable.
+        # The machine's script waits for its end of the cable.
         _sh("ip", "link", "set", inner, "netns", str(pid))
         return Machine(name=name, address=address, pid=pid)
 
@@ -204,7 +204,7 @@ def _make_private(own: Path, public_key: Path, more: list[Path]) -> None:
 
 
 def _make_environment(folder: Path) -> None:
-    """Make the environment that the cluster file would, with this one's libraries in place of downloads."""
+    """Create the environment of the cluster file, with this one's libraries in place of downloads."""
     _sh(sys.executable, "-m", "venv", "--copies", "--without-pip", str(folder))
     site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -212,13 +212,13 @@ def _make_environment(folder: Path) -> None:
         script = Path(sys.executable).parent / name
         body = script.read_text().split("\n", 1)[1]
         copy = folder / "bin" / name
-        # By name: on the machine, where this environment comes first, its folder has another path.
+        # By name: on the machine, this environment comes first on the PATH and has another path.
         copy.write_text(f"#!/usr/bin/env python\n{body}")
         copy.chmod(copy.stat().st_mode | stat.S_IXUSR)
 
 
 def _needed() -> list[Path]:
-    """Return the folders that an interpreter with these libraries reads."""
+    """Return the folders that this interpreter reads, libraries included."""
     return [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve()]
 
 
@@ -253,7 +253,7 @@ exec {_tool("sshd")} -D -e -f /run/sshd_config
 
 
 def _tool(name: str) -> str | None:
-    # sshd wants to be called by its whole path, and /usr/sbin is not on every PATH.
+    # sshd must be called by its full path, and /usr/sbin is not on every PATH.
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
@@ -288,7 +288,7 @@ def _tries() -> Iterator[None]:
 
 
 def _kill(process: "subprocess.Popen[bytes]", init: int) -> None:
-    # A process namespace ends with its first process; unshare itself takes no notice of a polite signal.
+    # A process namespace ends with its first process; unshare itself ignores SIGTERM.
     with contextlib.suppress(ProcessLookupError):
         os.kill(init, signal.SIGKILL)
     process.kill()

@@ -1,4 +1,4 @@
-"""A node that has Ray and nothing else: every command says so in one message, before anything starts."""
+"""A node with Ray and nothing else: every command reports it in one message, before anything starts."""
 
 import importlib.metadata
 import os
@@ -56,7 +56,7 @@ def environment_with_ray_alone(folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """How a command ended, what it printed and the seconds it took."""
+    """Exit status of a command, its output and the seconds it took."""
 
     status: int
     printed: str

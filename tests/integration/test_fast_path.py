@@ -1,4 +1,4 @@
-"""Callers that leave, through HAProxy and uvicorn, which Serve's fast path puts before the generator.
+"""Callers that disconnect, through HAProxy and uvicorn, which Serve's fast path puts before the generator.
 
 The service runs in processes of its own: Ray reads the flags of serve_apps/tuned.env when it is imported.
 """

@@ -1,4 +1,4 @@
-"""Scenarios on real Ray: the log is the serial oracle's whoever computes, and nothing of it can be lost."""
+"""Scenarios on real Ray: the log equals the serial oracle's on any hosts, and nothing in it is lost."""
 
 import dataclasses
 import io
@@ -83,7 +83,7 @@ class Runs:
 
     @property
     def given(self) -> dict[str, object]:
-        """What every command is told."""
+        """Options of every command."""
         return {
             "data": self.place.data,
             "model": str(self.place.model),
@@ -224,7 +224,7 @@ def test_no_answer_hangs_on_a_label(runs: Runs, tmp_path: Path) -> None:
 
 @dataclass
 class Commands:
-    """What `hyperfleet fleet` did and printed."""
+    """Result and output of `hyperfleet fleet`."""
 
     runs: Runs
     output: Path

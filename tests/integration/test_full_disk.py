@@ -1,7 +1,7 @@
-"""A disk that is full on one node: one message with the remedy, and the same command goes on after.
+"""A full disk on one node: one message with the remedy, and the same command continues afterwards.
 
-The node is a second one whose temporary folder, where it keeps data sets and the checkpoint that it is
-writing, is a disk of its own.
+The node is a second one whose temporary folder is a disk of its own: data sets and the checkpoint in progress
+are there.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""One real Ray Train run of each method: workers, checkpoints, MLflow and registry as users get them."""
+"""One real Ray Train run of each method: workers, checkpoints, MLflow and registry as users see them."""
 
 import dataclasses
 from collections.abc import Iterator

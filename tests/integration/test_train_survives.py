@@ -1,4 +1,4 @@
-"""A training run whose workers and driver are killed ends as one that was left alone."""
+"""A training run whose workers and driver are killed ends like an undisturbed one."""
 
 import contextlib
 import os

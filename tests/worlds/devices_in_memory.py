@@ -37,7 +37,7 @@ def tiny_models() -> tuple[DeviceModel, DeviceModel]:
 
 @dataclass
 class MemoryStore:
-    """Clips of noise; remembers which rows were read."""
+    """Clips of noise; records the rows read."""
 
     clips: np.ndarray
     rows_read: list[int] = field(default_factory=list)
@@ -99,12 +99,12 @@ _PROJECTION = np.random.default_rng(3).normal(size=(192, LAYOUT.num_params)).ast
 
 
 def generate(features: np.ndarray) -> GeneratedHeads:
-    """Make a head of each feature, row by row, so that it does not depend on what else is asked for."""
+    """Make a head of each feature, row by row, so that heads do not depend on the rest of the batch."""
     return whole_heads(np.stack([row @ _PROJECTION for row in features]))
 
 
 def whole_heads(flat: np.ndarray) -> GeneratedHeads:
-    """Return flat heads (n, params) as a generator without a static head gives them."""
+    """Return flat heads (n, params) as a generator without a static head returns them."""
     numbers = torch.from_numpy(flat)
     return GeneratedHeads(layout=LAYOUT, form="full", numbers=numbers, base=None, full=lambda: numbers)
 
@@ -117,7 +117,7 @@ def reply_of(generated: GeneratedHeads) -> HeadReply:
 
 @dataclass
 class Traffic:
-    """What reached the generator, and what it should do about it."""
+    """Requests that reached the generator, and its scripted behavior."""
 
     bodies: list[bytes] = field(default_factory=list)
     refuse: Callable[[bytes], int | None] = lambda body: None

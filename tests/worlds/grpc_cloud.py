@@ -52,7 +52,7 @@ class Seen:
 
 @dataclass
 class GrpcCloud:
-    """Answers as scripted, then as `always`, and keeps what it was sent."""
+    """Answers as scripted, then as `always`, and keeps the requests."""
 
     script: list[Step] = field(default_factory=list)
     always: Step = good_reply

@@ -35,7 +35,7 @@ async def serving(table, *, options=None, batched=alone, max_waiting_heads=64, *
 
 
 def self_signed(folder):
-    """Make a certificate of this machine and return the paths of it and of its key."""
+    """Make a certificate of this machine and return its path and that of its key."""
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout key.pem -out cert.pem"
     )

@@ -19,7 +19,7 @@ from hyperfleet.head_codecs import BaseHead, GeneratedHeads, HeadLayout
 from hyperfleet.head_codecs.heads import ModulatedHeads
 from hyperfleet.messages import HeadRequest, ModelLabel, encode_heads
 
-# 16 rows, so that every rank that is offered fits.
+# 16 rows, so that every offered rank fits.
 LAYOUT = HeadLayout(num_classes=16)
 LABEL = ModelLabel(model="test", version="7", task="open-ended-qa")
 BASE = BaseHead(
@@ -35,7 +35,7 @@ def feature(seed: int = 0) -> HeadRequest:
 
 
 def generate(features: np.ndarray) -> GeneratedHeads:
-    """Make a head of each feature that depends on nothing else."""
+    """Make a head of each feature that depends on this feature alone."""
     flat = torch.stack([_noise(row, LAYOUT.num_params) for row in features])
     return GeneratedHeads(layout=LAYOUT, form="full", numbers=flat, base=BASE, full=lambda: flat)
 
@@ -80,7 +80,7 @@ async def hang(request: web.Request, body: bytes) -> web.Response:
 
 @dataclass
 class Cloud:
-    """Answers as scripted, then as `always`, and keeps what it was sent: method, path, headers, body."""
+    """Answers as scripted, then as `always`, and keeps the requests: method, path, headers, body."""
 
     script: list[Step] = field(default_factory=list)
     always: Step = good_reply

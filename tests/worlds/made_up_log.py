@@ -1,4 +1,4 @@
-"""Logs of made-up fleet runs: every column has a plain default, and a test sets those that matter."""
+"""Logs of made-up fleet runs: every column has a plain default, and tests set the columns that matter."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Clips, questions and labels of two devices, unmistakable in any traffic, and a search for them."""
+"""Clips, questions and labels of two devices, recognizable in any traffic, and a search for them."""
 
 import base64
 import json
@@ -16,14 +16,14 @@ from tests.worlds.devices_in_memory import MemoryStore
 CLIPS_PER_DEVICE, QUESTIONS_PER_CLIP, STORED_FRAMES = 2, 2, 4
 NUM_DEVICES = 2
 NUM_QUESTIONS = NUM_DEVICES * CLIPS_PER_DEVICE * QUESTIONS_PER_CLIP
-# Enough for two numbers of 64 bits to differ in; what has fewer than 8 bytes would be found by chance.
+# More than one 64-bit number; content of fewer than 8 bytes would be found by chance.
 WINDOW_BYTES, LEAST_BYTES = 12, 8
 NUMBER_TYPES = ("<u1", "<u2", "<i4", "<i8", "<f2", "<f4", "<f8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelledStream(QuestionStream):
-    """A stream that holds the labels of its questions, which no device should look for."""
+    """A stream with the labels of its questions, which no device may read."""
 
     label: np.ndarray
 
@@ -62,9 +62,9 @@ class PrivateData(LiveData):
         )
 
     def encodings(self) -> Iterator[tuple[str, bytes]]:
-        """Yield everything that must not leave a device, in each form in which it could.
+        """Yield all data that must not leave a device, in every plausible encoding.
 
-        What has fewer than `LEAST_BYTES` is left out.
+        Content of fewer than `LEAST_BYTES` bytes is left out.
         """
         for kind, content in self._all():
             if len(content) >= LEAST_BYTES:
@@ -109,9 +109,9 @@ def _numbers(kind: str, row: np.ndarray) -> Iterator[tuple[str, bytes]]:
 
 
 def found_in(traffic: bytes, private: PrivateData) -> set[str]:
-    """Return the kinds of private data of which the traffic holds `WINDOW_BYTES` bytes in a row.
+    """Return the kinds of private data of which the traffic contains `WINDOW_BYTES` consecutive bytes.
 
-    Frames are cut into pieces side by side: twice as many bytes of one are found wherever they begin.
+    Frames are cut into adjacent pieces, so any run of twice as many bytes is found wherever it begins.
     """
     windows: dict[int, set[bytes]] = {}
     found = set()

@@ -32,15 +32,15 @@ TABLE = FeatureTable(
 MATERIAL = Material.of(TABLE.device_id, dict.fromkeys(range(20), True))
 WORK = Work(encode_gmacs=0.02, apply_gmacs=0.002, uplink_bytes=768, downlink_bytes=3_000)
 REPLY = reply_of(generate(TABLE.anchor[:1]))
-# How long the service says that a batch took, a little less than it did.
+# Time of a batch as the service reports it, a little less than the true time.
 SAID_S = 0.009
 
 
 @dataclass
 class Service:
-    """A generator in memory that answers as told: `act` gets the row asked for and how often it was before.
+    """A scripted generator in memory: `act` gets the requested row and the number of earlier requests for it.
 
-    It is asked as the real client asks, so that a refusal is the error that the real client raises.
+    Requests go through the real client's retry code, so a refusal raises the real client's error.
     """
 
     act: Callable[[int, int], Awaitable[None]]
@@ -119,7 +119,7 @@ def run(chosen: Scenario, client: GeneratorClient, **options: object) -> RealTim
 
 
 async def no_task_is_left() -> None:
-    # What is cancelled ends when the loop comes round to it.
+    # Cancelled tasks end when the event loop reaches them.
     for _ in range(3):
         await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -132,7 +132,7 @@ def times(events: list[EventRow], kind: int) -> dict[tuple[int, int, int], float
 
 
 def check_log(chosen: Scenario, result: RealTimeRun) -> None:
-    """Every sample is answered once, the parts of each time add up, the log is in order."""
+    """Assert that every sample is answered once, parts of each latency add up, and the log is in order."""
     plan, answers = plan_of(chosen), result.answers
     expected = list(zip(plan.device.tolist(), plan.number.tolist(), plan.row.tolist(), strict=True))
     assert sorted((each.device, each.number, each.row) for each in answers) == sorted(expected)

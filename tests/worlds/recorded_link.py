@@ -18,7 +18,7 @@ class Connection:
 
 @dataclass
 class RecordedLink:
-    """The proxy's own port and the connections so far."""
+    """The proxy's port and the connections so far."""
 
     port: int
     connections: list[Connection] = field(default_factory=list)

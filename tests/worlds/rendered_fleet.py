@@ -68,12 +68,12 @@ def make_place(root: Path) -> Place:
             seed=0,
             num_classes=corpus.vocabulary.num_classes,
             encoder=ENCODERS["tiny"](corpus.tokenizer.vocab_size),
-            # Full heads, not offsets to the static one: every sample gets another.
+            # Full heads, not offsets to the static one, so every sample gets a different head.
             generator=HeadGeneratorConfig(static_base=False) if method == "cdc_mmpg" else None,
         )
         model = build_model(config)
         with torch.no_grad():
-            # At its start an encoder gives almost the same feature for everything, and one answer to all.
+            # An untrained encoder returns almost the same feature for every input, hence one answer for all.
             for weight in model.device.encoder.transformer.blocks.parameters():
                 weight.mul_(16 if weight.dim() == 2 else 1)
         files = {"tokenizer_file": corpus.tokenizer_file, "answers_file": corpus.answers_file}

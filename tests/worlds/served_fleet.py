@@ -1,4 +1,4 @@
-"""Devices with private data, encoded and played by a real host, and the real service that they ask."""
+"""Devices with private data, encoded and played by a real host, and the real service that serves them."""
 
 import asyncio
 import socket
@@ -42,7 +42,7 @@ TOKENS = BearerTokens.from_env("TOKENS", {"TOKENS": f"fleet {TOKEN}"})
 
 @dataclass
 class Cloud:
-    """A served model and what its devices have."""
+    """A served model and the data of its devices."""
 
     folder: Path
 
@@ -97,7 +97,7 @@ class Cloud:
 
 @dataclass
 class Fleet:
-    """Devices with private data, and what they make of it."""
+    """Devices with private data and its features."""
 
     cloud: Cloud
     private: PrivateData

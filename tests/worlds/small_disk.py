@@ -15,7 +15,7 @@ FILLER = "filler"
 
 @contextmanager
 def small_disk(folder: Path, num_bytes: int) -> Iterator[Path]:
-    """Mount a disk of `num_bytes` at `folder`; skips the test where that is not allowed."""
+    """Mount a disk of `num_bytes` at `folder`; skip the test where that is not allowed."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting a small disk needs Linux and root")
     folder.mkdir(parents=True)
@@ -26,20 +26,20 @@ def small_disk(folder: Path, num_bytes: int) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # At once for all who look, although a process that is still ending may have a file open there.
+        # Lazy: takes effect at once, even if a process that is still ending has a file open there.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(disk: Path, leave: int = 0) -> None:
-    """Take all that is left but `leave` bytes, also from who is writing there."""
+    """Fill the disk up to `leave` bytes, even while others write to it."""
     with (disk / FILLER).open("ab", buffering=0) as filler:
         while (free := shutil.disk_usage(disk).free - leave) > 0:
             size = filler.seek(0, os.SEEK_END)
-            # Somebody else may have taken some of it since.
+            # Another process may have taken some of the space since.
             with suppress(OSError):
                 os.posix_fallocate(filler.fileno(), size, max(1, free // 2))
 
 
 def make_room(disk: Path) -> None:
-    """Give back what `fill` took."""
+    """Free the space that `fill` took."""
     (disk / FILLER).unlink()

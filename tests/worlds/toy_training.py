@@ -20,14 +20,14 @@ NUM_ANSWERS = 11
 NUM_CLASSES = NUM_ANSWERS + 1
 NUM_CLIPS, NUM_LEVELS, NUM_CANDIDATES = 16, 4, 5
 TEXT_LENGTH = 4
-# Of the shared embedding in retrieval; with the usual 256 its generated heads would take most of the time.
+# Shared embedding of retrieval; at the usual 256, generating its heads would take most of the time.
 EMBEDDING_DIM = 16
 CLS, SEP, QUESTION, FIRST_WORD = 1, 2, 3, 10
 ENCODER = dataclasses.replace(tiny(50), image_size=32, text_length=TEXT_LENGTH, depth=1)
 
 
 class Colours:
-    """Clips of one grey level each; the level's quarter is what is asked for."""
+    """Clips of one grey level each; questions ask for the level's quarter."""
 
     num_stored_frames = 6
 
@@ -55,7 +55,7 @@ def split(num_samples: int, task_name: str = OPEN_ENDED_QA) -> Split:
     if task_name == OPEN_ENDED_QA:
         word, label = np.full(num_samples, QUESTION), quarter
     elif task_name == MULTIPLE_CHOICE:
-        # The true candidate names the quarter and stands at a place that the clip does not tell.
+        # The true candidate names the quarter; its position does not follow from the clip.
         label = number * 7 // 3 % NUM_CANDIDATES
         word = FIRST_WORD + (quarter[:, None] + np.arange(NUM_CANDIDATES) - label[:, None]) % NUM_CANDIDATES
     else:

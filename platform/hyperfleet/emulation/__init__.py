@@ -1,1 +1,1 @@
-"""Devices, link and cloud together: one request, what is recorded of it, and a fleet in a plain loop."""
+"""Devices, link and cloud together: answers, timeline, real-time runs and the log of a run."""

@@ -1,7 +1,7 @@
 """Answers of devices, without any clock: each sample with the head that had arrived.
 
 A scenario decides when a sample is asked and which sample's anchor its head is generated from. Given that, an
-answer depends on the two samples alone, so that any process may compute any part of a run.
+answer depends on the two samples alone, so any process may compute any part of a run.
 """
 
 from collections.abc import Iterable, Iterator
@@ -53,22 +53,22 @@ def answer_pairs(
         table: all live samples; `sample` and `head_of` are rows of it.
         sample: rows to answer.
         head_of: row whose anchor each head is generated from.
-        codec: codec in which heads travel.
+        codec: codec of the heads on the link.
         heads_at_once: heads in memory at a time, unless they are applied in tiles.
 
     Returns:
         The answers and the winning scores.
 
     Raises:
-        ConfigError: heads of this generator cannot travel in `codec`, or a count below 1.
+        ConfigError: heads of this generator cannot be sent in `codec`, or a count is below 1.
         DataError: a row that is not in the table.
     """
     _check(generator, table, (sample, head_of), codec, heads_at_once)
     tiled = not wants_head_batches(generator, codec)
     answer, score = np.empty(len(sample), np.int32), np.empty(len(sample), np.float32)
     batches = _batches(head_of, _FULL_HEADS_AT_ONCE if tiled else heads_at_once, by_times=tiled)
-    # Two threads sum in another order than one, and a job has one result however many its host has. Scores
-    # that overflow are found afterwards.
+    # The number of threads changes the order of sums, and a job must have one result on any host. Scores that
+    # overflow are found afterwards.
     with _blas().limit(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         for heads, pairs, which in batches:
             rows, anchor = sample[pairs], table.anchor[heads]
@@ -126,7 +126,7 @@ def _check(
     head_codec(codec)
     if codec not in generator.codecs:
         raise ConfigError(
-            f"heads of this generator cannot travel as {codec!r}; choose one of {', '.join(generator.codecs)}"
+            f"heads of this generator cannot be sent as {codec!r}; choose from {', '.join(generator.codecs)}"
         )
     if heads_at_once < 1:
         raise ConfigError(f"heads_at_once must be >= 1, got {heads_at_once}")

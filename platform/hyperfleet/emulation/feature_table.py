@@ -26,7 +26,7 @@ def live_samples(data: LiveData) -> Samples:
     """Return every live sample of the data set, by device and in each stream's order of time.
 
     Raises:
-        EmptyStreamError: there is not one.
+        EmptyStreamError: there is none.
     """
     samples = gather_samples(data.stream, sorted(data.seen))
     if samples is None:
@@ -65,7 +65,7 @@ class FeatureTable:
             raise DataError(f"a feature table has columns of one length, got {lengths}; compute it again")
         if (np.diff(self.device_id) < 0).any():
             raise DataError(
-                "FeatureTable.device_id must not decrease: rows of a device lie side by side; compute the "
+                "FeatureTable.device_id must not decrease: rows of a device must be contiguous; compute the "
                 "table from `live_samples`"
             )
 
@@ -215,7 +215,7 @@ def kept_features(folder: Path, digest: str, compute: Callable[[], FeatureTable]
     """Return the table of `digest` below `folder`; compute and keep it first if it is missing.
 
     Raises:
-        DataError: the one that is kept is damaged, or `compute` made one of another digest.
+        DataError: the kept table is damaged, or `compute` returned one with another digest.
     """
     own = folder / digest
     if not own.is_dir():

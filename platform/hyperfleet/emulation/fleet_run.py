@@ -50,11 +50,11 @@ class FleetRun:
     """One run of a scenario: hands out samples, takes their answers back in the same order, writes the log.
 
     Args:
-        scenario: what happens.
+        scenario: the scenario to run.
         plan: its devices and samples.
         windows: its timeline in windows, in virtual time or as measured.
         table: features of the data set's samples.
-        log: where it is written; windows that are in it already are not computed again.
+        log: log to write; windows that are in it already are not computed again.
         fresh: answers known already, from a run in real time.
 
     Attributes:

@@ -36,12 +36,13 @@ _NAP_S = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FreshAnswers:
-    """Answers with heads that the service sent, each to the sample that its head was made for.
+    """Answers from the service's heads, each to the sample that its head was made for.
 
     Attributes:
         row: rows of the feature table.
         answer: the answers.
-        score: their scores; NaN where the head gave none and the device's own static head answered.
+        score: their scores; NaN where the head's scores were not finite and the device's own static head
+            answered.
     """
 
     row: np.ndarray
@@ -57,7 +58,7 @@ class RealTimeRun:
         events: rows of the event log, in order of time.
         answers: answered samples, in the order in which they were answered.
         host_kills: times at which a host is to be killed.
-        fresh: what the heads that came answered.
+        fresh: answers from the received heads.
         wall_s: duration of the run.
         max_lag_s: longest time by which a process was late with an event. Beyond some milliseconds the load
             was not that of the scenario.
@@ -121,7 +122,7 @@ class ServiceCloud:
 
     Args:
         timeline: gets heads and refusals.
-        client: asks; it must try once only, since the timeline decides about more.
+        client: sends requests; it must try only once, since the timeline decides about retries.
         table: features of the samples.
         clock: seconds since the run began.
         kill: kills a replica of the service, in a thread.
@@ -149,7 +150,7 @@ class ServiceCloud:
 
     @property
     def fresh(self) -> FreshAnswers:
-        """Answers with the heads that came."""
+        """Answers from the received heads."""
         answers = list(self._fresh.values())
         return FreshAnswers(
             row=np.array(list(self._fresh), np.int64),
@@ -158,7 +159,7 @@ class ServiceCloud:
         )
 
     def submit(self, now_s: float, request: Request) -> float | None:
-        """Send a request; its answer comes later."""
+        """Send a request; its reply comes later."""
         self._start(asyncio.create_task(self._ask(request, request.attempt)))
         return None
 
@@ -168,12 +169,12 @@ class ServiceCloud:
             self._start(asyncio.create_task(_kill_one(self._kill)))
 
     def close(self) -> None:
-        """Give up what is still under way."""
+        """Cancel the open requests."""
         for task in self._tasks:
             task.cancel()
 
     async def wait(self, pause_s: float) -> None:
-        """Wait until an answer comes or the pause is over; other tasks run meanwhile in any case.
+        """Wait until a reply comes or the pause is over; other tasks run meanwhile in any case.
 
         Raises:
             BaseException: the error of a request or a kill that concerns no single device.
@@ -217,7 +218,7 @@ class ServiceCloud:
             self._tell(partial(timeline.generated, generate_s=head.generate_s), request, attempt)
 
     def _apply(self, row: int, head: ReceivedHead) -> None:
-        """Answer a sample with the head that came for it."""
+        """Answer a sample with the head received for it."""
         if row in self._fresh:
             return  # a stream that repeats: the same sample with the same head has the same answer
         answer, score = best_answer(
@@ -250,11 +251,11 @@ async def run_in_real_time(
         plan: see `Timeline`.
         work: see `Timeline`.
         table: features of the samples.
-        client: asks the service; in `async with` already, of one try.
-        begin_at_s: time of day at which all shares of a run begin; None, or a time that is over, for now.
+        client: client of the service, already in `async with`, with one try.
+        begin_at_s: time of day at which all shares of a run begin; None or a past time for now.
         leads: whether this share logs the faults and kills replicas; one of the shares does.
-        kill_replica: what `KillReplica` calls.
-        on_progress: called now and then with the time and the samples answered.
+        kill_replica: function that `KillReplica` calls.
+        on_progress: called from time to time with the time and the samples answered.
         interrupted: ends the run soon after another thread has set it.
     """
     started = time.perf_counter() + max((begin_at_s or 0.0) - time.time(), 0.0)

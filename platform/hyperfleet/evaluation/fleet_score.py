@@ -1,4 +1,4 @@
-"""The score of a fleet run: answers joined with the answer key, their cost, and what went wrong.
+"""The score of a fleet run: answers joined with the answer key, their cost, and faults.
 
 Emulated devices share and repeat material: each device of the data set supplies many emulated ones, and
 streams start over. Only the data set's devices are independent, so tests and intervals resample those.

@@ -22,8 +22,8 @@ from hyperfleet.seeding import numpy_generator
 
 PAGE, MARKDOWN, FIGURES = "policies.html", "policies.md", "policies.csv"
 NOTES = (
-    "All runs have the same devices, samples and networks; their names say what differs. Fewer heads cost "
-    "fewer bytes and joules, but heads are older when they are used.",
+    "All runs have the same devices, samples and networks; their names give the differences. Fewer heads "
+    "cost fewer bytes and joules, but heads are older when they are used.",
     "The line joins the runs that no other run beats in both cost and accuracy. A run below it costs more "
     "than another one that answers as well.",
     "Differences and tests compare with the first row, over the devices of the data set. Those are the "

@@ -105,7 +105,7 @@ def plan_capacity(
     The number is bisected, assuming that more replicas delay no sample.
 
     Args:
-        scenario: what the fleet does; `scenario.cloud` holds the measured times of a replica.
+        scenario: scenario of the fleet; `scenario.cloud` holds the measured times of a replica.
         material: material of the data set's devices.
         work: cost of a sample.
         num_devices: active devices to plan for; registered devices are raised to it if necessary.

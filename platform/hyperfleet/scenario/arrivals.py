@@ -1,9 +1,9 @@
 """Arrival processes: when samples arrive at the devices of a run.
 
-In an open loop samples arrive whatever the devices do. Such a process draws all arrivals of a run at once,
-as two arrays: `time_s`, ascending from the start of the run, and `device`, the position among the active
-devices. Arrivals of the same time are ordered by device. In a closed loop a device takes its next sample when
-it has answered the one before, so that only the first arrival of each device can be drawn.
+In an open loop samples arrive whatever the devices do. Such a process draws all arrivals of a run at once, as
+two arrays: `time_s`, ascending from the start of the run, and `device`, the position among the active
+devices. Arrivals at the same time are ordered by device. In a closed loop a device takes its next sample when
+it has answered the previous one, so only the first arrival of each device can be drawn.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 
 from hyperfleet.errors import ConfigError, DataError
 
-# 1.6 GB of arrivals. More than that is a rate given in the wrong unit rather than a run that will end.
+# 1.6 GB of arrivals. More indicates a rate in the wrong unit.
 MAX_ARRIVALS = 100_000_000
 
 Times = Float64[np.ndarray, " arrival"]
@@ -27,7 +27,7 @@ class Poisson:
     """Each device gets samples at a constant rate, independently of the others and of the past.
 
     Attributes:
-        per_device_per_s: samples a second and device.
+        per_device_per_s: samples per second and device.
 
     Raises:
         ConfigError: a rate that is negative or not finite.
@@ -55,10 +55,10 @@ class Diurnal:
     """A rate that swings like a day: rate(t) = mean * (1 + amplitude * cos(2 pi (t - peak) / period)).
 
     Attributes:
-        per_device_per_s: samples a second and device in the mean of a period.
+        per_device_per_s: mean samples per second and device over a period.
         period_s: length of a day.
-        amplitude: 0 is a constant rate; 1 lets it fall to nothing half a period after the peak.
-        peak_at_s: when the rate is highest, for the first time or at any other.
+        amplitude: 0 is a constant rate; at 1 the rate falls to zero half a period after the peak.
+        peak_at_s: time of any peak of the rate.
 
     Raises:
         ConfigError: a value out of range.
@@ -76,7 +76,7 @@ class Diurnal:
             raise ConfigError(f"Diurnal.period_s must be finite and > 0 seconds, got {self.period_s}")
         if not 0 <= self.amplitude <= 1:
             raise ConfigError(
-                f"Diurnal.amplitude must lie between 0 and 1, got {self.amplitude}; "
+                f"Diurnal.amplitude must be between 0 and 1, got {self.amplitude}; "
                 "the rate would be negative at night"
             )
         if not np.isfinite(self.peak_at_s):
@@ -91,7 +91,7 @@ class Diurnal:
         _check_run(num_devices, duration_s)
         highest_per_s = self.per_device_per_s * num_devices * (1 + self.amplitude)
         time_s = _uniform_times(rng, highest_per_s, 0.0, duration_s)
-        # Thinning: of arrivals at the highest rate each is kept with the share that its own time has of it.
+        # Thinning: draw at the highest rate, and keep each arrival with probability rate(t) / highest rate.
         swing = np.cos((time_s - self.peak_at_s) * (2 * np.pi / self.period_s))
         kept = rng.random(len(time_s)) * (1 + self.amplitude) < 1 + self.amplitude * swing
         time_s = time_s[kept]
@@ -103,11 +103,11 @@ class Burst:
     """A flash crowd: for `burst_s` seconds a share of the devices asks `factor` times as often.
 
     Attributes:
-        per_device_per_s: samples a second and device, outside the burst and of devices that keep calm.
-        at_s: when the burst begins.
-        burst_s: how long it lasts.
+        per_device_per_s: samples per second and device, outside the burst and for devices not in it.
+        at_s: start of the burst.
+        burst_s: its duration.
         factor: 1 is no burst.
-        share: part of the devices, drawn at random, but at least one device.
+        share: share of devices in the burst, drawn at random, at least one device.
 
     Raises:
         ConfigError: a value out of range.
@@ -131,7 +131,7 @@ class Burst:
                 f"Burst.factor must be finite and >= 1, got {self.factor}; a lull is a Diurnal or a Trace"
             )
         if not 0 < self.share <= 1:
-            raise ConfigError(f"Burst.share must lie above 0 and up to 1, got {self.share}")
+            raise ConfigError(f"Burst.share must be above 0 and at most 1, got {self.share}")
 
     def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
         """Draw the arrivals of `duration_s` seconds at `num_devices` devices: times, and devices.
@@ -141,7 +141,7 @@ class Burst:
         """
         _check_run(num_devices, duration_s)
         crowd = rng.permutation(num_devices)[: max(1, round(self.share * num_devices))]
-        # The sum of two Poisson processes is one: what all do anyway, and what the crowd does on top of it.
+        # The sum of two Poisson processes is one: the base rate of all devices, plus the crowd's extra rate.
         calm_s = _uniform_times(rng, self.per_device_per_s * num_devices, 0.0, duration_s)
         calm = rng.integers(num_devices, size=len(calm_s))
         more_per_s = self.per_device_per_s * (self.factor - 1) * len(crowd)
@@ -152,16 +152,16 @@ class Burst:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """Arrivals that were recorded, or made elsewhere: a Parquet or CSV file with columns time_s and device.
+    """Recorded or external arrivals: a Parquet or CSV file with columns time_s and device.
 
-    The file is read when the trace is made, so that a broken one stops a run before it begins, and again
-    when the arrivals are drawn.
+    The file is read when the trace is created, so a broken one stops a run before it begins, and again when
+    the arrivals are drawn.
 
     Attributes:
         path: ends in .parquet or .csv; `write_trace` writes either.
 
     Raises:
-        ConfigError: neither of the two endings.
+        ConfigError: another suffix.
         DataError: the file is missing or broken; the message names the line or row.
     """
 
@@ -178,7 +178,7 @@ class Trace:
 
         Raises:
             ConfigError: no device, or no duration.
-            DataError: the file broke meanwhile, or names a device beyond `num_devices`.
+            DataError: the file was damaged meanwhile, or names a device beyond `num_devices`.
         """
         from hyperfleet.scenario.arrival_files import ArrivalFile  # not above: it needs pyarrow
 
@@ -198,13 +198,13 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClosedLoop:
-    """Each device takes its next sample as soon as it has answered the one before: a load test.
+    """Each device takes its next sample as soon as it has answered the previous one: a load test.
 
     Attributes:
-        samples_per_device: samples that each device answers; None for its stream, once.
-        devices_at_once: devices that take samples at a time, one begins when another has answered its last;
-            None for all.
-        ramp_s: the devices start at random times within so many seconds.
+        samples_per_device: samples that each device answers; None for its stream once.
+        devices_at_once: devices that take samples at a time; the next begins when one has answered its last
+            sample; None for all.
+        ramp_s: seconds within which the devices start, at random times.
 
     Raises:
         ConfigError: a value out of range.
@@ -229,7 +229,7 @@ class ClosedLoop:
             raise ConfigError(f"ClosedLoop.ramp_s must be finite and >= 0 seconds, got {self.ramp_s}")
 
     def draw(self, rng: np.random.Generator, num_devices: int, duration_s: float) -> tuple[Times, Devices]:
-        """Draw when each device takes its first sample: times, and devices, each device at most once.
+        """Draw the first sample of each device: times, and devices, each device at most once.
 
         Raises:
             ConfigError: no device, or no duration.
@@ -247,7 +247,7 @@ Arrivals = Poisson | Diurnal | Burst | Trace | ClosedLoop
 def _check_rate(owner: str, per_device_per_s: float) -> None:
     if not 0 <= per_device_per_s < float("inf"):
         raise ConfigError(
-            f"{owner}.per_device_per_s must be finite and >= 0 samples a second, got {per_device_per_s}"
+            f"{owner}.per_device_per_s must be finite and >= 0 samples per second, got {per_device_per_s}"
         )
 
 
@@ -259,18 +259,18 @@ def _check_run(num_devices: int, duration_s: float) -> None:
 
 
 def _uniform_times(rng: np.random.Generator, rate_per_s: float, from_s: float, to_s: float) -> Times:
-    """Arrivals of a Poisson process between two times, ascending: their number, then where each falls."""
+    """Arrivals of a Poisson process between two times, ascending: draw their number, then their times."""
     expected = rate_per_s * max(0.0, to_s - from_s)
     if expected > MAX_ARRIVALS:
         raise ConfigError(
-            f"{expected:.3g} arrivals are to be expected, at most {MAX_ARRIVALS:,} fit; "
+            f"{expected:.3g} arrivals are expected, at most {MAX_ARRIVALS:,} fit; "
             "lower per_device_per_s, the number of active devices or the duration"
         )
     return np.sort(from_s + rng.random(rng.poisson(expected)) * (to_s - from_s))
 
 
 def _in_order(time_s: Times, device: Devices) -> tuple[Times, Devices]:
-    # Sorting by two keys takes most of the time of a draw, and drawn times are hardly ever equal.
+    # Sorting by two keys would take most of the time of a draw, and drawn times are rarely equal.
     if (time_s[1:] <= time_s[:-1]).any():
         order = np.lexsort((device, time_s))
         time_s, device = time_s[order], device[order]

@@ -11,7 +11,7 @@ class CloudModel:
 
     A free replica takes up to `max_batch` waiting heads and is busy for `batch_s + n * head_s` seconds. No
     batch waits for more heads. The defaults were measured on one replica on one core, over HTTP, in float32
-    (docs/results); `hyperfleet plan` fits yours.
+    (docs/results); `hyperfleet plan` fits them to your service.
 
     Attributes:
         replicas: number of generator replicas.

@@ -34,7 +34,7 @@ class KillHost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KillReplica:
-    """A generator replica dies with the heads in its batch and is back `restart_s` later."""
+    """A generator replica dies with the heads in its batch and restarts after `restart_s`."""
 
     at_s: float
     restart_s: float = 5.0
@@ -61,7 +61,7 @@ class Blackout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlowDevices:
-    """A share of the devices computes `factor` times as long, e.g. because of heat."""
+    """A share of the devices computes `factor` times more slowly, e.g. because of heat."""
 
     from_s: float
     to_s: float

@@ -1,4 +1,4 @@
-"""Scenarios by name: where to start from; change any field with `dataclasses.replace`."""
+"""Named scenarios, as starting points: change any field with `dataclasses.replace`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,11 +27,11 @@ def full_load() -> Scenario:
     """Every device answers its stream once, each sample with a head of its own, as fast as it gets them."""
     return Scenario(
         name="full_load",
-        description="64 devices at a time; each takes its next sample when it has answered the one before.",
+        description="64 devices at a time; each takes its next sample when it has answered the previous one.",
         duration_s=86_400.0,
         # Two of the service's batches: enough to keep a replica busy, without a queue beyond its limit.
         arrivals=ClosedLoop(devices_at_once=64),
-        # A load test waits for the service rather than give up.
+        # A load test waits for the service instead of giving up.
         retry=RetryPolicy(max_tries=1000, try_timeout_s=60.0, deadline_s=3600.0),
     )
 
@@ -94,10 +94,10 @@ def flaky_uplink() -> Scenario:
 
 
 def drift() -> Scenario:
-    """What devices film changes half way; who asks only when that is noticed?"""
+    """The filmed material changes halfway; devices ask for a head when they notice."""
     return Scenario(
         name="drift",
-        description="Half way the devices film what others filmed; heads are asked for when features move.",
+        description="Halfway, devices film the material of others; they ask for heads when features drift.",
         duration_s=1800.0,
         active_devices=300,
         profiles=(PHONE, CAMERA),
@@ -109,10 +109,10 @@ def drift() -> Scenario:
 
 
 def capacity() -> Scenario:
-    """A large population with sessions, to see what a fleet will cost."""
+    """A large population with sessions, for the cost of a fleet."""
     return Scenario(
         name="capacity",
-        description="A million registered devices, ten thousand active, one head a session.",
+        description="A million registered devices, ten thousand active, one head per session.",
         registered_devices=1_000_000,
         active_devices=10_000,
         duration_s=300.0,

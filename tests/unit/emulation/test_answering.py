@@ -122,7 +122,7 @@ def test_what_cannot_be_answered_is_refused() -> None:
     rows, generator = np.arange(3), generator_of("no base")
     with pytest.raises(UnknownNameError, match="unknown head codec 'fp8'"):
         answer_pairs(generator, TABLE, rows, rows, "fp8")
-    with pytest.raises(ConfigError, match="cannot travel as 'rank4'; choose one of fp32"):
+    with pytest.raises(ConfigError, match="cannot be sent as 'rank4'; choose from fp32"):
         answer_pairs(generator, TABLE, rows, rows, "rank4")
     with pytest.raises(ConfigError, match="heads_at_once must be >= 1, got 0"):
         answer_pairs(generator, TABLE, rows, rows, heads_at_once=0)

@@ -1,4 +1,4 @@
-"""Every method on every task: its stages move what they say, and no label reaches an answer."""
+"""Every method on every task: stages train the parameters they name, and no label reaches an answer."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Full, low-rank and film heads: applied in pieces they equal the whole head that a device would hold."""
+"""Full, low-rank and film heads: applied in pieces they equal the full head that a device would hold."""
 
 import math
 

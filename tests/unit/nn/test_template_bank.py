@@ -1,4 +1,4 @@
-"""StableSynthNet's templates: how a sample finds one, what it takes from it, and how they move."""
+"""StableSynthNet's templates: lookup by sample, contribution to the head, and updates."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""Cells: their names, what they leave on disk, and when a finished one may stand for another."""
+"""Cells: their names, their files, and reuse of a finished one."""
 
 import json
 import math

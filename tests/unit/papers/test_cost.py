@@ -1,4 +1,4 @@
-"""What a head costs, counted."""
+"""Counted cost of a head."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The papers' tables: what is computed agrees with the printed digits, and what was not run says so."""
+"""The papers' tables: computed values agree with the printed digits, and missing runs are marked."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The plan of the tables: each cell once, and cells that can start from one warm model do."""
+"""The plan of the tables: each cell once, and cells share warm models where they can."""
 
 from collections import defaultdict
 

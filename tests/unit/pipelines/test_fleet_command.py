@@ -32,7 +32,7 @@ def chosen(command: FleetCommand) -> Scenario:
 
 @dataclasses.dataclass
 class Ran:
-    """What a command would have run, and the log that each run is said to have left."""
+    """Runs that a command requested, and the made-up log of each run."""
 
     configs: list[FleetConfig]
     printed: io.StringIO

@@ -1,4 +1,4 @@
-"""The driver's record of a training run: each epoch once, whatever dies, the store included."""
+"""The driver's record of a training run: each epoch once, whichever process dies, the store included."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Callers over HTTP that leave before they are answered."""
+"""HTTP callers that disconnect before they are answered."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Open-ended and multiple-choice questions: what is encoded, scored and counted."""
+"""Open-ended and multiple-choice questions: encoding, scores and counts."""
 
 import math
 

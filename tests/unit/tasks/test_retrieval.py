@@ -1,4 +1,4 @@
-"""Retrieval: ranks, recall and the contrastive loss against loops, and what a head is applied to."""
+"""Retrieval: ranks, recall and the contrastive loss against loops, and the input of a head."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The faults of a scenario, as questions that the timeline asks as it runs."""
+"""Faults of a scenario, as queries of the running timeline."""
 
 from collections.abc import Iterator
 

@@ -39,7 +39,7 @@ class Timeline:
     """Runs one scenario once.
 
     Args:
-        scenario: what happens.
+        scenario: the scenario to run.
         plan: its devices and samples.
         work: the cost of a sample.
         anchor: features of all rows, for policies that look at them; else None.
@@ -101,7 +101,7 @@ class Timeline:
                     self.advance(float("inf"), stop_after=answers_per_window)
                 yield self.take_window()
         finally:
-            # They refer to this timeline: in a cycle, it would keep plan and devices until the next search.
+            # They refer to this timeline: a cycle would keep plan and devices until the next collection.
             self._heap.clear()
             del self.cloud, self._timeouts
 
@@ -166,7 +166,7 @@ class Timeline:
             return
         self.log(now_s, rows.SAMPLE, index, number)
         encode_s = device.compute.encode_s * self._disturbances.slowdown(index, now_s)
-        # One sample after the other: a busy device lets this one wait.
+        # One sample at a time: a busy device makes this one wait.
         done_s = max(now_s, device.busy_until_s) + encode_s
         device.busy_until_s = done_s
         request = Request(index, device, number, row, now_s)
@@ -260,7 +260,7 @@ class Timeline:
         if finish_s < request.limit_s:
             self.schedule(finish_s, self._delivered, (request, num_bytes, joules), attempt)
         else:
-            # The bytes cross the link in vain; the time-out logs them.
+            # The bytes cross the link for nothing; the time-out logs them.
             request.late = num_bytes, joules
 
     def lost(self, now_s: float, request: Request, attempt: int, reason: str = "replica died") -> None:
@@ -343,7 +343,7 @@ class Timeline:
         self._answer_with_own(now_s, request, reason)
 
     def _over(self, request: Request) -> None:
-        # Whatever still arrives of this try is ignored.
+        # Later events of this try are ignored.
         request.attempt += 1
         self._timeouts.stop(request)
 
@@ -392,7 +392,7 @@ class Timeline:
             self._begin_next(now_s)
 
     def _begin_next(self, now_s: float) -> None:
-        """Let the next device begin in a closed loop, where one has left."""
+        """Let the next device begin in a closed loop, after one has left."""
         first = next(self._samples, None) if self._streams is not None else None
         if first is not None:
             time_s, *sample = first

@@ -38,7 +38,7 @@ class Material:
 
         Raises:
             EmptyStreamError: there is no row.
-            ConfigError: rows of a device do not stand side by side.
+            ConfigError: the rows of a device are not contiguous.
         """
         if len(device_of_row) == 0:
             raise EmptyStreamError(
@@ -71,7 +71,7 @@ class Material:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Streams:
-    """The samples of devices in a closed loop, one value per device; they begin again when they are over.
+    """The samples of devices in a closed loop, one value per device; a stream restarts at its end.
 
     Attributes:
         first_row: row of the feature table of a device's first sample.
@@ -100,7 +100,7 @@ class Plan:
         device: position of its device.
         number: count of the sample in its device's stream, from 0.
         row: its row of the feature table.
-        streams: what follows in a closed loop; None in an open one.
+        streams: later samples in a closed loop; None in an open one.
     """
 
     device_id: Int[np.ndarray, " device"]
@@ -143,7 +143,7 @@ class Plan:
 
 def active_devices(scenario: Scenario) -> Int[np.ndarray, " device"]:
     """Draw the ids of the devices that take part, ascending."""
-    # Floyd's algorithm: time and memory of the devices chosen, not of those there are.
+    # Floyd's algorithm: time and memory grow with the chosen devices, not with the registered ones.
     chosen = numpy_generator(scenario.seed, "active devices").choice(
         scenario.registered_devices, scenario.active_devices, replace=False, shuffle=False
     )
@@ -176,7 +176,7 @@ def draw_plan(scenario: Scenario, material: Material) -> Plan:
         numpy_generator(seed, "drift"), device, time_s, own, len(material.device_id)
     )
     number = _count_within(device)
-    # A stream that is over begins again: what a device films repeats, the run goes on.
+    # A stream restarts at its end: the filmed material repeats, the run goes on.
     row = material.first_row[source] + number % material.num_rows[source]
     streams = None
     if isinstance(scenario.arrivals, ClosedLoop):
@@ -201,7 +201,7 @@ def draw_plan(scenario: Scenario, material: Material) -> Plan:
 
 
 def _count_within(device: Int[np.ndarray, " sample"]) -> Int[np.ndarray, " sample"]:
-    """Return for each sample how many of its device came before."""
+    """Return for each sample the number of earlier samples of its device."""
     order = np.argsort(device, kind="stable")
     sorted_device = device[order]
     starts = np.flatnonzero(np.r_[True, np.diff(sorted_device) != 0])

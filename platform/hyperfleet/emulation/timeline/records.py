@@ -12,9 +12,9 @@ class Work:
 
     Attributes:
         encode_gmacs: billions of multiply-accumulates from frames to features.
-        apply_gmacs: of applying a head.
-        uplink_bytes: of a request.
-        downlink_bytes: of a reply with one head in the scenario's codec.
+        apply_gmacs: the same for applying a head.
+        uplink_bytes: size of a request.
+        downlink_bytes: size of a reply with one head in the scenario's codec.
     """
 
     encode_gmacs: float
@@ -24,7 +24,7 @@ class Work:
 
 
 class AnsweredSample(NamedTuple):
-    """A sample with the head it gets and what that took; the answer itself is computed elsewhere."""
+    """A sample with its head and their cost; the answer itself is computed elsewhere."""
 
     device: int
     number: int
