@@ -17,7 +17,7 @@ from pipelines.commands.parsing import REGISTRY
 
 # Commands and options of the past, with their successors.
 MOVED_COMMANDS = {
-    "compare": "`hyperfleet tables --train demo --seeds 0 1 2`; its control without shift is `--shift 0`"
+    "compare": "`hyperfleet tables --train demo --seeds 0 1 2`; its control is `--personal` without a value"
 }
 
 
