@@ -19,7 +19,6 @@ from hyperfleet.emulation.feature_table import (
     live_samples,
 )
 from hyperfleet.errors import ConfigError, DataError, EmptyStreamError, UnknownNameError
-from hyperfleet.head_codecs import codecs_of
 from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
 from tests.worlds.devices_in_memory import World, tiny_models
 from tests.worlds.toy_generators import FORMS, LAYOUT, generator_of, table_of
