@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperfleet.cloud.generator import codecs_of
 from hyperfleet.device import DeviceGroup, gather_samples
 from hyperfleet.emulation.answering import FeatureTable, answer_pairs
 from hyperfleet.emulation.feature_table import (
