@@ -8,7 +8,7 @@ from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.datasets.fleetqa.scales import USUAL_TRAITS, with_traits
 from hyperfleet.datasets.task_names import TASK_NAMES
 from hyperfleet.errors import ConfigError
-from hyperfleet.tracking.model_names import NEWEST
+from hyperfleet.tracking.model_names import NEWEST, NEWEST_STATIC
 from pipelines.commands.parsing import default
 
 Size = Literal["smoke", "demo", "paper"]
@@ -116,3 +116,20 @@ class CodecsConfig:
     tracking_uri: Annotated[str | None, OWN_STORE] = None
     output: Path = Path("outputs/codecs")
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadroomConfig:
+    """Measure what personalization can bring on a data set, before any generator is trained.
+
+    Attributes:
+        data: folder of the data set.
+        static_model: models:/name@alias, models:/name/3 or a bundle folder; its static head is the baseline.
+        tracking_uri: MLflow store in which the model is registered.
+        output: folder of page and Markdown.
+    """
+
+    data: Path = Path("data/demo")
+    static_model: str = NEWEST_STATIC
+    tracking_uri: Annotated[str | None, OWN_STORE] = None
+    output: Path = Path("outputs/headroom")
