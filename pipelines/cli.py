@@ -12,12 +12,12 @@ from hyperfleet.errors import ConfigError, HyperFleetError
 from pipelines.commands.data import DescribeConfig, PrepareConfig, RenderConfig
 from pipelines.commands.first_run import DemoConfig, DoctorConfig
 from pipelines.commands.fleets import FleetCommand, PlanConfig, PoliciesConfig
-from pipelines.commands.models import CodecsConfig, TablesConfig, TrainRunConfig
+from pipelines.commands.models import CodecsConfig, HeadroomConfig, TablesConfig, TrainRunConfig
 from pipelines.commands.parsing import REGISTRY
 
 # Commands and options of the past, with their successors.
 MOVED_COMMANDS = {
-    "compare": "`hyperfleet tables --train demo --seeds 0 1 2`; its control without shift is `--shift 0`"
+    "compare": "`hyperfleet tables --train demo --seeds 0 1 2`; its control is `--personal` without a value"
 }
 
 
@@ -42,6 +42,7 @@ Commands = (
     | Annotated[PlanConfig, subcommand("plan")]
     | Annotated[TablesConfig, subcommand("tables")]
     | Annotated[CodecsConfig, subcommand("codecs")]
+    | Annotated[HeadroomConfig, subcommand("headroom")]
     | Annotated[DoctorConfig, subcommand("doctor")]
 )
 
@@ -109,6 +110,10 @@ def _run(command: object, console: Console) -> None:
             from pipelines.codecs import codecs
 
             console.print(f"codecs: {codecs(command, console)}")
+        case HeadroomConfig():
+            from pipelines.headroom import headroom
+
+            console.print(f"headroom: {headroom(command, console)}")
         case DoctorConfig():
             from pipelines.doctor import doctor
 

@@ -174,9 +174,9 @@ class FleetHosts:
 
 def _generator(models: FleetModels) -> SharedGenerator:
     module = load_generator(models.personal.local_dir)
-    if not module.uploads_one_feature:
+    if not module.uploads_anchor:
         raise ConfigError(
             f"{models.personal.uri} ({models.bundle.method}) reads several frames of a clip; a scenario "
-            "sends one feature a request: name a model of another method"
+            "sends the feature of one: name a model of another method"
         )
     return SharedGenerator.of(module)

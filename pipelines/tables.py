@@ -14,7 +14,7 @@ from rich.console import Console
 from actors.node_folder import NodeFolder
 from actors.placement import num_available
 from hyperfleet.datasets import Corpus
-from hyperfleet.datasets.fleetqa.scales import at_shift
+from hyperfleet.datasets.fleetqa.scales import variant_name, with_traits
 from hyperfleet.errors import DataError, HyperFleetError, ServiceError
 from hyperfleet.evaluation.rendering import to_rich
 from hyperfleet.papers.experiments.cell import (
@@ -29,7 +29,6 @@ from hyperfleet.papers.experiments.plan import FLEETQA, Preset, cells, preset, w
 from hyperfleet.papers.tables.page import build_tables, write_tables
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_tracker import open_run
-from pipelines.commands.data import shifted
 from pipelines.commands.models import TablesConfig
 from pipelines.progress import progress_bar
 from pipelines.render_data import DATASET_FILE, render
@@ -49,14 +48,14 @@ def tables(config: TablesConfig, console: Console) -> Path:
     size = preset(config.train or config.size)
     if config.seeds is not None:
         size = replace(size, seeds=config.seeds, ablation_seeds=config.seeds[:1])
-    name = shifted(config.train or config.size, config.shift)
+    name = variant_name(config.train or config.size, config.personal)
     output = config.output / name
     prepared = {_dataset_name(folder): folder for folder in config.data}
-    folders = {FLEETQA: Path("data") / shifted(size.scale, config.shift), **prepared}
+    folders = {FLEETQA: Path("data") / variant_name(size.scale, config.personal), **prepared}
     if config.train is not None:
         connect(num_cpus=config.workers)
         try:
-            render(at_shift(size.scale, config.shift), folders[FLEETQA])
+            render(with_traits(size.scale, config.personal), folders[FLEETQA])
             _train_missing(config, size, folders, output, console)
         finally:
             disconnect()

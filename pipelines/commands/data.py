@@ -6,15 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from hyperfleet.datasets.bounds import STORE_BOUNDS, check_bounds
-from hyperfleet.datasets.fleetqa.scales import FleetQAConfig, at_shift
+from hyperfleet.datasets.fleetqa.scales import USUAL_TRAITS, FleetQAConfig, variant_name, with_traits
 from hyperfleet.datasets.official.release import RELEASES, Protocol
 from hyperfleet.errors import unknown_name
 from pipelines.commands.parsing import default
-
-
-def shifted(name: str, shift: float) -> str:
-    """Name a data set or a folder after the shift of its cameras, unless that is the usual one."""
-    return name if shift == 1 else f"{name}-shift-{shift:g}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,16 +20,16 @@ class RenderConfig:
         scale: smoke (seconds), demo (minutes), full or paper.
         output: folder of the data set.
         seed: another seed gives other scenes and cameras.
-        shift: difference between the cameras; 0 is the control: neutral cameras, no label skew, nothing to
-            gain from personalization.
-        cue: show the maker's mark, which reveals the camera.
+        personal: what devices have of their own: words, taste, camera. Without a value it is the control, in
+            which personalization cannot help.
+        cue_share: share of clips with the maker's mark, which reveals the camera.
     """
 
     scale: str = "demo"
-    output: Annotated[Path | None, default("data/<scale>, or data/<scale>-shift-<shift>")] = None
+    output: Annotated[Path | None, default("data/<scale>, or data/<scale>-<personal>")] = None
     seed: int = 0
-    shift: float = 1.0
-    cue: bool = True
+    personal: tuple[str, ...] = USUAL_TRAITS
+    cue_share: float = 1.0
 
     def __post_init__(self) -> None:
         self.data_set()
@@ -45,12 +40,14 @@ class RenderConfig:
         Raises:
             ConfigError: an option is out of range.
         """
-        return dataclasses.replace(at_shift(self.scale, self.shift), seed=self.seed, cue=self.cue)
+        return dataclasses.replace(
+            with_traits(self.scale, self.personal), seed=self.seed, cue_share=self.cue_share
+        )
 
     @property
     def folder(self) -> Path:
         """Folder of the data set."""
-        return self.output or Path("data") / shifted(self.scale, self.shift)
+        return self.output or Path("data") / variant_name(self.scale, self.personal)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

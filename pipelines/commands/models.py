@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from hyperfleet.cloud.train_config import TrainConfig
-from hyperfleet.datasets.fleetqa.scales import at_shift
+from hyperfleet.datasets.fleetqa.scales import USUAL_TRAITS, with_traits
 from hyperfleet.datasets.task_names import TASK_NAMES
 from hyperfleet.errors import ConfigError
-from hyperfleet.tracking.model_names import NEWEST
+from hyperfleet.tracking.model_names import NEWEST, NEWEST_STATIC
 from pipelines.commands.parsing import default
 
 Size = Literal["smoke", "demo", "paper"]
@@ -65,8 +65,8 @@ class TablesConfig:
         train: first train the missing cells of this size: smoke (minutes, a trial), demo (hours on two
             cores) or paper (the papers' epochs and batch, All-in-One-Ti, for a GPU).
         size: size to show when nothing is trained.
-        shift: difference between FleetQA's cameras; 0 is the control: neutral cameras, no label skew, nothing
-            to gain. Another shift than 1 has its own data set and cells, beside those of the main run.
+        personal: what FleetQA's devices have of their own: words, taste, camera. Without a value it is the
+            control, in which there is nothing to gain. Each choice has its own data set and cells.
         data: folders of prepared data sets besides FleetQA (`hyperfleet data prepare`).
         tasks: tasks to train.
         seeds: seeds of the main tables.
@@ -78,7 +78,7 @@ class TablesConfig:
 
     train: Annotated[Size | None, default("train nothing, show the finished cells of --size")] = None
     size: Size = "demo"
-    shift: float = 1.0
+    personal: tuple[str, ...] = USUAL_TRAITS
     data: Annotated[tuple[Path, ...], default("none")] = ()
     tasks: Annotated[tuple[str, ...] | None, default("all of each data set")] = None
     seeds: Annotated[tuple[int, ...] | None, default("those of the size")] = None
@@ -96,7 +96,7 @@ class TablesConfig:
             raise ConfigError(f"TablesConfig.seeds needs different seeds, got {self.seeds}")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"TablesConfig.workers must be >= 1, or left out, got {self.workers}")
-        at_shift("demo", self.shift)  # refuses a shift out of range
+        with_traits("demo", self.personal)  # refuses an unknown trait
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,3 +116,20 @@ class CodecsConfig:
     tracking_uri: Annotated[str | None, OWN_STORE] = None
     output: Path = Path("outputs/codecs")
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadroomConfig:
+    """Measure what personalization can bring on a data set, before any generator is trained.
+
+    Attributes:
+        data: folder of the data set.
+        static_model: models:/name@alias, models:/name/3 or a bundle folder; its static head is the baseline.
+        tracking_uri: MLflow store in which the model is registered.
+        output: folder of page and Markdown.
+    """
+
+    data: Path = Path("data/demo")
+    static_model: str = NEWEST_STATIC
+    tracking_uri: Annotated[str | None, OWN_STORE] = None
+    output: Path = Path("outputs/headroom")

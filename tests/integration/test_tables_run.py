@@ -22,7 +22,7 @@ SCALE = FleetQAConfig(num_seen_devices=8, num_held_out_devices=2, history_clips=
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TablesConfig:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "at_shift", lambda *_: SCALE)
+    monkeypatch.setattr(command, "with_traits", lambda *_: SCALE)
     monkeypatch.setattr(plan, "WITH_DUET", ("fine_tuning", "cdc_mmpg"))
     monkeypatch.setattr(plan, "MAIN", ("fine_tuning", "stable_synth_net"))
     monkeypatch.setattr(plan, "_ablations", lambda *_: iter(()))

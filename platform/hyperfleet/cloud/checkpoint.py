@@ -14,7 +14,7 @@ from hyperfleet.bundle import load_model, save_bundle
 from hyperfleet.cloud.optimisation import optimiser_tensors, parameter_names, restore_optimiser
 from hyperfleet.cloud.training import Position, Trainer, bundle_config
 from hyperfleet.errors import CheckpointError
-from hyperfleet.methods.base import WARM
+from hyperfleet.methods.stage import WARM
 
 OPTIMISER_FILE, PROGRESS_FILE = "optimiser.safetensors", "progress.json"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from hyperfleet.bundle import load_generator
 from hyperfleet.cloud.emitter import Emitter, HalfEmitter
 from hyperfleet.errors import ConfigError, FeatureError, ServiceError
-from hyperfleet.head_codecs import BaseHead, GeneratedForm, GeneratedHeads, codecs_of
+from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedForm, GeneratedHeads
 from hyperfleet.messages import FEATURE_DIM, HeadLayout, HeadRequest
 from hyperfleet.nn import HeadGenerator
 
@@ -196,3 +196,12 @@ class ParameterGenerator:
                 "the generator makes heads with NaN or infinite values; its weights are damaged or training "
                 "diverged: serve another version"
             )
+
+
+def codecs_of(form: GeneratedForm, layout: HeadLayout, *, has_base: bool) -> tuple[str, ...]:
+    """Return the names of the codecs that can carry heads of this form and layout."""
+    return tuple(
+        name
+        for name, each in CODECS.items()
+        if (has_base or not each.needs_base) and each.carries(form, layout)
+    )

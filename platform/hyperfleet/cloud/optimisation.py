@@ -9,15 +9,23 @@ from torch.optim.lr_scheduler import LambdaLR
 BETAS = (0.9, 0.98)
 
 
-def adamw(parameters: Iterable[tuple[nn.Parameter, float]], *, weight_decay: float) -> AdamW:
-    """AdamW over parameters with their learning rates; biases, norms and other vectors are not decayed."""
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for parameter, learning_rate in parameters:
-        groups.setdefault((learning_rate, parameter.ndim >= 2), []).append(parameter)
+def adamw(parameters: Iterable[tuple[nn.Parameter, float, str]], *, weight_decay: float) -> AdamW:
+    """AdamW over parameters with learning rate and part; biases, norms and other vectors are not decayed.
+
+    Every parameter group has the key `part`: gradients are clipped by part.
+    """
+    groups: dict[tuple[float, str, bool], list[nn.Parameter]] = {}
+    for parameter, learning_rate, part in parameters:
+        groups.setdefault((learning_rate, part, parameter.ndim >= 2), []).append(parameter)
     return AdamW(
         [
-            {"params": members, "lr": learning_rate, "weight_decay": weight_decay if is_decayed else 0.0}
-            for (learning_rate, is_decayed), members in groups.items()
+            {
+                "params": members,
+                "lr": learning_rate,
+                "part": part,
+                "weight_decay": weight_decay if is_decayed else 0.0,
+            }
+            for (learning_rate, part, is_decayed), members in groups.items()
         ],
         betas=BETAS,
         # One kernel a step: a generator's last layer is large, and each pass over it counts.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hyperfleet.datasets.task_names import OPEN_ENDED_QA, TASK_NAMES
 from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.methods.catalogue import FRAMES_READ, METHODS
-from hyperfleet.methods.stage import Stage
+from hyperfleet.methods.stage import Stage, published_schedule
 from hyperfleet.nn.encoder_config import ENCODERS
 
 
@@ -24,6 +24,8 @@ class TrainConfig:
         seed: root of every draw.
         warm_epochs: epochs of the static model's training that every method starts from.
         epochs: epochs of the method's own stages.
+        published_schedule: the papers' stages instead: `warm_epochs` of the method's first stage at a
+            fifth of the rate, then `epochs` of its last; no training is shared.
         batch_size: samples per step over all workers together.
         learning_rate: peak of the schedule.
         weight_decay: of AdamW.
@@ -42,6 +44,7 @@ class TrainConfig:
     seed: int = 0
     warm_epochs: int = 4
     epochs: int = 2
+    published_schedule: bool = False
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -76,4 +79,11 @@ class TrainConfig:
         stages = METHODS[self.method].stages(
             warm_epochs=self.warm_epochs, epochs=self.epochs, learning_rate=self.learning_rate
         )
+        if self.published_schedule:
+            stages = published_schedule(
+                stages,
+                first_epochs=self.warm_epochs,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+            )
         return tuple(stage for stage in stages if stage.epochs > 0)

@@ -14,6 +14,7 @@ from hyperfleet.cloud.optimisation import adamw, warm_up_then_decay
 from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.methods import Examples, Method, Stage, TaskModel, method
 from hyperfleet.methods.base import outputs
+from hyperfleet.methods.stage import part_of
 from hyperfleet.seeding import numpy_generator, torch_generator
 
 Losses = dict[str, Tensor]
@@ -66,9 +67,9 @@ def train_step(objective: nn.Module, batch: dict[str, Tensor], optimiser: torch.
     total = torch.stack(list(losses.values())).sum()
     optimiser.zero_grad(set_to_none=True)
     total.backward()
-    # Device and generator apart: the gradient of f_h sums over its 192 inputs and would shrink the encoder's.
-    for rate in {group["initial_lr"] for group in optimiser.param_groups}:
-        same = [group["params"] for group in optimiser.param_groups if group["initial_lr"] == rate]
+    # Each part apart: the gradient of f_h sums over its 192 inputs and would shrink the encoder's.
+    for part in {group["part"] for group in optimiser.param_groups}:
+        same = [group["params"] for group in optimiser.param_groups if group["part"] == part]
         nn.utils.clip_grad_norm_([parameter for members in same for parameter in members], 1.0)
     optimiser.step()
     return {**{name: loss.detach() for name, loss in losses.items()}, "total": total.detach()}
@@ -165,7 +166,11 @@ class Trainer:
             parameter.requires_grad_(stage.moves(name))
         self.model.train()
         self.optimiser = adamw(
-            ((p, stage.rate_of(name)) for name, p in self.model.named_parameters() if p.requires_grad),
+            (
+                (parameter, stage.rate_of(name), part_of(name))
+                for name, parameter in self.model.named_parameters()
+                if parameter.requires_grad
+            ),
             weight_decay=self.config.weight_decay,
         )
         if restore is not None:
@@ -243,6 +248,7 @@ class Trainer:
 
         The anchor of a sample is one of its frames, drawn with the run's seed.
         """
+        self.model.eval()
         features = self.kept_validation if source is self.validation else None
         if features is None:
             features = self.features(source)

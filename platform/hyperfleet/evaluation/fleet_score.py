@@ -171,6 +171,8 @@ class FleetScore:
             metrics[name] = each.test.difference
             if each.test.p_value is not None:
                 metrics[f"{name}_p_value"] = each.test.p_value
+            if each.test.permutation_p_value is not None:
+                metrics[f"{name}_permutation_p_value"] = each.test.permutation_p_value
         for name in ("answers", STATIC_MODEL, STATIC_HEAD):
             accuracy: HeadAccuracy = getattr(self, name)
             metrics[f"accuracy/{name}/sample"] = accuracy.sample

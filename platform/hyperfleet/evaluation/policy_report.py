@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.fleet_score import FleetScore, total_latency
-from hyperfleet.evaluation.paired import PairedDifference, compare_mean
+from hyperfleet.evaluation.paired import PairedDifference, compare_mean, holm_corrected
 from hyperfleet.evaluation.rendering import Cell, Table, row, to_markdown, write_page
 from hyperfleet.evaluation.svg import INK, STATIC, svg
 from hyperfleet.seeding import numpy_generator
@@ -27,7 +27,7 @@ NOTES = (
     "The line joins the runs that no other run beats in both cost and accuracy. A run below it costs more "
     "than another one that answers as well.",
     "Differences and tests compare with the first row, over the devices of the data set. Those are the "
-    "independent units: emulated devices share their material.",
+    "independent units: emulated devices share their material. p-values are corrected by Holm over the rows.",
 )
 
 
@@ -66,10 +66,10 @@ def policy_table(runs: Sequence[PolicyRun], *, title: str) -> Table:
         ConfigError: no run, or runs with different samples.
     """
     _check(runs)
+    tests = holm_corrected([None, *(compare_runs(runs[0].score, run.score) for run in runs[1:])])
     rows = []
-    for index, run in enumerate(runs):
+    for index, (run, test) in enumerate(zip(runs, tests, strict=True)):
         spent, (p50_s, p99_s) = run.score.spending, total_latency(run.score)
-        test = compare_runs(runs[0].score, run.score) if index else None
         rows.append(
             row(
                 run.name,
@@ -97,7 +97,7 @@ def policy_table(runs: Sequence[PolicyRun], *, title: str) -> Table:
             "accuracy",
             "- first (points)",
             "95% interval",
-            "p",
+            *wording.P_COLUMNS,
         ),
         rows=tuple(rows),
         footnotes=(
@@ -176,11 +176,11 @@ def _check(runs: Sequence[PolicyRun]) -> None:
 
 def _difference(test: PairedDifference | None) -> tuple[str | Cell, ...]:
     if test is None:
-        return ("", "", "")
+        return ("", "", "", "")
     return (
         wording.points(test.difference),
         wording.interval_points(test.interval),
-        wording.p_value(test.p_value),
+        *wording.p_values(test),
     )
 
 

@@ -111,7 +111,7 @@ def headline(score: FleetScore) -> str:
     if test.interval is not None:
         numbers += (
             f" ({wording.points(test.difference)} points in the mean of the data set's devices, 95% interval "
-            f"{wording.interval_points(test.interval)}, p {_relation(test.p_value)})"
+            f"{wording.interval_points(test.interval)}, {wording.tested(test)})"
         )
     return f"{opening}: {numbers}."
 
@@ -171,13 +171,8 @@ def _comparison(found: Comparison) -> str:
     )
     if found.test.interval is not None:
         interval = wording.interval_points(found.test.interval)
-        numbers += f", 95% interval {interval}, p {_relation(found.test.p_value)}"
+        numbers += f", 95% interval {interval}, {wording.tested(found.test)}"
     return numbers + ")"
-
-
-def _relation(value: float | None) -> str:
-    text = wording.p_value(value)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _key_numbers(score: FleetScore) -> list[KeyNumber]:

@@ -97,7 +97,15 @@ def comparison_table(score: FleetScore) -> Table:
     return Table(
         name="comparison",
         title="Answers given against static heads",
-        columns=("", "Devices", "Answers given", "Static", "Difference (points)", "95% interval", "p"),
+        columns=(
+            "",
+            "Devices",
+            "Answers given",
+            "Static",
+            "Difference (points)",
+            "95% interval",
+            *wording.P_COLUMNS,
+        ),
         rows=tuple(
             row(
                 f"{groups[each.group]}, {baselines[each.baseline]}",
@@ -106,14 +114,15 @@ def comparison_table(score: FleetScore) -> Table:
                 wording.percent(each.static),
                 wording.points(each.test.difference),
                 wording.interval_points(each.test.interval),
-                wording.p_value(each.test.p_value),
+                *wording.p_values(each.test),
                 strong=each is score.comparisons[0],
             )
             for each in score.comparisons
         ),
         footnotes=(
-            "Means over the devices of the data set. Interval: bootstrap over them; p: Wilcoxon signed-rank "
-            "over them." + (split if score.held_out.any() else ""),
+            "Means over the devices of the data set. Interval: bootstrap over them. Tests over them: "
+            "Wilcoxon signed-rank, and random signs of the differences (permutation)."
+            + (split if score.held_out.any() else ""),
         ),
     )
 

@@ -4,6 +4,7 @@ from hyperfleet.evaluation.paired import Interval, PairedDifference
 from hyperfleet.link.network import PAPER_NETWORKS
 
 NOTHING = "-"
+P_COLUMNS = ("p, Wilcoxon", "p, permutation")
 
 
 def percent(fraction: float | None) -> str:
@@ -29,6 +30,17 @@ def p_value(value: float | None) -> str:
     if value is None:
         return NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_values(test: PairedDifference) -> tuple[str, str]:
+    """Format both p-values of a comparison for the columns `P_COLUMNS`."""
+    return p_value(test.p_value), p_value(test.permutation_p_value)
+
+
+def tested(test: PairedDifference) -> str:
+    """Format both p-values for a sentence."""
+    rank, sign = (text if text.startswith("<") else f"= {text}" for text in p_values(test))
+    return f"p {rank} (Wilcoxon) and {sign} (permutation)"
 
 
 def milliseconds(seconds: float) -> str:

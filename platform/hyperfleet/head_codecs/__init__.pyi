@@ -1,7 +1,6 @@
 from .base import GeneratedForm as GeneratedForm
 from .base import GeneratedHeads as GeneratedHeads
 from .base import HeadCodec as HeadCodec
-from .base import codecs_of as codecs_of
 from .catalogue import CODECS as CODECS
 from .catalogue import DEFAULT_CODEC as DEFAULT_CODEC
 from .catalogue import codec as codec

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.errors import HeadLayoutError
-from hyperfleet.head_codecs.catalogue import CODECS
 from hyperfleet.head_codecs.heads import BaseHead, Heads
 from hyperfleet.head_codecs.layout import HeadLayout
 
@@ -123,12 +122,3 @@ def needed_base(base: BaseHead | None, codec: str) -> BaseHead:
             "or request fp32, fp16, bf16 or int8"
         )
     return base
-
-
-def codecs_of(form: GeneratedForm, layout: HeadLayout, *, has_base: bool) -> tuple[str, ...]:
-    """Return the names of the codecs that can carry heads of this form and layout."""
-    return tuple(
-        name
-        for name, each in CODECS.items()
-        if (has_base or not each.needs_base) and each.carries(form, layout)
-    )

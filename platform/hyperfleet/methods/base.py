@@ -9,15 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hyperfleet.errors import ConfigError
-from hyperfleet.methods.stage import Stage
+from hyperfleet.methods.stage import WARM, Stage
 from hyperfleet.nn import DeviceModel, HeadGenerator, HeadGeneratorConfig
 from hyperfleet.tasks import Task
 
-# The stage that most methods begin with, unless they start from a model that has been through it.
-WARM = "warm"
-# The stage that methods with a generator end with, and what of it trains where a reader is frozen.
+# The stage that methods with a generator end with.
 ADAPT = "adapt"
-ADAPTOR = ("generator.f_p", "generator.f_h")
 
 # All that the device computes with; `itm_score` is carried along for its checkpoints and never applied.
 HEAD_PARTS = ("device.trunk", "device.head", "device.text_projection")
@@ -159,8 +156,10 @@ def random_anchor(frames: Float[Tensor, "sample frame 192"]) -> Float[Tensor, "s
 def upload(
     generator: HeadGenerator, frames: Float[Tensor, "sample frame 192"], anchor: Float[Tensor, "sample 192"]
 ) -> Float[Tensor, "sample *frame 192"]:
-    """Return what the generator gets to see: the anchor, or all frames where it reads sequences."""
-    return anchor if generator.uploads_one_feature else frames
+    """Return what the generator gets to see: the anchor, F_g, or all frames where it reads sequences."""
+    if not generator.uploads_one_feature:
+        return frames
+    return frames.mean(dim=1) if generator.config.upload == "clip" else anchor
 
 
 def generated_outputs(

@@ -48,6 +48,7 @@ METHODS: "LazyTable[Method]" = LazyTable(
         "cdc_mmpg": _cdc_mmpg(),
         "cdc_mmpg_joint": _cdc_mmpg(joint=True),
         "cdc_mmpg_fda": _cdc_mmpg(generator="FDA_ALONE"),
+        "cdc_mmpg_fda_clip": _cdc_mmpg(generator="FDA_OF_CLIP"),
         "cdc_mmpg_adr": _cdc_mmpg(generator="ADR_ALONE"),
         "cdc_mmpg_rank8": _cdc_mmpg(generator="RANK8"),
         "cdc_mmpg_film": _cdc_mmpg(generator="FILM"),
@@ -57,7 +58,7 @@ METHODS: "LazyTable[Method]" = LazyTable(
         "stable_synth_net_no_separation": _stable(separation=False),
         "stable_synth_net_no_templates": _stable(generator="WITHOUT_TEMPLATES"),
         "stable_synth_net_as_printed": _stable(
-            generator="AS_PRINTED", keep_answering=False, generator_rate=1.0, joint=True
+            generator="AS_PRINTED", warm=False, keep_answering=False, generator_rate=1.0, joint=True
         ),
     },
 )

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.errors import ConfigError
+from hyperfleet.messages import FEATURE_DIM
 from hyperfleet.methods.base import (
-    ADAPTOR,
     FROZEN_PASSES,
     GENERATOR_RATE,
     WARM,
@@ -21,7 +21,7 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
-from hyperfleet.methods.stage import Stage
+from hyperfleet.methods.stage import ADAPTOR, Stage
 from hyperfleet.nn import AnchorReasonerConfig, HeadGeneratorConfig
 
 REASON = "reason"
@@ -29,6 +29,8 @@ REASON_BATCH_FACTOR = 8
 
 # Ablations: the adaptor on the raw anchor, and the reasoner before a bare hypernetwork.
 FDA_ALONE = HeadGeneratorConfig(adr=None)
+# Equation 5: F_g itself is uploaded, so there is nothing to reason about.
+FDA_OF_CLIP = HeadGeneratorConfig(adr=None, upload="clip")
 ADR_ALONE = HeadGeneratorConfig(projector_hidden=None)
 # Cheaper heads.
 RANK8 = HeadGeneratorConfig(form="low_rank", rank=8)
@@ -56,8 +58,9 @@ class CdcMmpg:
         generator: the hypernetwork with f_p, ADR or both.
         warm: begin with the static model's training; False is the literal schedule.
         generator_rate: learning rate of the generator relative to the rest's.
-        joint: let the loss of the generated heads move encoder and static head as well; otherwise these learn
-            from the static head's loss, as in Fine-tuning, and the generator learns beside them.
+        joint: equation 18: one loss of the answers and of the ADR moves everything, encoder and static head
+            included; otherwise these learn from the static head's loss, as in Fine-tuning, and the generator
+            learns beside them, its ADR frozen.
     """
 
     name: str = "cdc_mmpg"
@@ -86,7 +89,7 @@ class CdcMmpg:
             epochs if self.warm else warm_epochs + epochs,
             own_rate(warm_epochs, epochs, learning_rate) if self.warm else learning_rate,
             generator_rate=self.generator_rate,
-            generator_parts=ADAPTOR,
+            generator_parts=("generator",) if self.joint else ADAPTOR,
         )
         reasoned = (reason,) if self.generator.adr is not None else ()
         warmed = (warm_stage(warm_epochs, epochs, learning_rate),) if self.warm else ()
@@ -97,11 +100,20 @@ class CdcMmpg:
         if stage == WARM:
             return {"answer": static_loss(model, examples)}
         if stage == REASON:
-            adr = generator_of(model).adr
-            if adr is None:
-                raise ConfigError(
-                    "the stage 'reason' trains the ADR, but the generator has none; leave the stage out"
-                )
-            frames = model.task.frames(examples.features)
-            return adr.losses(random_anchor(frames), frames.mean(dim=1))
-        return adaptation_losses(model, examples, joint=self.joint)
+            return _reasoning_losses(model, examples)
+        losses = adaptation_losses(model, examples, joint=self.joint)
+        if self.joint and generator_of(model).adr is not None:
+            # The paper's errors are means over channels, ours are sums.
+            for name, loss in _reasoning_losses(model, examples).items():
+                losses[name] = loss / FEATURE_DIM
+        return losses
+
+
+def _reasoning_losses(model: TaskModel, examples: Examples) -> dict[str, Float[Tensor, ""]]:
+    adr = generator_of(model).adr
+    if adr is None:
+        raise ConfigError(
+            "the stage 'reason' trains the ADR, but the generator has none; leave the stage out"
+        )
+    frames = model.task.frames(examples.features)
+    return adr.losses(random_anchor(frames), frames.mean(dim=1))

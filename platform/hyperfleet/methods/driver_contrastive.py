@@ -49,15 +49,14 @@ def contrastive_losses(
 def risk_variance(
     losses: Float[Tensor, " sample"], categories: Int[Tensor, " sample"], counted: Bool[Tensor, " sample"]
 ) -> Float[Tensor, ""]:
-    """Return the variance of the losses within each category, summed over categories of two or more (8).
+    """Return the variance of the losses within each sample's category, averaged over samples (8).
 
-    The printed sum runs over samples, which weights a category by its size.
+    Equations 5 and 8 both sum over samples. Both terms are means here, which keeps their printed ratio.
     """
     losses, categories = losses[counted], categories[counted]
     if len(losses) == 0:
         return losses.sum()
     _, place, count = categories.unique(return_inverse=True, return_counts=True)
     mean = torch.zeros_like(count, dtype=losses.dtype).index_add(0, place, losses) / count
-    squared = (losses - mean[place]).square()
-    variance: Tensor = torch.zeros_like(mean).index_add(0, place, squared) / count
-    return variance.sum()
+    # Sizes times variances are the squared deviations, so their mean is that of the samples' variances.
+    return (losses - mean[place]).square().mean()

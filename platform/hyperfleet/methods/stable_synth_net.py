@@ -8,7 +8,6 @@ from torch import Tensor
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.methods.base import (
-    ADAPTOR,
     GENERATOR_RATE,
     WARM,
     Examples,
@@ -23,13 +22,11 @@ from hyperfleet.methods.base import (
     warm_stage,
 )
 from hyperfleet.methods.driver_contrastive import contrastive_losses, risk_variance
-from hyperfleet.methods.stage import Stage
+from hyperfleet.methods.stage import ADAPTOR, PUBLISHED_FIRST_RATE, Stage
 from hyperfleet.nn import HeadGeneratorConfig, TemplateBankConfig
 
 DRIVE = "drive"
 SAMPLES_PER_CATEGORY = 4
-# 2e-5 against 1e-4 in the paper.
-DRIVE_RATE = 0.2
 
 WITH_TEMPLATES = HeadGeneratorConfig(adr=None, templates=TemplateBankConfig())
 WITHOUT_TEMPLATES = HeadGeneratorConfig(adr=None)
@@ -53,6 +50,7 @@ class StableSynthNet:
     its template without its label, in training as at inference.
 
     Attributes:
+        warm: begin with the static model's training; otherwise its passes go to the stages of its own.
         generator: the hypernetwork, with templates (Template-Driver Extraction) or without.
         contrastive: Driver Contrastive Training, equations 5 and 6.
         separation: Offset-Driver Separation, equation 8.
@@ -67,6 +65,7 @@ class StableSynthNet:
     """
 
     name: str = "stable_synth_net"
+    warm: bool = True
     generator: HeadGeneratorConfig = WITH_TEMPLATES
     contrastive: bool = True
     separation: bool = True
@@ -95,6 +94,7 @@ class StableSynthNet:
         Raises:
             ConfigError: fewer than two passes.
         """
+        warm_epochs, epochs = (warm_epochs, epochs) if self.warm else (0, warm_epochs + epochs)
         if epochs < 2:
             raise ConfigError(
                 f"{self.name} needs 2 or more epochs of its own (half drive the encoder, half adapt), "
@@ -108,7 +108,7 @@ class StableSynthNet:
             name=DRIVE,
             trains=parts_beside(self.generator) if self.keep_answering else ("device.encoder",),
             epochs=driven,
-            learning_rate=drive_rate if self.keep_answering else learning_rate * DRIVE_RATE,
+            learning_rate=drive_rate if self.keep_answering else learning_rate * PUBLISHED_FIRST_RATE,
             rate_left=left,
             samples_per_category=SAMPLES_PER_CATEGORY,
         )
@@ -119,7 +119,8 @@ class StableSynthNet:
             generator_rate=self.generator_rate,
             generator_parts=ADAPTOR,
         )
-        return warm_stage(warm_epochs, epochs, learning_rate), drive, adapt
+        warmed = (warm_stage(warm_epochs, epochs, learning_rate),) if self.warm else ()
+        return (*warmed, drive, adapt)
 
     def losses(self, model: TaskModel, stage: str, examples: Examples) -> dict[str, Float[Tensor, ""]]:
         """Loss of one stage; the anchor is a random frame of each sample."""

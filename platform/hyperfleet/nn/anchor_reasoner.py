@@ -38,9 +38,9 @@ class AnchorReasonerConfig:
         latent: width of z.
         target: what the decoder must reconstruct: `global`, the mean feature of the frames (what
             inference needs), or `self`, the encoded feature (the literal autoencoder).
-        direction: which operand of the renormalisation is the content. `decoded_to_anchor` gives the
-            decoded feature the anchor's statistics; `anchor_to_decoded` is equation 16 as printed and
-            changes two scalars of the anchor only.
+        direction: which operand of the renormalisation is the content. `anchor_to_decoded` is equation 16
+            as printed and changes two scalars of the anchor only; `decoded_to_anchor` gives the decoded
+            feature the anchor's statistics, and loses what the latent cannot hold (docs/decisions/0006).
         inference: `mean` decodes the mean of q(z|x), so that one feature always gives one head;
             `sample` draws z.
         kl_weight: weight of equation 14; 1 makes the posterior collapse at this size.
@@ -50,7 +50,7 @@ class AnchorReasonerConfig:
     hidden: tuple[int, ...] = (512, 256)
     latent: int = 64
     target: Literal["global", "self"] = "global"
-    direction: Literal["decoded_to_anchor", "anchor_to_decoded"] = "decoded_to_anchor"
+    direction: Literal["anchor_to_decoded", "decoded_to_anchor"] = "anchor_to_decoded"
     inference: Literal["mean", "sample"] = "mean"
     kl_weight: float = 1e-2
     anchor_weight: float = 0.1

@@ -26,6 +26,8 @@ class HeadGeneratorConfig:
         adr: CDC-MMPG's AnchorFrame Distribution Reasoner (equation 11).
         templates: StableSynthNet's template bank (equations 11 and 12).
         sequence: DUET's reader, which wants the features of all frames instead of one.
+        upload: `anchor`, one frame's feature; or `clip`, F_g, the mean over all frames (equation 5): what the
+            ADR stands in for, and so its upper bound.
         static_base: generate an offset to the static head instead of the whole head. It starts the
             personalized head at the trained static one.
         offset_init: the generated offset at start, relative to hyperfan-in initialisation.
@@ -39,6 +41,7 @@ class HeadGeneratorConfig:
     adr: AnchorReasonerConfig | None = field(default_factory=AnchorReasonerConfig)
     templates: TemplateBankConfig | None = None
     sequence: SequenceReaderConfig | None = None
+    upload: Literal["anchor", "clip"] = "anchor"
     static_base: bool = True
     offset_init: float = 0.1
     init: Literal["hyperfan", "torch"] = "hyperfan"
@@ -55,6 +58,8 @@ class HeadGeneratorConfig:
         fronts = [name for name in ("adr", "templates", "sequence") if getattr(self, name) is not None]
         if len(fronts) > 1:
             raise ConfigError(f"a generator has one reader before f_p, got {' and '.join(fronts)}")
+        if self.upload == "clip" and (self.adr is not None or self.sequence is not None):
+            raise ConfigError("upload='clip' replaces the ADR and the sequence reader; leave them out")
         if self.form != "full" and not self.static_base:
             raise ConfigError(f"a {self.form} head changes the static head; it needs static_base=True")
 
@@ -111,6 +116,11 @@ class HeadGenerator(nn.Module):
     def uploads_one_feature(self) -> bool:
         """Whether one feature of one frame is enough; DUET's reader wants all of them."""
         return self.sequence is None
+
+    @property
+    def uploads_anchor(self) -> bool:
+        """Whether the upload is one frame's feature; F_g and a sequence need all frames."""
+        return self.uploads_one_feature and self.config.upload == "anchor"
 
     @property
     def payload_bytes(self) -> int:

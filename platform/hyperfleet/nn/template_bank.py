@@ -29,7 +29,8 @@ class TemplateBankConfig:
             symbols put right.
         fuse_weight: lambda of equation 12.
         update: `bounded` moves a template towards the mean by at most the whole way; `literal` is equation
-            10, which shrinks templates and can diverge.
+            10, which shrinks templates and can diverge. It leaves out categories with fewer than two
+            losses in the batch: their variance is undefined.
         momentum: beta of equation 10.
         speed: gamma of equation 10.
         follows: templates go on following the encoder while the generator is trained (no gradient);
@@ -78,37 +79,42 @@ class TemplateBank(nn.Module):
         self.register_buffer("templates", torch.zeros(config.num_categories, FEATURE_DIM))
         self.register_buffer("seen", torch.zeros(config.num_categories, dtype=torch.bool))
 
+    @property
+    def usable(self) -> Bool[Tensor, " category"]:
+        """Templates that were seen and whose length is finite: `literal` updates can diverge."""
+        return self.seen & self.templates.square().sum(dim=1).isfinite()
+
     def select(self, feature: Float[Tensor, "sample 192"]) -> Float[Tensor, "sample category"]:
         """Return the weight of each template for each sample, found from the feature alone."""
         cosine = functional.normalize(feature, dim=1) @ functional.normalize(self.templates, dim=1).T
-        cosine = cosine.masked_fill(~self.seen, -torch.inf)
+        cosine = cosine.masked_fill(~self.usable, -torch.inf)
         if self.config.selection == "nearest":
             return functional.one_hot(cosine.argmax(dim=1), self.config.num_categories).to(feature.dtype)
         return (cosine / self.config.temperature).softmax(dim=1)
 
     def forward(self, feature: Float[Tensor, "sample 192"]) -> Float[Tensor, "sample 192"]:
         """Return F', the sample's feature fused with its renormalised template (equations 11 and 12)."""
-        if not bool(self.seen.any()):
+        usable = self.usable
+        if not bool(usable.any()):
             return feature
         weight = self.select(feature)
+        # Zeros, because a weight of zero times NaN is NaN.
+        templates = self.templates.masked_fill(~usable[:, None], 0)
         if self.config.renormalise == "template_to_sample":
-            renormalised = adain(self._mix(weight, self.templates), feature)
+            renormalised = adain(weight @ templates, feature)
         else:
-            renormalised = self._towards_templates(feature, weight)
+            renormalised = self._towards_templates(feature, weight, templates)
         return self.config.fuse_weight * renormalised + (1 - self.config.fuse_weight) * feature
 
-    def _mix(
-        self, weight: Float[Tensor, "sample category"], values: Float[Tensor, "category ..."]
-    ) -> Float[Tensor, "sample ..."]:
-        # Picked, not multiplied by one and zeros: a template that diverged to NaN would spoil every sample.
-        return values[weight.argmax(dim=1)] if self.config.selection == "nearest" else weight @ values
-
     def _towards_templates(
-        self, feature: Float[Tensor, "sample 192"], weight: Float[Tensor, "sample category"]
+        self,
+        feature: Float[Tensor, "sample 192"],
+        weight: Float[Tensor, "sample category"],
+        templates: Float[Tensor, "category 192"],
     ) -> Float[Tensor, "sample 192"]:
         # Statistics are averaged, not templates: a mean of vectors has a smaller deviation than they have.
-        mean = self._mix(weight, self.templates.mean(dim=1))
-        deviation = self._mix(weight, (self.templates.var(dim=1, unbiased=False) + EPSILON).sqrt())
+        mean = weight @ templates.mean(dim=1)
+        deviation = weight @ (templates.var(dim=1, unbiased=False) + EPSILON).sqrt()
         own = (feature.var(dim=1, unbiased=False) + EPSILON).sqrt()
         return (deviation / own)[:, None] * (feature - feature.mean(dim=1, keepdim=True)) + mean[:, None]
 
@@ -141,7 +147,8 @@ class TemplateBank(nn.Module):
 
         number = total(torch.ones_like(losses))
         present = number > 0
-        count, num_counted = number.clamp(min=1), total(weight).clamp(min=1)
+        count, num_losses = number.clamp(min=1), total(weight)
+        num_counted = num_losses.clamp(min=1)
         average = total(features) / count[:, None]
         mean_loss = total(weight * losses) / num_counted
         variance = total(weight * (losses - mean_loss[categories]).square()) / num_counted
@@ -152,6 +159,7 @@ class TemplateBank(nn.Module):
         else:
             approach = speed[:, None] * (average - self.templates)
             moved = self.config.momentum * self.templates + (1 - self.config.momentum) * approach
+            moved = torch.where((num_losses >= 2)[:, None], moved, self.templates)
         first = present & ~self.seen
         self.templates[present] = moved[present]
         self.templates[first] = average[first]

@@ -11,9 +11,9 @@ from hyperfleet.bundle import load_device_model, load_generator, load_model, rea
 from hyperfleet.cloud.batches import _grouped
 from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, save_trained, warm_start
 from hyperfleet.cloud.optimisation import adamw, warm_up_then_decay
-from hyperfleet.cloud.training import TrainConfig, Trainer
+from hyperfleet.cloud.training import TrainConfig, Trainer, train_step
 from hyperfleet.errors import CheckpointError, ConfigError, EmptyStreamError
-from hyperfleet.methods.base import outputs
+from hyperfleet.methods.base import GENERATOR_RATE, outputs
 from hyperfleet.nn import apply_heads
 from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL
 from tests.worlds.toy_training import bundle_files, source, trainer
@@ -199,9 +199,47 @@ def test_empty_split_and_bad_settings_are_refused() -> None:
         TrainConfig(learning_rate=0.0)
 
 
+@pytest.mark.parametrize("method", ["f_linear", "f_hyper"])
+def test_kept_features_are_judged_without_dropout(method: str) -> None:
+    """Checkpoints of a frozen encoder would otherwise be chosen by chance."""
+    run = trainer(method=method)
+    for module in run.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    expected = run.judge(run.validation)
+    run.kept_validation = run.features(run.validation)
+    run.model.train()
+    assert torch.equal(run.judge(run.validation), expected)
+
+
+def test_gradients_are_clipped_by_part_whatever_their_rates() -> None:
+    parts = {"device": (0.5, 1.0), "reader": (1.0,), "adaptor": (1.0, 0.04)}
+    members = {(part, rate): torch.nn.Parameter(torch.zeros(3)) for part in parts for rate in parts[part]}
+    optimiser = adamw(((each, rate, part) for (part, rate), each in members.items()), weight_decay=0.0)
+    warm_up_then_decay(optimiser, num_steps=10, warm_up_fraction=0.1)
+
+    def objective(_: object) -> dict[str, torch.Tensor]:
+        return {"answer": sum((100 * each).sum() for each in members.values())}
+
+    train_step(objective, {}, optimiser)
+    for part, rates in parts.items():
+        norm = torch.stack([members[part, rate].grad for rate in rates]).norm()
+        assert norm.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_only_what_writes_heads_learns_slowly() -> None:
+    """DUET's GRU and MLP read; its linear layer writes 192 numbers into each weight of a head."""
+    model = trainer(method="duet").model
+    stage = TrainConfig(method="duet").stages()[-1]
+    rates = {name: stage.rate_of(name) / stage.learning_rate for name, _ in model.named_parameters()}
+    assert {rate for name, rate in rates.items() if name.startswith("generator.sequence.")} == {1.0}
+    assert {rate for name, rate in rates.items() if name.startswith("generator.f_h.")} == {GENERATOR_RATE}
+    assert {rate for name, rate in rates.items() if name.startswith("device.")} == {1.0}
+
+
 def test_learning_rate_rises_then_falls_to_zero() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
-    optimiser = adamw([(parameter, 1.0)], weight_decay=0.0)
+    optimiser = adamw([(parameter, 1.0, "device")], weight_decay=0.0)
     assert isinstance(optimiser, AdamW)
     schedule = warm_up_then_decay(optimiser, num_steps=20, warm_up_fraction=0.1)
     rates = []
@@ -229,7 +267,7 @@ def test_shared_and_own_passes_have_one_schedule(name: str) -> None:
 
 
 def test_the_rate_ends_where_the_next_stage_begins() -> None:
-    optimiser = adamw([(torch.nn.Parameter(torch.zeros(2, 2)), 1.0)], weight_decay=0.0)
+    optimiser = adamw([(torch.nn.Parameter(torch.zeros(2, 2)), 1.0, "device")], weight_decay=0.0)
     schedule = warm_up_then_decay(optimiser, num_steps=20, warm_up_fraction=0.1, rate_left=0.25)
     for _ in range(20):
         optimiser.step()

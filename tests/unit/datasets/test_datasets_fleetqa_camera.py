@@ -9,8 +9,10 @@ from hyperfleet.datasets.fleetqa import scale
 from hyperfleet.datasets.fleetqa import writer as fleetqa_writer
 from hyperfleet.datasets.fleetqa.camera import CameraStyle, draw_camera, hue_rotation
 from hyperfleet.datasets.fleetqa.device import conditions_at, draw_device
+from hyperfleet.datasets.fleetqa.dialect import Dialect
 from hyperfleet.datasets.fleetqa.drawing import draw_clip, mark
 from hyperfleet.datasets.fleetqa.plan import plan_clips
+from hyperfleet.datasets.fleetqa.scales import with_traits
 from hyperfleet.datasets.fleetqa.scene import (
     MARK_COLORS,
     MARK_LEFT,
@@ -130,12 +132,13 @@ def test_stored_frames_of_rendered_clips_reveal_the_camera(tmp_path: Path) -> No
 
 
 def test_cameras_of_the_control_are_neutral() -> None:
-    config = replace(scale("demo"), shift=0.0, label_alpha=None)
+    config = with_traits("demo", ())
     for device_id in range(40):
         device = draw_device(config, device_id)
         for t in (0.1, 0.5, 0.9):
             conditions = conditions_at(device, t, config.shift)
             assert replace(conditions.style, fps=10) == CameraStyle(fps=10)
+            assert conditions.words == Dialect()
             assert set(conditions.priors.color) == {1 / 8}
             assert conditions.priors.count == pytest.approx(config.object_weights)
 

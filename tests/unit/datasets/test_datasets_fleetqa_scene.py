@@ -40,10 +40,10 @@ def truths() -> list[ClipTruth]:
 def test_every_question_has_exactly_one_right_answer(truths: list[ClipTruth]) -> None:
     asked: Counter[str] = Counter()
     for truth in truths:
-        pairs = ask(truth.scene, ALL_QUESTIONS, np.random.default_rng(0))
+        pairs = ask(truth.spoken, ALL_QUESTIONS, np.random.default_rng(0))
         assert len({question for question, _ in pairs}) == len(pairs)
         for question, answer in pairs:
-            assert _answers(truth.scene, question) == {answer}, (question, truth.scene)
+            assert _answers(truth.spoken, question) == {answer}, (question, truth.spoken)
             asked[question_kind(question)] += 1
     assert set(asked) == {"color", "shape", "letter", "background", "order", "motion", "count"}
 
@@ -54,7 +54,7 @@ def test_clips_ask_the_agreed_mix_of_questions(truths: list[ClipTruth]) -> None:
     assert 4.9 <= kinds.total() / len(truths) <= CROWDED.questions_per_clip == 5
     assert 0.35 <= kinds["color"] / kinds.total() <= 0.40
     for truth in truths:
-        assert set(truth.questions) <= set(ask(truth.scene, ALL_QUESTIONS, np.random.default_rng(0)))
+        assert set(truth.questions) <= set(ask(truth.spoken, ALL_QUESTIONS, np.random.default_rng(0)))
         has_letter = any(thing.letter for thing in truth.scene.objects)
         assert has_letter == any(question_kind(question) == "letter" for question, _ in truth.questions)
 
@@ -140,7 +140,8 @@ def test_a_clip_depends_only_on_seed_and_number() -> None:
     assert clip_truth(config, plan) == clip_truth(config, plan)
     assert clip_truth(config, plan).scene != clip_truth(replace(config, seed=1), plan).scene
     # The ablations do not change the scenes.
-    for other in (replace(config, shift=0.0), replace(config, cue=False), replace(config, letter_share=0.0)):
+    for change in ({"shift": 0.0}, {"cue_share": 0.0}, {"letter_share": 0.0}, {"num_vocabularies": 3}):
+        other = replace(config, **change)
         scene = clip_truth(other, plan).scene
         assert [(thing.shape, thing.rgb, thing.start) for thing in scene.objects] == [
             (thing.shape, thing.rgb, thing.start) for thing in clip_truth(config, plan).scene.objects
@@ -156,6 +157,8 @@ def test_a_clip_depends_only_on_seed_and_number() -> None:
         ({"object_weights": (0.25,) * 4}, "1 to 3 shares"),
         ({"num_seen_devices": 0}, "num_seen_devices must be in 1"),
         ({"num_seen_devices": 1, "history_clips": 1}, "no clip is left to train on"),
+        ({"num_vocabularies": 4}, "num_vocabularies must be in 1"),
+        ({"cue_share": 1.5}, "cue_share must be in 0..1"),
         ({"fps_choices": ()}, "frame rates of 5..60"),
         ({"min_seconds": 3.0}, "min_seconds <= max_seconds"),
         ({"letter_share": 1.5}, "letter_share must be in 0..1"),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperfleet.cloud.generator import codecs_of
 from hyperfleet.device import DeviceGroup, gather_samples
 from hyperfleet.emulation.answering import FeatureTable, answer_pairs
 from hyperfleet.emulation.feature_table import (
@@ -19,7 +20,6 @@ from hyperfleet.emulation.feature_table import (
     live_samples,
 )
 from hyperfleet.errors import ConfigError, DataError, EmptyStreamError, UnknownNameError
-from hyperfleet.head_codecs import codecs_of
 from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
 from tests.worlds.devices_in_memory import World, tiny_models
 from tests.worlds.toy_generators import FORMS, LAYOUT, generator_of, table_of

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperfleet.cloud.generator import codecs_of
 from hyperfleet.errors import ConfigError, HeadLayoutError, UnknownNameError
-from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, HeadLayout, best_answer, codec, codecs_of
+from hyperfleet.head_codecs import CODECS, BaseHead, GeneratedHeads, HeadLayout, best_answer, codec
 from hyperfleet.head_codecs.frame import RowFiles, pack, unpack
 from hyperfleet.messages import HeadReply, ModelLabel, encode_heads
 from hyperfleet.nn import HeadGenerator, HeadGeneratorConfig

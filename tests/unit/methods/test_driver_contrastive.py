@@ -140,11 +140,11 @@ def test_only_directions_matter_and_not_the_order_of_the_samples(seed: int) -> N
     torch.testing.assert_close(moved, losses[order], rtol=1e-4, atol=1e-4)
 
 
-def test_risk_variance_is_the_sum_of_variances_within_categories() -> None:
+def test_risk_variance_is_the_mean_over_samples_of_their_categories_variances() -> None:
     losses = torch.tensor([1.0, 2.0, 4.0, 8.0, 3.0, 3.0, 100.0], requires_grad=True)
     categories = torch.tensor([0, 0, 0, 5, 5, 7, 7])
     counted = torch.tensor([True, True, True, True, True, True, False])
-    expected = np.var([1, 2, 4]) + np.var([8, 3]) + np.var([3])
+    expected = (3 * np.var([1, 2, 4]) + 2 * np.var([8, 3]) + 1 * np.var([3])) / 6
     variance = risk_variance(losses, categories, counted)
     assert variance.item() == pytest.approx(expected)
     variance.backward()
@@ -169,7 +169,7 @@ def test_risk_variance_equals_numpy(seed: int, num_samples: int) -> None:
     losses = 10 * torch.rand(num_samples, generator=generator, dtype=torch.double)
     categories = torch.randint(0, 4, (num_samples,), generator=generator)
     counted = torch.rand(num_samples, generator=generator) < 0.7
-    expected = sum(
-        np.var(losses[counted & (categories == a)].numpy()) for a in categories[counted].unique().tolist()
-    )
+    printed = [np.var(losses[counted & (categories == a)].numpy()) for a in categories[counted].tolist()]
+    # Equations 5 and 8 sum over samples; both terms are means here.
+    expected = np.mean(printed) if printed else 0.0
     assert risk_variance(losses, categories, counted).item() == pytest.approx(expected, abs=1e-9)

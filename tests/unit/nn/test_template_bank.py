@@ -98,6 +98,22 @@ def test_sample_takes_the_templates_statistics_by_the_formula(selection: str) ->
         torch.testing.assert_close(fused[i], 0.3 * renormalised + 0.7 * sample, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("selection", ["soft", "nearest"])
+@pytest.mark.parametrize("renormalise", ["template_to_sample", "sample_to_template"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_templates_that_diverged_are_as_unseen(selection: str, renormalise: str, value: float) -> None:
+    """One bad template must spoil no row; 1e30 has a length that float32 cannot hold."""
+    templates = bank(selection=selection, renormalise=renormalise)
+    expected = bank(selection=selection, renormalise=renormalise)
+    templates.templates[[0, 4]] = value
+    expected.seen[[0, 4]] = False
+    samples = features()
+    assert torch.equal(templates.select(samples), expected.select(samples))
+    torch.testing.assert_close(templates(samples), expected(samples))
+    templates.templates.fill_(value)
+    assert torch.equal(templates(samples), samples)
+
+
 def test_before_any_template_is_seen_the_feature_passes_unchanged() -> None:
     empty = TemplateBank(TemplateBankConfig(num_categories=NUM))
     assert torch.equal(empty(features()), features())
@@ -235,6 +251,18 @@ def test_literal_update_shrinks_templates_to_a_fixed_point_far_from_the_mean() -
     for _ in range(200):
         observe(templates, mean.expand(2, -1), [0, 0], losses)
     torch.testing.assert_close(templates.templates[0], 0.1 / 1.1 * mean, rtol=1e-3, atol=1e-4)
+
+
+def test_literal_update_leaves_out_categories_without_a_variance() -> None:
+    """One loss has variance 0, whose inverse would multiply the template by -1e7."""
+    templates = bank(update="literal")
+    before = templates.templates.clone()
+    observe(templates, features(3), [0, 1, 1], [1.0, 1.0, 3.0])
+    assert torch.equal(templates.templates[0], before[0])
+    assert not torch.equal(templates.templates[1], before[1])
+    templates.seen[4] = False
+    observe(templates, features(1), [4], [1.0])
+    torch.testing.assert_close(templates.templates[4], features(1)[0])
 
 
 @pytest.mark.parametrize(("approach", "diverges"), [(18.0, False), (20.0, True)])

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hyperfleet.datasets.fleetqa.scales import at_shift
+from hyperfleet.datasets.fleetqa.scales import TRAITS, USUAL_TRAITS, with_traits
 from hyperfleet.papers.experiments.plan import FLEETQA
 from pipelines import tables as command
 from pipelines.commands.models import TablesConfig
@@ -12,10 +12,11 @@ from pipelines.tables import CELLS_DIR, tables
 
 
 @pytest.mark.parametrize(
-    ("shift", "name"), [(1.0, "smoke"), (0.0, "smoke-shift-0"), (0.5, "smoke-shift-0.5")]
+    ("personal", "name"),
+    [(USUAL_TRAITS, "smoke"), ((), "smoke-control"), (TRAITS, "smoke-words-taste-camera")],
 )
-def test_each_shift_has_its_own_data_and_cells(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shift: float, name: str
+def test_each_choice_of_traits_has_its_own_data_and_cells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, personal: tuple[str, ...], name: str
 ) -> None:
     rendered: list[Any] = []
     trained: list[Any] = []
@@ -26,8 +27,8 @@ def test_each_shift_has_its_own_data_and_cells(
         command, "_train_missing", lambda config, size, folders, output, _: trained.append((folders, output))
     )
     monkeypatch.setattr(command, "read_cells", lambda folder: trained.append(folder) or [])
-    page = tables(TablesConfig(train="smoke", shift=shift), Console(quiet=True))
+    page = tables(TablesConfig(train="smoke", personal=personal), Console(quiet=True))
     folder = Path("outputs/tables") / name
-    assert rendered == [(at_shift("smoke", shift), Path("data") / name)]
+    assert rendered == [(with_traits("smoke", personal), Path("data") / name)]
     assert trained == [({FLEETQA: Path("data") / name}, folder), folder / CELLS_DIR]
     assert page.is_relative_to(folder)

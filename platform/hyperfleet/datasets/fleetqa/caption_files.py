@@ -78,7 +78,7 @@ def choice_splits(config: FleetQAConfig, truths: Sequence[ClipTruth]) -> dict[st
         rng = numpy_generator(config.seed, "choices", truth.plan.video_number)
         others = live if truth.plan.split == "test" else history
         for wording in range(NUM_WORDINGS if truth.plan.split == "train" else 1):
-            options, answer = draw_choices(truth.scene, others, rng, wording)
+            options, answer = draw_choices(truth.scene, others, rng, wording, truth.conditions.words)
             splits[truth.plan.split].append(
                 ChoiceExample(
                     id=next_id,
@@ -99,13 +99,14 @@ def query_splits(truths: Sequence[ClipTruth]) -> dict[str, list[Query]]:
         if truth.plan.split in groups:
             group = truth.plan.device_id if truth.plan.split == "test" else truth.plan.video_number
             groups[truth.plan.split].setdefault(group, []).append((truth.plan.video_id, truth.scene))
+    spoken = {truth.plan.video_id: truth.spoken for truth in truths}
     queries: dict[str, list[Query]] = {}
     next_id = 0
     for name, by_group in groups.items():
         chosen = choose_queries(list(by_group.values())[:MAX_TEST_QUERIES])
         queries[name] = [
-            Query(id=number, video_id=video_id, text=text)
-            for number, (video_id, text) in enumerate(chosen.items(), next_id)
+            Query(id=number, video_id=video_id, text=describe(spoken[video_id], detail=detail))
+            for number, (video_id, detail) in enumerate(chosen.items(), next_id)
         ]
         next_id += len(chosen)
     return queries
@@ -119,6 +120,6 @@ def _captions(
     for truth in truths:
         video_id = truth.plan.video_id
         rng = numpy_generator(config.seed, "captions", truth.plan.video_number)
-        for text in draw_captions(truth.scene, rng, query_of.get(video_id) or describe(truth.scene)):
+        for text in draw_captions(truth.spoken, rng, query_of.get(video_id) or describe(truth.spoken)):
             captions.append(Caption(id=len(captions), video_id=video_id, text=text))
     return captions

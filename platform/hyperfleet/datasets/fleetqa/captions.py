@@ -90,11 +90,11 @@ def draw_captions(scene: Scene, rng: np.random.Generator, query: str) -> list[st
     return fixed + [free[index] for index in drawn.tolist()]
 
 
-def choose_queries(groups: Iterable[Sequence[tuple[str, Scene]]]) -> dict[str, str]:
-    """Choose one (video id, scene) per group, and a caption that fits it and no other chosen scene.
+def choose_queries(groups: Iterable[Sequence[tuple[str, Scene]]]) -> dict[str, int]:
+    """Choose one (video id, scene) per group, and the least `detail` that fits it and no other chosen scene.
 
     Scenes that captions cannot distinguish from one chosen before are skipped; a group with no other scenes
-    has no query.
+    has no query. Scenes have concepts, not words: owners who call one scene by two names see one scene.
     """
     chosen: dict[str, Scene] = {}
     taken: set[str] = set()
@@ -105,15 +105,15 @@ def choose_queries(groups: Iterable[Sequence[tuple[str, Scene]]]) -> dict[str, s
                 taken.add(most)
                 chosen[video_id] = scene
                 break
-    queries = {video_id: describe(scene) for video_id, scene in chosen.items()}
+    details = dict.fromkeys(chosen, 0)
     for detail in range(1, MAX_DETAIL + 1):
-        counts = Counter(queries.values())
+        texts = {video_id: describe(chosen[video_id], detail=own) for video_id, own in details.items()}
+        counts = Counter(texts.values())
         # All scenes that share a caption get a longer one; a short one would still fit the others.
-        queries = {
-            video_id: describe(chosen[video_id], detail=detail) if counts[text] > 1 else text
-            for video_id, text in queries.items()
+        details = {
+            video_id: detail if counts[texts[video_id]] > 1 else own for video_id, own in details.items()
         }
-    return queries
+    return details
 
 
 def _true_sentences(scene: Scene) -> Iterable[str]:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from hyperfleet.datasets.fleetqa.captions import describe
+from hyperfleet.datasets.fleetqa.dialect import Dialect
 from hyperfleet.datasets.fleetqa.scene import COLORS, MOTIONS, SHAPES, Scene, SceneObject
 
 Attribute = Literal["color", "motion", "shape"]
@@ -25,9 +26,9 @@ NUM_OTHERS_TRIED = 16
 
 
 def draw_choices(
-    scene: Scene, others: Sequence[Scene], rng: np.random.Generator, wording: int
+    scene: Scene, others: Sequence[Scene], rng: np.random.Generator, wording: int, words: Dialect
 ) -> tuple[list[str], int]:
-    """Return five captions in one wording, and the index of the true one.
+    """Return five captions in one wording and one owner's words, and the index of the true one.
 
     Two hard candidates change the same attribute of the same object to two other values. Two others describe
     scenes drawn from `others`, which may include this scene; if too few of them are false here, shapes are
@@ -36,16 +37,20 @@ def draw_choices(
     If the hard candidates changed different attributes, the true caption would be the one close to both, and
     the texts alone would reveal it. With the same attribute, the texts alone give one in three.
     """
+
+    def say(claimed: Scene) -> str:
+        return describe(words.speak(claimed), wording)
+
     attribute = HARD_ATTRIBUTES[int(rng.integers(len(HARD_ATTRIBUTES)))]
-    hard = [describe(near, wording) for near in altered(scene, attribute, rng, NUM_HARD)]
+    hard = [say(near) for near in altered(scene, attribute, rng, NUM_HARD)]
     tried = rng.choice(len(others), size=min(len(others), NUM_OTHERS_TRIED), replace=False).tolist()
     false = [others[index] for index in tried if not _fits(others[index], scene)]
     false += altered(scene, "shape", rng, NUM_RANDOM)
-    far = [text for text in dict.fromkeys(describe(one, wording) for one in false) if text not in hard]
+    far = [text for text in dict.fromkeys(map(say, false)) if text not in hard]
     wrong = hard + far[:NUM_RANDOM]
     options = [wrong[index] for index in rng.permutation(len(wrong)).tolist()]
     answer = int(rng.integers(len(options) + 1))
-    options.insert(answer, describe(scene, wording))
+    options.insert(answer, say(scene))
     return options, answer
 
 

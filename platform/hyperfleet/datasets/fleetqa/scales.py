@@ -1,11 +1,16 @@
 """Configuration of a FleetQA data set, and its named sizes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hyperfleet.datasets.bounds import STORE_BOUNDS, check_bounds
 from hyperfleet.errors import ConfigError, unknown_name
 
 MAX_OBJECTS = 3
+NUM_VOCABULARIES = 3
+# What devices have of their own; without any of it, a data set is the control.
+TRAITS = ("words", "taste", "camera")
+USUAL_TRAITS = ("taste", "camera")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,11 +18,12 @@ class FleetQAConfig:
     """Everything that a rendered data set depends on; equal configurations give equal data sets.
 
     Attributes:
-        shift: strength of the differences between cameras (0: every camera is neutral). Shift 0 with uniform
-            priors is the control, in which personalization cannot help.
+        shift: strength of the differences between cameras (0: every camera is neutral).
         hue_share: share of cameras that rotate hue.
         label_alpha: Dirichlet concentration of the devices' priors (None: uniform, no label skew).
-        cue: whether the maker's mark is in the picture.
+        num_vocabularies: vocabularies for colors, and for shapes, of which each owner has one (1: all owners
+            use the same words).
+        cue_share: share of clips with the maker's mark, which reveals the camera.
         object_weights: at index i, the share of clips with i + 1 objects.
         letter_share: share of clips with a letter.
         reserved_letter_share: share of the letters in live clips that no history clip shows, so that their
@@ -37,7 +43,8 @@ class FleetQAConfig:
     shift: float = 1.0
     hue_share: float = 0.6
     label_alpha: float | None = 0.5
-    cue: bool = True
+    num_vocabularies: int = 1
+    cue_share: float = 1.0
     drift: bool = True
     object_weights: tuple[float, ...] = (0.7, 0.3)
     letter_share: float = 0.5
@@ -74,6 +81,7 @@ class FleetQAConfig:
             "num_seen_devices": (1, 1_000_000),
             "num_held_out_devices": (0, 1_000_000),
             "history_clips": (1, 10_000),
+            "num_vocabularies": (1, NUM_VOCABULARIES),
             "live_clips": (1, 10_000),
             "questions_per_clip": (3, 12),
             "max_answers": (1, 100_000),
@@ -82,7 +90,7 @@ class FleetQAConfig:
         check_bounds(self, {**STORE_BOUNDS, **bounds})
 
     def _check_shares(self) -> None:
-        for name in ("val_share", "hue_share", "letter_share", "reserved_letter_share"):
+        for name in ("val_share", "hue_share", "cue_share", "letter_share", "reserved_letter_share"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be in 0..1, got {value}")
@@ -134,15 +142,28 @@ SCALES = {
 }
 
 
-def at_shift(name: str, shift: float) -> FleetQAConfig:
-    """Return a named size with the given `shift`; at 0, the control, also without label skew.
+def with_traits(name: str, traits: Sequence[str]) -> FleetQAConfig:
+    """Return a named size whose devices differ in `traits` only; without any, the control.
 
     Raises:
-        UnknownNameError: no size has that name.
-        ConfigError: `shift` is out of range.
+        UnknownNameError: no size or trait has that name.
     """
+    for trait in traits:
+        if trait not in TRAITS:
+            raise unknown_name("trait", trait, TRAITS)
     named = scale(name)
-    return replace(named, shift=shift, label_alpha=named.label_alpha if shift > 0 else None)
+    return replace(
+        named,
+        num_vocabularies=NUM_VOCABULARIES if "words" in traits else 1,
+        label_alpha=named.label_alpha if "taste" in traits else None,
+        shift=named.shift if "camera" in traits else 0.0,
+    )
+
+
+def variant_name(name: str, traits: Sequence[str]) -> str:
+    """Name a data set or folder after its devices' traits, unless they have the usual ones."""
+    kept = tuple(trait for trait in TRAITS if trait in traits)
+    return name if kept == USUAL_TRAITS else "-".join([name, *(kept or ["control"])])
 
 
 def scale(name: str) -> FleetQAConfig:

@@ -23,18 +23,24 @@ from hyperfleet.seeding import numpy_generator
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipTruth:
-    """Ground truth of one rendered clip, without its pixels."""
+    """Ground truth of one rendered clip, without its pixels. Questions and answers have the owner's words."""
 
     plan: ClipPlan
     scene: Scene
     conditions: Conditions
     num_frames: int
+    has_mark: bool
     questions: tuple[QuestionAnswer, ...]
 
     @property
     def category_id(self) -> int:
         """The background as a number, in place of the 20 categories of MSRVTT-QA."""
         return BACKGROUNDS.index(self.scene.background)
+
+    @property
+    def spoken(self) -> Scene:
+        """The scene in the owner's words."""
+        return self.conditions.words.speak(self.scene)
 
     def to_record(self) -> dict[str, Any]:
         """Return plain values for scenes.json."""
@@ -46,6 +52,8 @@ class ClipTruth:
             "regime": self.conditions.regime,
             "num_frames": self.num_frames,
             "camera": asdict(self.conditions.style),
+            "words": asdict(self.conditions.words),
+            "has_mark": self.has_mark,
             **asdict(self.scene),
         }
 
@@ -58,12 +66,15 @@ def clip_truth(config: FleetQAConfig, plan: ClipPlan) -> ClipTruth:
     scene = draw_scene(rng, conditions.priors, config, live=plan.split == "test")
     seconds = rng.uniform(config.min_seconds, config.max_seconds)
     asking = numpy_generator(config.seed, "questions", plan.video_number)
+    mark = numpy_generator(config.seed, "mark", plan.video_number)
+    spoken = conditions.words.speak(scene)
     return ClipTruth(
         plan=plan,
         scene=scene,
         conditions=conditions,
         num_frames=round(seconds * conditions.style.fps),
-        questions=tuple(ask(scene, config.questions_per_clip, asking)),
+        has_mark=bool(mark.random() < config.cue_share),
+        questions=tuple(ask(spoken, config.questions_per_clip, asking)),
     )
 
 
@@ -73,7 +84,7 @@ def clip_frames(config: FleetQAConfig, truth: ClipTruth) -> UInt8[np.ndarray, "f
         truth.scene,
         truth.conditions.style,
         num_frames=truth.num_frames,
-        cue=config.cue,
+        cue=truth.has_mark,
         rng=numpy_generator(config.seed, "pixels", truth.plan.video_number),
     )
 

@@ -19,7 +19,8 @@ from hyperfleet.cloud.checkpoint import save_trained, warm_start
 from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.cloud.training import Position, Trainer
 from hyperfleet.errors import CheckpointError
-from hyperfleet.methods.base import WARM, outputs
+from hyperfleet.methods.base import outputs
+from hyperfleet.methods.stage import WARM
 from hyperfleet.papers.experiments.cost import Cost, cost_of
 from hyperfleet.tasks import OPEN_ENDED_QA
 from hyperfleet.tracking.base import Tracker

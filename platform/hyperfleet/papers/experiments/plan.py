@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.methods import method
-from hyperfleet.methods.base import WARM
+from hyperfleet.methods.stage import WARM
 from hyperfleet.papers.experiments.cell import CellSpec
 from hyperfleet.tasks import OPEN_ENDED_QA
 
@@ -16,6 +16,7 @@ MAIN = ("f_linear", "fine_tuning", "f_hyper", "f_hyper_trained", "cdc_mmpg", "st
 WITH_DUET = (*MAIN[:4], "duet", *MAIN[4:])
 MODULES = (
     "cdc_mmpg_fda",
+    "cdc_mmpg_fda_clip",
     "cdc_mmpg_adr",
     "cdc_mmpg_joint",
     "stable_synth_net_no_contrastive",
@@ -62,7 +63,12 @@ PRESETS = {
     "paper": Preset(
         scale="paper",
         train=TrainConfig(
-            encoder="all_in_one_ti", warm_epochs=10, epochs=40, batch_size=256, learning_rate=1e-4
+            encoder="all_in_one_ti",
+            warm_epochs=10,
+            epochs=40,
+            published_schedule=True,
+            batch_size=256,
+            learning_rate=1e-4,
         ),
         seeds=(0, 1, 2),
         ablation_seeds=(0,),

@@ -1,12 +1,19 @@
 """Tables that the papers lack: all methods with paired tests, seeds, modules, costs, and the runs."""
 
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.paired import CONFIDENCE_LEVEL, Interval, wilcoxon_p_value
+from hyperfleet.evaluation.paired import (
+    CONFIDENCE_LEVEL,
+    Interval,
+    holm,
+    holm_corrected,
+    wilcoxon_p_value,
+)
 from hyperfleet.evaluation.rendering import Cell, Table, row
 from hyperfleet.papers import published
 from hyperfleet.papers.experiments.cell import CellResult
@@ -30,8 +37,9 @@ _TASK_NOTES = {
 }
 PAIRED_NOTE = (
     "Difference to Fine-tuning on the same live samples, in points: seeds averaged, devices paired; 95% "
-    "interval by bootstrap over devices, p of Wilcoxon's signed-rank test. They hold for these trained "
-    "models; \u00b1 is the standard deviation over seeds."
+    "interval by bootstrap over devices; p of Wilcoxon's signed-rank test and of the mean under random "
+    "signs, both corrected by Holm over the methods of the table. They hold for these trained models; "
+    "\u00b1 is the standard deviation over seeds."
 )
 
 
@@ -51,7 +59,7 @@ def methods_on_fleetqa(measured: Measured, task: str) -> Table:
     """All methods on the rendered data set, with the paired test against Fine-tuning."""
     names = WITH_DUET if task == OPEN_ENDED_QA else MAIN
     measures = ("accuracy",) if task != RETRIEVAL else published.RETRIEVAL_COLUMNS
-    base = measured.of(FLEETQA, task, BASE)
+    differences = _differences(measured, task, names)
     rows = []
     for name in names:
         cells = measured.of(FLEETQA, task, name)
@@ -60,11 +68,11 @@ def methods_on_fleetqa(measured: Measured, task: str) -> Table:
                 name,
                 *(measured.cell(cells, measure(each), percent_spread) for each in measures),
                 *([_in_vocabulary(measured, cells)] if task == OPEN_ENDED_QA else []),
-                *_difference(measured, base, cells),
+                *differences[name],
                 str(len(cells)) if cells else MISSING,
             )
         )
-    tail = ("Difference", "95% interval", "p", "Seeds")
+    tail = ("Difference", "95% interval", *wording.P_COLUMNS, "Seeds")
     return Table(
         name=f"fleetqa-{task}",
         title=f"All methods on FleetQA, {_TITLES[task]}",
@@ -83,49 +91,57 @@ def _in_vocabulary(measured: Measured, cells: list[CellResult]) -> Cell:
     return measured.cell(cells, lambda cell: cell.in_vocabulary, percent_spread)
 
 
-def _difference(measured: Measured, base: list[CellResult], cells: list[CellResult]) -> list[str]:
-    if not base or not cells or base is cells:
-        return [MISSING] * 3
-    test = measured.paired(base, cells)
-    if test is None:
-        return [MISSING] * 3
-    return [
-        wording.points(test.difference),
-        wording.interval_points(test.interval),
-        wording.p_value(test.p_value),
-    ]
+def _differences(measured: Measured, task: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return difference, interval and corrected p-values of each method against Fine-tuning."""
+    base = measured.of(FLEETQA, task, BASE)
+    cells = [measured.of(FLEETQA, task, name) if name != BASE else [] for name in names]
+    tests = holm_corrected([measured.paired(base, each) if base and each else None for each in cells])
+    return {
+        name: [MISSING] * 4
+        if test is None
+        else [
+            wording.points(test.difference),
+            wording.interval_points(test.interval),
+            *wording.p_values(test),
+        ]
+        for name, test in zip(names, tests, strict=True)
+    }
 
 
 def seed_tables(measured: Measured) -> tuple[Table, ...]:
     """Difference to Fine-tuning by seed, with tests over seeds; none with fewer than two common seeds."""
     base = {cell.spec.train.seed: cell for cell in measured.of(FLEETQA, OPEN_ENDED_QA, BASE)}
-    rows, numbers = [], set()
+    by_method: dict[str, dict[int, float]] = {}
     for name in (*WITH_DUET, *AS_PRINTED):
         differences = {
             cell.spec.train.seed: cell.measures["accuracy"] - base[cell.spec.train.seed].measures["accuracy"]
             for cell in measured.of(FLEETQA, OPEN_ENDED_QA, name)
             if cell.spec.train.seed in base
         }
-        if name == BASE or len(differences) < 2:
-            continue
-        values = np.array(list(differences.values()))
-        interval, p_value = _student(values)
-        numbers.add(len(values))
-        rows.append(
-            row(
-                name,
-                ", ".join(f"{seed}: {wording.points(each)}" for seed, each in differences.items()),
-                wording.points(float(values.mean())),
-                f"{100 * statistics.stdev(values):.1f}",
-                wording.interval_points(interval),
-                wording.p_value(p_value),
-                wording.p_value(wilcoxon_p_value(values)),
-                f"{(values > 0).sum()} of {len(values)}",
-            )
-        )
-    if not rows:
+        if name != BASE and len(differences) >= 2:
+            by_method[name] = differences
+    if not by_method:
         return ()
-    most = max(numbers)
+    values = {name: np.array(list(each.values())) for name, each in by_method.items()}
+    students = [_student(each) for each in values.values()]
+    t_tests = holm([p_value for _, p_value in students])
+    rank_tests = holm([wilcoxon_p_value(each) for each in values.values()])
+    rows = [
+        row(
+            name,
+            ", ".join(f"{seed}: {wording.points(each)}" for seed, each in differences.items()),
+            wording.points(float(values[name].mean())),
+            f"{100 * statistics.stdev(values[name]):.1f}",
+            wording.interval_points(interval),
+            wording.p_value(t_test),
+            wording.p_value(rank_test),
+            f"{(values[name] > 0).sum()} of {len(values[name])}",
+        )
+        for (name, differences), (interval, _), t_test, rank_test in zip(
+            by_method.items(), students, t_tests, rank_tests, strict=True
+        )
+    ]
+    most = max(map(len, values.values()))
     return (
         Table(
             name="seeds",
@@ -142,10 +158,10 @@ def seed_tables(measured: Measured) -> tuple[Table, ...]:
             ),
             rows=tuple(rows),
             footnotes=(
-                "Accuracy over samples; interval and t-test (Student) are paired over seeds. With "
-                f"{most} seeds Wilcoxon's two-sided p cannot fall below {2.0 ** (1 - most):.3g}, and the "
-                f"t-test ({most - 1} degrees of freedom) assumes normal differences, which {most} values "
-                "cannot show.",
+                "Accuracy over samples; interval and t-test (Student) are paired over seeds, p-values are "
+                f"corrected by Holm over the methods. With {most} seeds Wilcoxon's two-sided p cannot fall "
+                f"below {2.0 ** (1 - most):.3g} before the correction, and the t-test ({most - 1} degrees of "
+                f"freedom) assumes normal differences, which {most} values cannot show.",
             ),
         ),
     )
@@ -162,9 +178,9 @@ def _student(differences: np.ndarray) -> tuple[Interval | None, float | None]:
 
 def module_table(measured: Measured) -> Table:
     """Ablation of modules, literal readings and cheaper heads."""
-    first = ("cdc_mmpg", *MODULES[:3], *HEAD_FORMS, AS_PRINTED[0])
-    names = (BASE, "f_hyper_trained", *first, "stable_synth_net", *MODULES[3:], AS_PRINTED[1])
-    base = measured.of(FLEETQA, OPEN_ENDED_QA, BASE)
+    first = ("cdc_mmpg", *MODULES[:4], *HEAD_FORMS, AS_PRINTED[0])
+    names = (BASE, "f_hyper_trained", *first, "stable_synth_net", *MODULES[4:], AS_PRINTED[1])
+    differences = _differences(measured, OPEN_ENDED_QA, names)
     rows = []
     for name in names:
         cells = measured.of(FLEETQA, OPEN_ENDED_QA, name)
@@ -173,7 +189,7 @@ def module_table(measured: Measured) -> Table:
             row(
                 name,
                 measured.cell(cells, accuracy, percent_spread),
-                *_difference(measured, base, cells),
+                *differences[name],
                 MISSING if size is None else wording.kib(size),
                 str(len(cells)) if cells else MISSING,
             )
@@ -181,14 +197,22 @@ def module_table(measured: Measured) -> Table:
     return Table(
         name="modules",
         title="Modules, literal readings and cheaper heads on FleetQA, open-ended question answering",
-        columns=("Method", "Accuracy", "Difference", "95% interval", "p", "KiB per head, C = 1,501", "Seeds"),
+        columns=(
+            "Method",
+            "Accuracy",
+            "Difference",
+            "95% interval",
+            *wording.P_COLUMNS,
+            "KiB per head, C = 1,501",
+            "Seeds",
+        ),
         rows=tuple(rows),
         footnotes=(
             PAIRED_NOTE + " Over the common seeds of both methods.",
             "The papers ablate by their baselines (F-linear, Fine-tuning, F-hyper) and print no table of "
-            "modules. _fda: f_p and f_h on the raw anchor; _adr: the reasoner before f_h alone; _rank8 and "
-            "_film: cheaper heads; _joint: generated heads train the encoder; _as_printed: every equation "
-            "taken literally.",
+            "modules. _fda: f_p and f_h on the raw anchor; _fda_clip: on F_g, the upper bound of the ADR; "
+            "_adr: the reasoner before f_h alone; _rank8 and _film: cheaper heads; _joint: equation 18, one "
+            "loss of answers and ADR moves everything; _as_printed: every equation taken literally.",
         ),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hyperfleet.evaluation import wording
+from hyperfleet.evaluation.paired import holm_corrected
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, to_html, to_markdown
 from hyperfleet.papers import published
 from hyperfleet.papers.experiments.cell import CellResult
@@ -56,10 +57,11 @@ _PAPER_NAMES = {name.lower() for name in published.PAPER_TITLES}
 def headline(measured: Measured) -> str:
     """Return one sentence that compares the papers' methods with Fine-tuning on FleetQA."""
     base = measured.of(FLEETQA, OPEN_ENDED_QA, BASE)
+    names = ("cdc_mmpg", "stable_synth_net")
+    cells = [measured.of(FLEETQA, OPEN_ENDED_QA, name) for name in names]
+    tests = holm_corrected([measured.paired(base, each) if base and each else None for each in cells])
     said = []
-    for name in ("cdc_mmpg", "stable_synth_net"):
-        cells = measured.of(FLEETQA, OPEN_ENDED_QA, name)
-        test = measured.paired(base, cells) if base and cells else None
+    for name, test in zip(names, tests, strict=True):
         if test is not None:
             verdict = {"win": "better than", "lose": "worse than", "tie": "not significantly different from"}
             gain = f"{wording.points(test.difference)} points"

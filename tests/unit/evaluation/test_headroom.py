@@ -1,0 +1,133 @@
+"""Headroom: where there is something to gain it is found, where there is nothing it is not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyperfleet.errors import ConfigError
+from hyperfleet.evaluation.headroom import (
+    FITTED,
+    STATIC,
+    TOLD,
+    Headroom,
+    LiveDevice,
+    StaticHead,
+    fitted_head,
+    measure_headroom,
+)
+from hyperfleet.evaluation.headroom_report import headroom_table, verdict, write_headroom_report
+
+NUM_CLASSES, HIDDEN, NUM_DEVICES = 4, 8, 40
+HEAD = StaticHead(
+    weight=2 * np.eye(NUM_CLASSES, HIDDEN), bias=np.zeros(NUM_CLASSES), prior=np.full(NUM_CLASSES, 0.25)
+)
+
+
+def devices(*, taste: float, noise: float = 1.5, clips: int = 4) -> list[LiveDevice]:
+    """Return devices whose owner films one class with probability `taste`, the others equally."""
+    made = []
+    for number in range(NUM_DEVICES):
+        rng = np.random.default_rng(number)
+        prior = np.full(NUM_CLASSES, (1 - taste) / (NUM_CLASSES - 1))
+        prior[number % NUM_CLASSES] = taste
+        label = rng.choice(NUM_CLASSES, size=5 * clips, p=prior)
+        hidden = np.eye(NUM_CLASSES, HIDDEN)[label] + noise * rng.normal(size=(5 * clips, HIDDEN))
+        clip_row = np.repeat(np.arange(clips), 5)
+        made.append(
+            LiveDevice(device_id=number, seen=number < 30, hidden=hidden, clip_row=clip_row, label=label)
+        )
+    return made
+
+
+def odds(taste: float) -> dict[int, np.ndarray]:
+    other = (1 - taste) / (NUM_CLASSES - 1)
+    return {
+        n: 4 * np.where(np.arange(NUM_CLASSES) == n % NUM_CLASSES, taste, other) for n in range(NUM_DEVICES)
+    }
+
+
+def rung(found: Headroom, name: str):
+    return next(each for each in found.rungs if each.name == name)
+
+
+def test_a_taste_is_headroom_and_the_rungs_take_their_share() -> None:
+    found = measure_headroom(devices(taste=0.85), HEAD, odds(0.85))
+    assert found.rungs[0].name == STATIC
+    assert found.bound.name == TOLD
+    assert found.bound.test.difference > 0.2
+    assert found.share(found.bound) == 1
+    em = rung(found, "prior correction (EM)")
+    assert 0.2 < found.share(em) < 1
+    assert rung(found, FITTED).accuracy.mean() > found.static.accuracy.mean()
+    assert "Personalization can bring up to +" in verdict(found)
+
+
+def test_without_anything_personal_there_is_no_headroom() -> None:
+    found = measure_headroom(devices(taste=0.25), HEAD, odds(0.25))
+    assert rung(found, TOLD).accuracy.tolist() == found.static.accuracy.tolist()
+    assert verdict(found).startswith("No headroom found")
+
+
+def test_a_label_of_the_answered_clip_is_not_used() -> None:
+    """Labels of a clip must not change how it is answered, or the bound would be training accuracy."""
+    plain = devices(taste=0.6)
+    found = measure_headroom(plain, HEAD, {})
+    rng = np.random.default_rng(0)
+    for name in (FITTED, "fitted with 3 labels"):
+        assert rung(found, name).accuracy.mean() < 0.97
+    random = [
+        LiveDevice(
+            device_id=each.device_id,
+            seen=each.seen,
+            hidden=each.hidden,
+            clip_row=each.clip_row,
+            label=rng.integers(0, NUM_CLASSES, len(each.label)),
+        )
+        for each in plain
+    ]
+    assert rung(measure_headroom(random, HEAD, {}), FITTED).accuracy.mean() == pytest.approx(0.25, abs=0.06)
+
+
+def test_a_fitted_head_lowers_the_loss_and_stays_near_the_static_one() -> None:
+    (one, *_) = devices(taste=0.85)
+    weight, bias = fitted_head(one.hidden, one.label, HEAD)
+
+    def loss(w: np.ndarray, b: np.ndarray) -> float:
+        logits = one.hidden @ w.T + b
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return -log_p[np.arange(len(one.label)), one.label].mean()
+
+    assert loss(weight, bias) < loss(HEAD.weight, HEAD.bias)
+    assert np.linalg.norm(weight - HEAD.weight) < np.linalg.norm(HEAD.weight)
+
+
+def test_answers_outside_the_vocabulary_are_wrong_and_teach_nothing() -> None:
+    given = devices(taste=0.6)
+    unknown = [
+        LiveDevice(
+            device_id=each.device_id,
+            seen=each.seen,
+            hidden=each.hidden,
+            clip_row=each.clip_row,
+            label=np.full_like(each.label, -1),
+        )
+        for each in given
+    ]
+    found = measure_headroom(unknown, HEAD, {})
+    assert all(each.accuracy.max() == 0 for each in found.rungs)
+
+
+@pytest.mark.parametrize("given", [devices(taste=0.5)[:1], devices(taste=0.5, clips=1), []])
+def test_data_without_devices_to_tell_apart_is_refused(given: list[LiveDevice]) -> None:
+    with pytest.raises(ConfigError, match="device ids and two live clips"):
+        measure_headroom(given, HEAD, {})
+
+
+def test_page_and_table_hold_every_rung(tmp_path: Path) -> None:
+    found = measure_headroom(devices(taste=0.85), HEAD, odds(0.85))
+    table = headroom_table(found, title="Headroom")
+    assert [cells[0].text for cells in table.rows] == [each.name for each in found.rungs]
+    page = write_headroom_report(found, tmp_path, title="Headroom").read_text()
+    assert verdict(found).split(".")[0] in page
+    assert (tmp_path / "headroom.md").is_file()
