@@ -21,6 +21,7 @@ from pipelines.commands.models import HeadroomConfig
 from pipelines.progress import progress_bar
 
 BATCH_SIZE = 64
+WIDTH = 160
 # The last class of every head.
 NEVER_A_TARGET = ""
 
@@ -48,8 +49,10 @@ def headroom(config: HeadroomConfig, console: Console) -> Path:
     odds = answer_odds(config.data, (*vocabulary.answers, NEVER_A_TARGET))
     found = measure_headroom(_live_devices(corpus, device), _static_head(corpus, device), odds)
     title = f"Headroom of personalization on {config.data.name}"
-    console.print(to_rich(headroom_table(found, title=title)))
-    console.print(verdict(found), markup=False)
+    # Files and pipes have no width, and 80 columns would fold every cell.
+    wide = console if console.is_terminal else Console(width=WIDTH)
+    wide.print(to_rich(headroom_table(found, title=title)))
+    wide.print(verdict(found), markup=False)
     return write_headroom_report(found, config.output, title=title)
 
 

@@ -29,7 +29,7 @@ from hyperfleet.bundle import ANSWERS_FILE, TOKENIZER_FILE, read_config, replace
 from hyperfleet.datasets import Corpus
 from hyperfleet.errors import CheckpointError, ConfigError, HyperFleetError, ServiceError
 from hyperfleet.methods import method, personalizes
-from hyperfleet.methods.base import WARM
+from hyperfleet.methods.stage import WARM
 from hyperfleet.tracking.mlflow_store import absolute_uri, default_tracking_uri, prepare_store
 from hyperfleet.tracking.mlflow_store import connect as connect_store
 from hyperfleet.tracking.mlflow_tracker import MlflowTracker, open_run, run_exists

@@ -28,7 +28,7 @@ from hyperfleet.cloud.checkpoint import BundleFiles, resume, save_checkpoint, sa
 from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.cloud.training import EpochResult, Position, Trainer
 from hyperfleet.errors import CheckpointError
-from hyperfleet.methods.base import WARM
+from hyperfleet.methods.stage import WARM
 
 BEST = "best"
 # Bundles that a run produces: part of every checkpoint, since no other folder of a worker reaches the driver,

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "ray", "mlflow", "transformers", "sklearn", "matplotlib"}
 COMMANDS = {
-    (): ["codecs", "data", "demo", "doctor", "fleet", "plan", "policies", "tables", "train"],
+    (): ["codecs", "data", "demo", "doctor", "fleet", "headroom", "plan", "policies", "tables", "train"],
     ("data",): ["describe", "prepare", "render"],
 }
 LEAVES = [
@@ -64,12 +64,12 @@ REFUSED = {
     "train --num-workers 3": "evenly",
     "tables --tasks chess": "multiple-choice",
     "tables --train huge": "smoke",
-    "tables --shift 9": "0..3",
+    "tables --personal mood": "camera, taste, words",
     "codecs --seed one": "INTEGER",
     "demo --scale huge": "smoke",
     "demo --epochs 0": "epochs",
     "data render --scale huge": "smoke",
-    "data render --shift -1": "0..3",
+    "data render --cue-share 2": "0..1",
     "data prepare --dataset msvd-qa --annotations a --videos v --num-devices 0": "num_devices",
     "doctor --http-port web": "INTEGER",
     "compare --seeds 0 1": "hyperfleet tables --train demo --seeds 0 1 2",

@@ -94,7 +94,8 @@ def lame(
 
 
 def _unit(rows: Float[np.ndarray, "row hidden"]) -> Float[np.ndarray, "row hidden"]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def _neighbors(unit: Float[np.ndarray, "sample hidden"]) -> Float[np.ndarray, "sample sample"]:

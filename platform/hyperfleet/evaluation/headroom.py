@@ -7,6 +7,7 @@ data set's truth; rivals use what a device has without a cloud.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -46,6 +47,15 @@ class StaticHead:
     weight: Float[np.ndarray, "output hidden"]
     bias: Float[np.ndarray, " output"]
     prior: Float[np.ndarray, " output"]
+
+    def scores(self, hidden: Float[np.ndarray, "sample hidden"]) -> Float[np.ndarray, "sample output"]:
+        """Apply the head."""
+        return scores(hidden, self.weight, self.bias)
+
+    def answers(self, device: LiveDevice) -> Int[np.ndarray, " sample"]:
+        """Return the static answers of a device's samples."""
+        answers: np.ndarray = self.scores(device.hidden).argmax(axis=1)
+        return answers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -136,21 +146,18 @@ def measure_headroom(
             f"with {most_clips} live clips at most; use data with device ids and two live clips per device"
         )
     ways: dict[str, tuple[str, Callable[[LiveDevice], np.ndarray]]] = {
-        STATIC: ("", lambda one: scores(one.hidden, head.weight, head.bias).argmax(axis=1)),
-        "prior correction (EM)": (
-            "",
-            lambda one: prior_corrected(scores(one.hidden, head.weight, head.bias), head.prior),
-        ),
+        STATIC: ("", head.answers),
+        "prior correction (EM)": ("", lambda one: prior_corrected(head.scores(one.hidden), head.prior)),
         "T3A": ("", lambda one: t3a(one.hidden, head.weight, head.bias)),
-        "LAME": ("", lambda one: lame(one.hidden, scores(one.hidden, head.weight, head.bias))),
+        "LAME": ("", lambda one: lame(one.hidden, head.scores(one.hidden))),
         **{
             f"fitted with {count} label{'s' if count > 1 else ''}": (
                 "labels",
-                lambda one, count=count: _fitted(one, head, count),
+                partial(_fitted, head=head, count=count),
             )
             for count in NUM_LABELS
         },
-        FITTED: ("labels", lambda one: _fitted(one, head, None)),
+        FITTED: ("labels", partial(_fitted, head=head, count=None)),
     }
     if odds:
         ways[TOLD] = ("truth", lambda one: _told(one, head, odds[one.device_id]))
@@ -184,7 +191,7 @@ def measure_headroom(
 
 def _fitted(device: LiveDevice, head: StaticHead, count: int | None) -> Int[np.ndarray, " sample"]:
     """Answer each clip by a head fitted to `count` labelled samples of the others, all of them for None."""
-    answers = scores(device.hidden, head.weight, head.bias).argmax(axis=1)
+    answers = head.answers(device)
     for clip in np.unique(device.clip_row):
         inside = device.clip_row == clip
         others = np.flatnonzero(~inside & (device.label >= 0))[:count]
@@ -197,7 +204,5 @@ def _fitted(device: LiveDevice, head: StaticHead, count: int | None) -> Int[np.n
 def _told(
     device: LiveDevice, head: StaticHead, odds: Float[np.ndarray, " output"]
 ) -> Int[np.ndarray, " sample"]:
-    answers: np.ndarray = (softmax(scores(device.hidden, head.weight, head.bias), axis=1) * odds).argmax(
-        axis=1
-    )
+    answers: np.ndarray = (softmax(head.scores(device.hidden), axis=1) * odds).argmax(axis=1)
     return answers

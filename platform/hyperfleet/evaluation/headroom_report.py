@@ -83,13 +83,17 @@ def verdict(found: Headroom) -> str:
         )
     rivals = [rung for rung in found.rungs if not rung.needs and rung.test is not None]
     best = max(rivals, key=lambda rung: rung.accuracy.mean())
+    assert best.test is not None
     share = found.share(best)
-    assert share is not None
-    source = "who is told words and taste" if bound.name == TOLD else "fitted with labels"
+    source = "told the owner's words and taste" if bound.name == TOLD else "fitted with labels"
+    rival = "no rival is significantly better than the static head"
+    if share is not None and share > 0 and best.test.is_significant:
+        rival = (
+            f"{best.name} takes {100 * share:.0f}% of it, and {wording.percent(best.worse)} of devices lose"
+        )
     return (
         f"Personalization can bring up to {wording.points(bound.test.difference)} points here (95% interval "
-        f"{wording.interval_points(bound.test.interval)}, a head {source}). Without a cloud, {best.name} "
-        f"takes {100 * share:.0f}% of it and makes {wording.percent(best.worse)} of the devices worse."
+        f"{wording.interval_points(bound.test.interval)}, a head {source}). Without a cloud, {rival}."
     )
 
 

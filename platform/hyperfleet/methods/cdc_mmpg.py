@@ -10,7 +10,6 @@ from hyperfleet.messages import FEATURE_DIM
 from hyperfleet.methods.base import (
     FROZEN_PASSES,
     GENERATOR_RATE,
-    WARM,
     Examples,
     TaskModel,
     adapt_stage,
@@ -21,7 +20,7 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
-from hyperfleet.methods.stage import ADAPTOR, Stage
+from hyperfleet.methods.stage import ADAPTOR, WARM, Stage
 from hyperfleet.nn import AnchorReasonerConfig, HeadGeneratorConfig
 
 REASON = "reason"

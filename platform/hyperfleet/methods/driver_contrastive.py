@@ -59,4 +59,5 @@ def risk_variance(
     _, place, count = categories.unique(return_inverse=True, return_counts=True)
     mean = torch.zeros_like(count, dtype=losses.dtype).index_add(0, place, losses) / count
     # Sizes times variances are the squared deviations, so their mean is that of the samples' variances.
-    return (losses - mean[place]).square().mean()
+    variance: Tensor = (losses - mean[place]).square().mean()
+    return variance

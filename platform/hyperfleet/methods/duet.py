@@ -6,7 +6,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hyperfleet.methods.base import (
-    WARM,
     Examples,
     TaskModel,
     adapt_stage,
@@ -16,7 +15,7 @@ from hyperfleet.methods.base import (
     warm_stage,
 )
 from hyperfleet.methods.catalogue import FRAMES_READ
-from hyperfleet.methods.stage import Stage
+from hyperfleet.methods.stage import WARM, Stage
 from hyperfleet.nn import HeadGeneratorConfig, SequenceReaderConfig
 
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from hyperfleet.methods.base import (
     ADAPT,
     FROZEN_PASSES,
-    WARM,
     Examples,
     TaskModel,
     adapt_stage,
@@ -18,7 +17,7 @@ from hyperfleet.methods.base import (
     static_loss,
     warm_stage,
 )
-from hyperfleet.methods.stage import Stage
+from hyperfleet.methods.stage import WARM, Stage
 from hyperfleet.nn import HeadGeneratorConfig
 
 AS_PRINTED = HeadGeneratorConfig(projector_hidden=None, adr=None, static_base=False, init="torch")

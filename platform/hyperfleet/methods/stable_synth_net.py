@@ -9,7 +9,6 @@ from torch import Tensor
 from hyperfleet.errors import ConfigError
 from hyperfleet.methods.base import (
     GENERATOR_RATE,
-    WARM,
     Examples,
     TaskModel,
     adapt_stage,
@@ -22,7 +21,7 @@ from hyperfleet.methods.base import (
     warm_stage,
 )
 from hyperfleet.methods.driver_contrastive import contrastive_losses, risk_variance
-from hyperfleet.methods.stage import ADAPTOR, PUBLISHED_FIRST_RATE, Stage
+from hyperfleet.methods.stage import ADAPTOR, PUBLISHED_FIRST_RATE, WARM, Stage
 from hyperfleet.nn import HeadGeneratorConfig, TemplateBankConfig
 
 DRIVE = "drive"

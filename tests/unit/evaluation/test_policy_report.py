@@ -54,7 +54,7 @@ RUNS = (
 def test_the_table_sets_accuracy_against_cost_and_compares_with_the_first_run():
     lines = {row[0].text: [cell.text for cell in row[1:]] for row in policy_table(RUNS, title="t").rows}
     assert lines["every-sample"][:6] == ["100.0%", "0.00", "10.00", "5.00", "100 / 100", "80.0%"]
-    assert lines["every-sample"][6:] == ["", "", ""]
+    assert lines["every-sample"][6:] == ["", "", "", ""]
     assert lines["never"][:4] == ["0.0%", "0.00", "0.00", "0.250"]
     assert lines["every-n"][5:] == ["60.0%", "-20.0", "-20.0 to -20.0", "< 0.001"]
 

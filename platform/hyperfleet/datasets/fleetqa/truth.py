@@ -58,6 +58,6 @@ def _shares(record: Mapping[str, object], answers: Sequence[str]) -> Float[np.nd
     for kind, table in (("color", COLOR_WORDS), ("shape", SHAPE_WORDS)):
         for names, share in zip(table.values(), priors[kind], strict=True):
             known[names[words[kind]]] = share
-    for kind, names in (("motion", tuple(MOTIONS)), ("background", BACKGROUNDS), ("count", COUNTS)):
-        known |= dict(zip(names, priors[kind], strict=False))
+    for kind, values in (("motion", tuple(MOTIONS)), ("background", BACKGROUNDS), ("count", COUNTS)):
+        known |= dict(zip(values, priors[kind], strict=False))
     return np.array([known.get(answer, 1.0) for answer in answers])
