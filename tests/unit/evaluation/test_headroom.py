@@ -18,6 +18,8 @@ from hyperfleet.evaluation.headroom import (
 )
 from hyperfleet.evaluation.headroom_report import headroom_table, verdict, write_headroom_report
 
+pytestmark = pytest.mark.heavy
+
 NUM_CLASSES, HIDDEN, NUM_DEVICES = 4, 8, 40
 HEAD = StaticHead(
     weight=2 * np.eye(NUM_CLASSES, HIDDEN), bias=np.zeros(NUM_CLASSES), prior=np.full(NUM_CLASSES, 0.25)

@@ -56,7 +56,7 @@ def test_the_table_sets_accuracy_against_cost_and_compares_with_the_first_run():
     assert lines["every-sample"][:6] == ["100.0%", "0.00", "10.00", "5.00", "100 / 100", "80.0%"]
     assert lines["every-sample"][6:] == ["", "", "", ""]
     assert lines["never"][:4] == ["0.0%", "0.00", "0.00", "0.250"]
-    assert lines["every-n"][5:] == ["60.0%", "-20.0", "-20.0 to -20.0", "< 0.001"]
+    assert lines["every-n"][5:] == ["60.0%", "-20.0", "-20.0 to -20.0", "< 0.001", "< 0.001"]
 
 
 def test_runs_of_other_samples_are_not_compared():
