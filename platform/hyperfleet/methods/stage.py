@@ -10,18 +10,18 @@ class Stage:
     """One stage of training.
 
     Attributes:
-        name: what the method calls it; `Method.losses` switches on it.
-        trains: prefixes of the parameters that move, e.g. `("device", "generator.f_h")`; the rest is
-            frozen. Where nothing of the encoder moves, its features are computed once and kept.
+        name: its name within the method; `Method.losses` switches on it.
+        trains: prefixes of the trained parameters, e.g. `("device", "generator.f_h")`; the rest is
+            frozen. If the whole encoder is frozen, its features are computed once and stored.
         epochs: passes over the training split.
         learning_rate: peak of the polynomial decay.
-        rate_left: share of the peak that the decay ends at, where a later stage goes on from it.
-        generator_rate: factor on it for the generator's parameters. Each generated weight is a sum over
-            192 of them, so that a step of Adam's size moves a head much further than the same step on
-            the head itself.
-        samples_per_category: put so many samples of a category side by side (a P x K sampler), for losses
-            that compare them; None shuffles freely.
-        batch_factor: how many times as large batches are, where a step costs less than starting it.
+        rate_left: share of the peak at which the decay ends, if a later stage continues from it.
+        generator_rate: factor on the learning rate of the generator's parameters. Each generated weight is a
+            sum over 192 of them, so that a step of Adam's size moves a head much further than the same step
+            on the head itself.
+        samples_per_category: number of adjacent samples of a category (a P x K sampler), for losses that
+            compare them; None shuffles freely.
+        batch_factor: factor on the batch size, for steps that cost less than their launch.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Stage:
         return self.learning_rate * (self.generator_rate if parameter.startswith("generator.") else 1.0)
 
     def moves(self, parameter: str) -> bool:
-        """Tell whether the parameter called `parameter` is trained in this stage."""
+        """Return whether the parameter called `parameter` is trained in this stage."""
         return any(parameter == prefix or parameter.startswith(prefix + ".") for prefix in self.trains)
 
     @property

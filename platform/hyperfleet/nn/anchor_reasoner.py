@@ -31,7 +31,7 @@ def adain(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnchorReasonerConfig:
-    """Shape and reading of the ADR; the paper prints neither, so each choice is a field.
+    """Sizes and interpretation of the ADR; the paper gives neither, so each choice is a field.
 
     Attributes:
         hidden: widths of the encoder's hidden layers; the decoder mirrors them.
@@ -40,7 +40,7 @@ class AnchorReasonerConfig:
             inference needs), or `self`, the encoded feature (the literal autoencoder).
         direction: which operand of the renormalisation is the content. `decoded_to_anchor` gives the
             decoded feature the anchor's statistics; `anchor_to_decoded` is equation 16 as printed and
-            changes two scalars of the anchor only.
+            changes only two scalars of the anchor.
         inference: `mean` decodes the mean of q(z|x), so that one feature always gives one head;
             `sample` draws z.
         kl_weight: weight of equation 14; 1 makes the posterior collapse at this size.
@@ -112,7 +112,7 @@ def kl_divergence(
 def squared_error(
     prediction: Float[Tensor, "sample dim"], target: Float[Tensor, "sample dim"]
 ) -> Float[Tensor, ""]:
-    """Squared error summed over channels, mean over samples: on the KL's scale, so that it is not drowned."""
+    """Squared error summed over channels, mean over samples: on the KL's scale, so that neither dominates."""
     return (prediction - target).square().sum(dim=-1).mean()
 
 
