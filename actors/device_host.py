@@ -1,4 +1,4 @@
-"""The process that plays devices: it encodes samples, applies heads, and asks the service in real time."""
+"""Process that plays devices: it encodes samples, applies heads, and queries the service in real time."""
 
 import asyncio
 import os
@@ -38,9 +38,9 @@ from hyperfleet.nn import DeviceModel
 from hyperfleet.planning.bursts import Bursts, measure_bursts
 from hyperfleet.scenario.definition import Scenario
 
-# A device has one connection; a thousand at once are what a host and the service can hold.
+# A device has one connection; a host and the service can hold a thousand at once.
 MAX_CONNECTIONS = 1000
-# Emulated devices share one client but not their luck: none stops asking because others wait.
+# Emulated devices share one client but no circuit breaker: none stops asking because others wait.
 NO_CIRCUIT = 1_000_000_000
 # Methods of this Ray concurrency group run while the host plays devices.
 CONTROL = "control"
@@ -70,13 +70,13 @@ class HostSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Service:
-    """The generator that the devices of a run ask.
+    """Generator service that the devices of a run query.
 
     Attributes:
-        url: where it listens.
+        url: its URL.
         task: task of the served model.
         model: name of the served model.
-        codec: how heads travel, a name of `hyperfleet.head_codecs.CODECS`.
+        codec: codec of the heads, a name in `hyperfleet.head_codecs.CODECS`.
         base: the devices' own static head.
         retry: policy of the scenario; a request carries the deadline of its try.
         token: bearer token of the fleet.
@@ -91,7 +91,7 @@ class Service:
     token: str | None = field(default=None, repr=False)
 
     def client(self) -> AsyncHttpClient:
-        """Return a client of one try: the timeline of a run decides about more."""
+        """Return a client that tries once: the timeline of a run decides on retries."""
         return AsyncHttpClient(
             url=self.url,
             layout=self.base.layout,
@@ -110,9 +110,9 @@ class Share:
     """Some devices of a run in real time.
 
     Attributes:
-        scenario: what happens.
+        scenario: scenario of the run.
         plan: the devices and their samples.
-        work: what a sample costs a device.
+        work: cost of a sample on a device.
         begin_at_s: time of day at which all shares begin.
         leads: whether this share logs the faults and kills replicas.
         kill_replica: kills a replica of the service.
@@ -199,14 +199,14 @@ class DeviceHost:
         codec: str,
         table: FeatureTable,
     ) -> Answers:
-        """Answer samples with heads made from others; see `answer_pairs`.
+        """Answer samples with heads made from other samples; see `answer_pairs`.
 
         Raises:
-            ConfigError: heads of this generator cannot travel in `codec`.
+            ConfigError: `codec` cannot carry heads of this generator.
             DataError: the table has no such row.
         """
         if wants_head_batches(self._generator, codec):
-            # Worth its memory, a second copy of the last layer, only here.
+            # Only here is it worth its memory, a second copy of the last layer.
             self._generator.pack()
         return answer_pairs(self._generator, table, sample, head_of, codec, self._spec.heads_at_once)
 
@@ -251,14 +251,14 @@ class DeviceHost:
         self._interrupted.set()
 
     def usage(self) -> HostUsage:
-        """Return what the process used since it started."""
+        """Return the resources that the process has used since it started."""
         # Linux counts in KiB, macOS in bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return HostUsage(cpu_s=time.process_time(), peak_rss_bytes=peak)
 
 
-# num_cpus=0: real-time runs have the generator's replicas beside them, which must find their CPU free.
+# num_cpus=0: real-time runs have the generator's replicas beside them, whose CPUs must be free.
 RemoteDeviceHost: Any = ray.remote(  # type: ignore[call-overload]  # Ray's types lack concurrency_groups
     num_cpus=0,
     scheduling_strategy="SPREAD",

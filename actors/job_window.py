@@ -8,7 +8,7 @@ from typing import Any
 
 from hyperfleet.errors import ServiceError
 
-# A job whose host died this often is taken to kill hosts.
+# A job whose host died this often is assumed to kill hosts.
 MAX_DEATHS = 3
 
 

@@ -166,7 +166,7 @@ class SupervisedPool:
         """Return what `method` of each host returns, without the hosts that are starting or dead.
 
         Args:
-            method: what is called.
+            method: name of the method.
             group: Ray concurrency group in which it runs beside the host's jobs; None waits for these.
         """
         answers = []

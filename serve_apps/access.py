@@ -59,7 +59,7 @@ class BearerTokens:
 
         Args:
             path: the file, which only its owner should be able to read.
-            recheck_s: least seconds between two checks for a change.
+            recheck_s: minimum seconds between two checks for a change.
             clock: monotonic time in seconds.
 
         Raises:
@@ -96,7 +96,7 @@ class BearerTokens:
             raise UnauthenticatedError(f"the authorization is not of the scheme Bearer; {_HOW_TO_SEND}")
         offered = hashlib.sha256(token.strip(" ").encode("utf-8", "surrogatepass")).digest()
         client = None
-        # Goes on after a match, so that the time does not reveal which token is close or right.
+        # Continues after a match, so that the time does not reveal which token is close or right.
         for digest, name in self._digests:
             if hmac.compare_digest(offered, digest):
                 client = name
@@ -119,8 +119,8 @@ class BearerTokens:
 class RateLimit:
     """At most `heads_per_s` heads per second and client, counted in this process.
 
-    The rate is exact over longer times. Within one second a client that saved its heads for the end of the
-    second before may take up to twice as many.
+    The rate is exact over longer times. Within one second, a client that saved its heads for the end of the
+    previous second may take up to twice as many.
 
     Raises:
         ConfigError: `heads_per_s` is less than 1.
@@ -149,7 +149,7 @@ class RateLimit:
         limit = self._item.amount
         if cost > limit:
             raise FeatureError(
-                f"a request of {cost} heads can never pass a limit of {limit} heads per second; "
+                f"a request of {cost} heads can never fit a limit of {limit} heads per second; "
                 "send smaller requests"
             )
         with self._lock:
@@ -159,7 +159,7 @@ class RateLimit:
         # Rounded up, and one millisecond more: rounding must not refuse a client that returns on time.
         retry_after_s = math.ceil(1e3 * wait_s + 1) / 1e3
         raise RateLimitedError(
-            f"{cost} more heads now would pass this client's limit of {limit} heads per second; "
+            f"{cost} more heads now would exceed this client's limit of {limit} heads per second; "
             f"send the request again after {retry_after_s} s",
             retry_after_s,
         )
@@ -176,7 +176,7 @@ class RateLimit:
 
 
 def _fade_s(heads: int, room: int, left_s: float) -> float:
-    """Return the seconds until the `heads` of the second before, which count heads * left_s, fit `room`."""
+    """Return the seconds until the `heads` of the previous second, which count heads * left_s, fit `room`."""
     return max(0.0, left_s - (room + 1) / heads) if heads else 0.0
 
 

@@ -1,9 +1,9 @@
-"""Batches of heads: requests that come together are generated and encoded together.
+"""Batches of heads: requests that arrive together are generated and encoded together.
 
 `serve.batch` closes a batch a fixed time after its first request. Here the computation runs on the event loop
-that also receives, so that time is over before the requests that came during the last batch have been read.
+that also receives, so that time has passed before the requests that came during the last batch are read.
 Over gRPC, which hands one request to the loop at a time, batches of one would follow one another, and each
-batch reads all weights. `Batcher` closes a batch when no request has come for a while.
+batch reads all weights. `Batcher` closes a batch when no request has arrived for a while.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class GeneratedChunk:
     Attributes:
         files: replies of all chunks encoded together; None without heads.
         start: index of the chunk's first head in `files`.
-        error: why there are no heads; None for a deadline that was over.
+        error: reason for missing heads; None if the deadline had passed.
         generate_s: seconds of the product that made them.
         encode_s: seconds of the codec for all chunks encoded together.
         batch_heads: number of heads of that product.
@@ -132,9 +132,9 @@ class Batcher:
 
     Args:
         run: generates the heads of a batch; `generate_batch`.
-        max_heads: most heads of one batch; a chunk is never split.
-        pause_s: seconds without a request after which a batch is closed. A tenth of the time of the batch
-            before, if that is longer, up to 0.01 s.
+        max_heads: maximum heads per batch; a chunk is never split.
+        pause_s: seconds without a request after which a batch is closed. A tenth of the previous batch's
+            time, if that is longer, up to 0.01 s.
         meter: counts the batches.
     """
 
@@ -191,7 +191,7 @@ class Batcher:
     async def _until_none_comes(self) -> None:
         # Timed by the clock, not by the loop: uvloop, which Serve runs on, counts from its last turn, so that
         # after a batch of 20 ms a timeout of 1 ms ends before anything is read. A stream of requests cannot
-        # hold a batch open for ever, since it fills the batch.
+        # hold a batch open forever, since it fills the batch.
         num_seen, since_s = self._num_arrived, time.perf_counter()
         pause_s = self._pause_s
         # A caller that comes much later is not one of those just answered.

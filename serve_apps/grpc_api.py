@@ -71,7 +71,7 @@ class GrpcOptions:
         tls_key: PEM file with the private key, without a password.
 
     Raises:
-        ConfigError: an invalid port, or a certificate or key that is alone, unreadable or does not fit.
+        ConfigError: an invalid port, or a certificate or key that is alone, unreadable or mismatched.
     """
 
     host: str = "127.0.0.1"
@@ -179,8 +179,8 @@ def _channel_options(service: HeadService, options: GrpcOptions) -> list[tuple[s
         ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
         # Ends connections of devices that are out of reach.
         ("grpc.keepalive_time_ms", 60_000),
-        # Waiting clients ping the connection every 10 s; by default gRPC takes more than one ping in 5 min
-        # without data for an attack.
+        # Waiting clients ping the connection every 10 s; by default gRPC treats more than one ping in 5 min
+        # without data as an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
 
@@ -264,8 +264,8 @@ def _read(message: bytes, request_type: Any) -> Any:
         return request_type.FromString(message)
     except DecodeError as error:
         raise FeatureError(
-            f"{len(message)} bytes are no {request_type.DESCRIPTOR.full_name}: {error}; make the client from "
-            "the generator.proto of this version"
+            f"{len(message)} bytes are not a {request_type.DESCRIPTOR.full_name}: {error}; generate the "
+            "client from the generator.proto of this version"
         ) from error
 
 

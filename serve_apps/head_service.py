@@ -54,9 +54,9 @@ class HeadService:
     Args:
         table: the models.
         batched: generates the heads of a chunk; a `Batcher`.
-        max_features: most heads per request.
-        max_waiting_heads: most heads that wait in this process; more are refused.
-        batch_heads: most heads per batch.
+        max_features: maximum heads per request.
+        max_waiting_heads: maximum heads that wait in this process; more are refused.
+        batch_heads: maximum heads per batch.
         tokens: valid tokens; None admits anyone.
         rate: limit per client; None for no limit.
         meter: counts replies, and refusals of the transports.
@@ -95,7 +95,7 @@ class HeadService:
         return self._tokens.authenticate(authorization) if self._tokens is not None else ANYONE
 
     def must_wait(self, num_heads: int) -> bool:
-        """Tell whether a request for `num_heads` heads would have to wait for the batch after the next."""
+        """Return whether a request for `num_heads` heads would have to wait for the batch after the next."""
         return self.num_waiting + num_heads > self._batch_heads
 
     async def generate(
@@ -169,6 +169,6 @@ class HeadService:
             retry_after_s = self.num_waiting * self._s_per_head
             raise OverloadedError(
                 f"{self.num_waiting} heads are waiting, at most {self._max_waiting_heads} may; "
-                f"come again in {retry_after_s:.1f} s or add replicas",
+                f"retry in {retry_after_s:.1f} s or add replicas",
                 retry_after_s,
             )

@@ -41,7 +41,7 @@ class GeneratorApi(FastAPI):
 
     Args:
         service: generates the heads.
-        body_timeout_s: most seconds that a client may take to send its body.
+        body_timeout_s: maximum seconds that a client may take to send its body.
         lifespan: runs around the application.
     """
 
@@ -75,7 +75,7 @@ class GeneratorApi(FastAPI):
             refusal = await self._refuse(Request(scope), error)
             await refusal(scope, receive, send)
             if not isinstance(error, HTTPException | HyperFleetError):
-                # For the log of the server, as Starlette does with defects of other calls.
+                # For the log of the server, as Starlette does with unforeseen errors of other calls.
                 raise
             return
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
@@ -99,7 +99,7 @@ class GenerateCall:
 
     Args:
         service: generates the heads.
-        body_timeout_s: most seconds that a client may take to send its body.
+        body_timeout_s: maximum seconds that a client may take to send its body.
     """
 
     def __init__(self, service: HeadService, *, body_timeout_s: float) -> None:
@@ -181,7 +181,7 @@ async def _unless_gone(work: Coroutine[None, None, EncodedHeads], receive: Recei
             raise CallerGoneError("the connection ended before the heads were generated")
         return working.result()
     finally:
-        # Also when Serve cancels this request because its time is over.
+        # Also when Serve cancels this request because it timed out.
         working.cancel()
         leaving.cancel()
 
@@ -239,7 +239,7 @@ async def _read_body(receive: Receive, max_bytes: int, timeout_s: float) -> byte
     except TimeoutError as error:
         raise HTTPException(
             HTTPStatus.REQUEST_TIMEOUT,
-            f"the body took more than {timeout_s:g} s, {len(body)} bytes came; send it faster",
+            f"the body took more than {timeout_s:g} s, {len(body)} bytes arrived; send it faster",
         ) from error
     return bytes(body)
 

@@ -1,6 +1,6 @@
 """Documented calls of the HTTP interface: the models, and OpenAPI's text for POST /v1/generate/{task}.
 
-FastAPI cannot read binary bodies and problem details off the code, so they are described here.
+FastAPI cannot infer binary bodies and problem details from the code, so they are described here.
 """
 
 from http import HTTPStatus
@@ -90,11 +90,11 @@ class ModelList(BaseModel):
 def add_models(api: FastAPI, service: HeadService) -> None:
     """Add the calls that describe the service and its models."""
 
-    @api.get("/healthz", summary="Whether the service answers; needs no token")
+    @api.get("/healthz", summary="Liveness of the service; needs no token")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @api.get("/v1/models", summary="Which models are served", responses=MODELS_REPLIES)
+    @api.get("/v1/models", summary="List of the served models", responses=MODELS_REPLIES)
     async def models(request: Request) -> ModelList:
         service.authenticate(request.headers.get("authorization"))
         return ModelList(models=service.table.infos())

@@ -64,7 +64,7 @@ def task_of(scope: Scope) -> str | None:
 
 
 def is_repeatable(value: str) -> bool:
-    """Tell whether a client's request id may be repeated in headers and logs."""
+    """Return whether a client's request id may be repeated in headers and logs."""
     return 0 < len(value) <= MAX_REQUEST_ID and value.isascii() and value.isprintable()
 
 

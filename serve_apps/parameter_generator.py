@@ -64,11 +64,11 @@ class GeneratorArgs(BaseModel):
     )
     tracking_uri: str | None = Field(default=None, description="None: $MLFLOW_TRACKING_URI or ./mlflow.db")
     replicas: int = Field(default=1, ge=1)
-    max_batch_size: int = Field(default=32, ge=1, description="most heads per batch")
+    max_batch_size: int = Field(default=32, ge=1, description="maximum heads per batch")
     batch_pause_s: float = Field(
         default=0.001,
         gt=0,
-        description="a batch closes after a pause of so long, or of a tenth of the batch before",
+        description="a batch closes after a pause of this length, or of a tenth of the previous batch",
     )
     node_resource: str | None = Field(
         default=None, description="custom resource of the nodes for replicas, one each; None for any node"
@@ -78,13 +78,13 @@ class GeneratorArgs(BaseModel):
         default="fp32",
         description="precision of the last layer; fp16 makes small batches faster and heads less exact",
     )
-    max_features: int = Field(default=32, ge=1, description="most features per request")
+    max_features: int = Field(default=32, ge=1, description="maximum features per request")
     max_waiting_heads: int = Field(
-        default=512, ge=1, description="most heads that wait in one replica; more get 429 with Retry-After"
+        default=512, ge=1, description="maximum heads waiting in one replica; more get 429 with Retry-After"
     )
-    max_ongoing_requests: int = Field(default=1024, ge=1, description="most requests inside one replica")
+    max_ongoing_requests: int = Field(default=1024, ge=1, description="maximum requests inside one replica")
     max_queued_requests: int = Field(
-        default=4096, ge=1, description="most that wait in the proxy; more get 429"
+        default=4096, ge=1, description="maximum waiting in the proxy; more get 429"
     )
     body_timeout_s: float = Field(default=10.0, gt=0, description="time limit for receiving a body")
     follow_alias_s: float = Field(
@@ -113,7 +113,7 @@ class GeneratorArgs(BaseModel):
         if self.max_features > self.max_waiting_heads:
             raise ValueError(
                 f"max_features={self.max_features} must be at most "
-                f"max_waiting_heads={self.max_waiting_heads}, or the largest request could never be let in"
+                f"max_waiting_heads={self.max_waiting_heads}, or the largest request could never be admitted"
             )
         return self
 
@@ -206,7 +206,7 @@ class GeneratorReplica:
 def _tokens(args: GeneratorArgs) -> BearerTokens | None:
     if args.tokens_file is not None:
         return BearerTokens.from_file(args.tokens_file)
-    # An empty variable is a mistake that must not admit everybody.
+    # An empty variable is a mistake and must not admit everybody.
     return BearerTokens.from_env(TOKENS_VARIABLE) if TOKENS_VARIABLE in os.environ else None
 
 

@@ -16,7 +16,7 @@ def free_port(host: str, port: int) -> int:
     """Return `port`, or a free one for 0, after checking that nobody listens there.
 
     Serve does not notice a port in use. Its proxy binds with SO_REUSEPORT, so that two services can share a
-    port and answer each other's requests, or it retries for ever.
+    port and answer each other's requests, or it retries forever.
 
     Raises:
         ServiceError: the port is in use or cannot be bound on this machine.
@@ -50,7 +50,7 @@ def refuse_open(hosts: Mapping[str, str]) -> None:
 
 
 def will_serve_run_start_serve(grpc_host: str, grpc_port: int | None) -> bool:
-    """Tell whether `serve run` starts Serve itself, and make sure that the ports are free then.
+    """Return whether `serve run` starts Serve itself, and make sure that the ports are free then.
 
     Raises:
         ServiceError: a port is in use.

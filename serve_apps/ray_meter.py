@@ -57,7 +57,7 @@ class RayMeter(Meter):
         self._count(self._requests, tags, 1)
         self._count(self._heads, tags, num_heads)
         self._count(self._bytes, tags, num_bytes)
-        # The grain of the clock can make a wait of zero slightly negative.
+        # The resolution of the clock can make a wait of zero slightly negative.
         self._observe(self._latency, max(queue_s, 0.0), (("part", "queue"),))
 
     def refused(self, reason: str) -> None:

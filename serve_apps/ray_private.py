@@ -1,6 +1,6 @@
 """Private interfaces of Ray that the service relies on: check them at every upgrade of Ray.
 
-They serve the fast path (tuned.env) and fill gaps of the public interfaces. Two more things depend on Ray's
+They serve the fast path (tuned.env) and fill gaps in the public interfaces. Two more things depend on Ray's
 internals: the RAY_SERVE_* variables of tuned.env, and `GeneratorReplica.__serve_build_asgi_app__`, which
 `serve.ingress` calls.
 tests/unit/serve_apps/test_ray_private.py and tests/integration check them against the installed Ray.
@@ -56,7 +56,7 @@ def http_host() -> str | None:
 
 
 def is_serve_proxy(host: str, port: int) -> bool:
-    """Tell whether a Serve proxy listens there, to which `serve run` may add an application."""
+    """Return whether a Serve proxy listens there, to which `serve run` may add an application."""
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/-/healthz", timeout=PROBE_TIMEOUT_S) as reply:
             content = reply.read()

@@ -43,7 +43,7 @@ class ModelInfo(BaseModel):
     hidden: int = Field(description="columns of a head's weight")
     feature_dim: int = FEATURE_DIM
     head_bytes: int = Field(description="size of one head's float32 values in bytes")
-    max_features: int = Field(description="most features in one request")
+    max_features: int = Field(description="maximum features in one request")
     base_id: str = Field(description="name of the static head that offsets are added to; empty for none")
     codecs: list[CodecInfo]
     default_codec: str = DEFAULT_CODEC
@@ -98,10 +98,10 @@ class ModelTable:
         models: model URI by name; "" for the registered name.
         tracking_uri: store of the registered models.
         torch_threads: threads per call.
-        max_features: most features per request, reported to clients.
+        max_features: maximum features per request, reported to clients.
         weights: see `ParameterGenerator`.
-        proven: exact versions by name that were served before. A restarted replica falls back to them if an
-            alias names a version by then that cannot replace them.
+        proven: exact versions by name that were served before. A restarted replica falls back to them if by
+            then an alias names a version that cannot replace them.
 
     Raises:
         ModelNotRegisteredError, CheckpointError, ServiceError: one of them cannot be served.
@@ -164,7 +164,7 @@ class ModelTable:
         raise UnknownNameError(f"no generator for task {task!r}; served are {', '.join(map(repr, tasks))}")
 
     def check(self) -> None:
-        """Generate one head with each.
+        """Generate one head with each model.
 
         Raises:
             ServiceError: a model makes heads that are not finite.
@@ -192,7 +192,7 @@ class ModelTable:
                     await asyncio.to_thread(self._replace, name, uri)
                     del refused[name]
                 except Exception as error:
-                    # No error may end the following of the other models.
+                    # No error may stop the checks of the other models.
                     if logged.get(name) != str(error):
                         self._log_refused(name, error)
                     logged[name] = str(error)
@@ -206,9 +206,7 @@ class ModelTable:
         old, served = self._served[name], self._load(name, uri)
         _check_same_devices(old, served)
         self._served[name] = served
-        _log.warning(
-            "model %s: version %s takes the place of %s", name, served.info.version, old.info.version
-        )
+        _log.warning("model %s: version %s replaces version %s", name, served.info.version, old.info.version)
 
     def _first(self, name: str, uri: str, proven: str | None) -> ServedGenerator:
         if proven is None or proven == uri:

@@ -36,7 +36,7 @@ def start(
         args: settings; None for the newest registered model with the defaults.
         port: TCP port on `host`; 0 for a free one.
         host: address to listen on; any other than 127.0.0.1 needs tokens.
-        timeout_s: most seconds until the service answers.
+        timeout_s: maximum seconds until the service answers.
 
     Raises:
         ModelNotRegisteredError: there is no such model.
@@ -60,7 +60,7 @@ def start(
                 proxy_location="HeadOnly",
                 logging_config=LOGGING,
             )
-            # serve.run would wait for ever if the cluster lacks a free CPU for the replica.
+            # serve.run would wait forever if the cluster lacks a free CPU for the replica.
             serve.run_many(
                 [RunTarget(target=application, name=APPLICATION, route_prefix="/", logging_config=LOGGING)],
                 wait_for_applications_running=False,

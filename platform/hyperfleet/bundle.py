@@ -1,6 +1,6 @@
-"""A trained model on disk: one folder that devices and cloud each load their part of.
+"""A trained model on disk: one folder, of which devices and cloud each load their part.
 
-config.json         what was trained: task, method, encoder, generator
+config.json         the trained model: task, method, encoder, generator
 model.safetensors   weights, keys `device.*` and `generator.*`
 tokenizer.json      the question tokenizer (Hugging Face tokenizers)
 answers.json        the answers in label order
@@ -38,9 +38,9 @@ TOKENIZER_FILE, ANSWERS_FILE = "tokenizer.json", "answers.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BundleConfig:
-    """What a bundle holds; enough to build its modules before loading their weights.
+    """Contents of a bundle; enough to build its modules before loading their weights.
 
-    `weights_origin` tells where the encoder's weights came from before they were trained.
+    `weights_origin` is the source of the encoder's initial weights.
     """
 
     task: str
@@ -123,7 +123,7 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], origin: Path) ->
 def save_bundle(
     folder: Path, config: BundleConfig, model: TaskModel, *, tokenizer_file: Path, answers_file: Path | None
 ) -> Path:
-    """Write a bundle into `folder` and return it; tasks without answers have no file of them."""
+    """Write a bundle into `folder` and return it; tasks without answers get no answers file."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if model.generator is not None and model.generator.config.static_base:
@@ -133,13 +133,13 @@ def save_bundle(
     shutil.copyfile(tokenizer_file, folder / TOKENIZER_FILE)
     if answers_file is not None:
         shutil.copyfile(answers_file, folder / ANSWERS_FILE)
-    # Written last: a folder with a configuration is a whole bundle.
+    # Written last: a folder with a configuration is a complete bundle.
     (folder / CONFIG_FILE).write_text(config.to_json())
     return folder
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a folder that then takes the place of `folder`: whole, or not at all."""
+    """Replace `folder` by one that `write` fills: completely, or not at all."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def _part(folder: Path, part: str) -> dict[str, Tensor]:
 
 
 def load_device_model(folder: Path) -> DeviceModel:
-    """Load what a device holds, ready for inference.
+    """Load the device's part, ready for inference.
 
     Raises:
         CheckpointError: no bundle there, or the weights of another model.
@@ -191,7 +191,7 @@ def load_device_model(folder: Path) -> DeviceModel:
 
 
 def load_generator(folder: Path) -> HeadGenerator:
-    """Load what the cloud serves, ready for inference.
+    """Load the generator that the cloud serves, ready for inference.
 
     Raises:
         CheckpointError: no bundle there, a method that generates nothing, or another model's weights.
@@ -205,7 +205,7 @@ def load_generator(folder: Path) -> HeadGenerator:
     if config.generator.sequence is not None:
         raise CheckpointError(
             f"{folder} holds a model of method {config.method!r}, whose generator reads "
-            f"{config.generator.sequence.num_frames} features a head; the service takes one feature a head"
+            f"{config.generator.sequence.num_frames} features per head; the service takes only one"
         )
     layout = head_layout(config.num_classes, task(config.task).readout)
     generator = HeadGenerator(config.generator, layout)
@@ -214,7 +214,7 @@ def load_generator(folder: Path) -> HeadGenerator:
 
 
 def load_model(folder: Path) -> tuple[BundleConfig, TaskModel]:
-    """Load the whole model, e.g. to go on training.
+    """Load the whole model, e.g. to continue training.
 
     Raises:
         CheckpointError: no bundle there, or the weights of another model.

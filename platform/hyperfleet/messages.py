@@ -85,7 +85,7 @@ class HeadReply:
     Attributes:
         heads: received heads, ready to apply.
         label: the model that generated them.
-        codec: codec in which they travelled.
+        codec: codec in which they were sent.
     """
 
     heads: Heads
@@ -111,8 +111,8 @@ class HeadReply:
                 served version that differs from the one on the device.
 
         Raises:
-            HeadLayoutError: not a safetensors file, heads of another shape or number, or heads for another
-                static head than `base`.
+            HeadLayoutError: not a safetensors file, heads of another shape or number, or heads for a
+                static head other than `base`.
         """
         tensors, metadata = unpack(body)
         if metadata.get("codec") not in CODECS:
@@ -122,7 +122,7 @@ class HeadReply:
             )
         codec = CODECS[metadata["codec"]]
         base_id = metadata.get("base_id", "")
-        # Full heads as well: they fit the encoder that was trained with that static head.
+        # Checked for full heads too: they fit the encoder that was trained with that static head.
         if base is not None and base_id != base.id and (base_id or codec.needs_base):
             raise HeadLayoutError(
                 f"the reply is for devices with the static head {base_id!r}, this one's is {base.id!r}; "
@@ -142,7 +142,7 @@ class HeadReply:
 def encode_batch(generated: GeneratedHeads, *, codec: str, label: ModelLabel) -> RowFiles:
     """Encode heads of several requests together; `.of(start, stop)` is the reply with heads start to stop.
 
-    `codec` is one of the generator's `codecs`; whoever takes a name from a client checks it.
+    `codec` is one of the generator's `codecs`; callers check names that come from clients.
 
     Raises:
         HeadLayoutError: the codec cannot carry the heads.

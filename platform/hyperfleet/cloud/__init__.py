@@ -1,1 +1,1 @@
-"""The cloud side: generate heads from uploaded features, and train the models that do."""
+"""Cloud side: generation of heads from uploaded features, and training of the models."""

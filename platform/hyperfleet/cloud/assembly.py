@@ -1,4 +1,4 @@
-"""From a training configuration and a data set folder to a trainer, without Ray."""
+"""Assembly of a trainer from a training configuration and a data set folder, without Ray."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from hyperfleet.weights import initialise
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Assembled:
-    """A trainer, how to open further splits, and the files its bundles copy."""
+    """A trainer, a function that opens further splits, and the files its bundles copy."""
 
     trainer: Trainer
     source: Callable[[str], BatchSource]
@@ -31,14 +31,14 @@ class Assembled:
 
 
 def encoder_config(config: TrainConfig, vocab_size: int) -> EncoderConfig:
-    """Return the encoder of a run: the preset, with as many frames as the run or its method wants."""
+    """Return the encoder of a run: the preset, with the number of frames that the run or its method sets."""
     encoder = ENCODERS[config.encoder](vocab_size)
     num_frames = config.num_frames or FRAMES_READ.get(config.method, encoder.num_frames)
     return dataclasses.replace(encoder, num_frames=num_frames)
 
 
 def generator_config(config: TrainConfig, num_categories: int) -> HeadGeneratorConfig | None:
-    """Return the method's generator with templates for as many categories as the data set has."""
+    """Return the method's generator, with one template per category of the data set."""
     generator = method(config.method).generator_config
     if generator is None or generator.templates is None:
         return generator

@@ -1,4 +1,4 @@
-"""From a split of questions and a store of frames to batches of tensors."""
+"""Batches of tensors from a split of questions and a store of frames."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from hyperfleet.errors import EmptyStreamError
 
 @runtime_checkable
 class LabelledSplit(Protocol):
-    """Samples with what is right about them; `hyperfleet.datasets.Split` is one."""
+    """Samples with their labels; `hyperfleet.datasets.Split` is one."""
 
     @property
     def example_id(self) -> np.ndarray:
@@ -31,17 +31,17 @@ class LabelledSplit(Protocol):
 
     @property
     def device_id(self) -> np.ndarray:
-        """Device that each sample's clip is from."""
+        """Device of each sample's clip."""
         ...
 
     @property
     def clip_row(self) -> np.ndarray:
-        """Row of the clip store, for each sample."""
+        """Row of each sample's clip in the store."""
         ...
 
     @property
     def token_ids(self) -> np.ndarray:
-        """The tokenised question, caption or candidates."""
+        """The tokenized question, caption or candidates."""
         ...
 
     @property
@@ -51,12 +51,12 @@ class LabelledSplit(Protocol):
 
     @property
     def label(self) -> np.ndarray:
-        """What the task's loss compares with, e.g. the class of the answer, -1 out of the vocabulary."""
+        """Target of the task's loss, e.g. the class of the answer; -1 if it is out of the vocabulary."""
         ...
 
     @property
     def category(self) -> np.ndarray:
-        """What StableSynthNet has a template for; -1 for none."""
+        """Category of the sample, with a template in StableSynthNet; -1 for none."""
         ...
 
 
@@ -85,16 +85,16 @@ class BatchSource:
         return len(self.split.label)
 
     def num_batches(self, batch_size: int) -> int:
-        """Return the whole batches in one pass; a split smaller than one batch is one batch."""
+        """Return the number of full batches in one pass; a split smaller than one batch counts as one."""
         return max(1, len(self) // batch_size)
 
     def shuffled(
         self, rng: np.random.Generator, batch_size: int, per_category: int | None = None
     ) -> Iterator[Int[np.ndarray, " sample"]]:
-        """Yield the samples of each batch of one pass in random order; the incomplete rest is left out.
+        """Yield the samples of each batch of one pass in random order; an incomplete last batch is dropped.
 
-        With `per_category`, samples of one category stand together in groups of so many (the last of a
-        category may be smaller), and the groups are shuffled: a P x K sampler that still makes whole passes.
+        With `per_category`, samples of one category are adjacent in groups of that size (the last group of a
+        category may be smaller), and the groups are shuffled: a P x K sampler that still makes full passes.
         """
         order = rng.permutation(len(self))
         if per_category is not None:
@@ -103,7 +103,7 @@ class BatchSource:
             yield order[start : start + batch_size]
 
     def labels(self, samples: Int[np.ndarray, " sample"]) -> Tensor:
-        """Return the labels of `samples`; -1 is an answer out of the vocabulary."""
+        """Return the labels of `samples`; -1 for an answer out of the vocabulary."""
         return torch.from_numpy(self.split.label[samples].astype(np.int64))
 
     def targets(self, samples: Int[np.ndarray, " sample"]) -> dict[str, Tensor]:
@@ -121,10 +121,10 @@ class BatchSource:
     def batch(
         self, samples: Int[np.ndarray, " sample"], rng: np.random.Generator, share: slice = slice(None)
     ) -> dict[str, Tensor]:
-        """Return a training batch: a random frame of each segment and, if asked for, a random crop a clip.
+        """Return a training batch: a random frame of each segment and, if configured, a random crop per clip.
 
         `share` is the part of `samples` that this worker computes. Draws are made for all of them, so
-        that what a sample looks like does not depend on the number of workers.
+        that a sample's frames and crop do not depend on the number of workers.
         """
         index = training_frames(rng, len(samples), self.store.num_stored_frames, self.num_frames)
         crop_rng = rng.spawn(1)[0]
@@ -142,7 +142,7 @@ class BatchSource:
         index = inference_frames(self.store.num_stored_frames, self.num_frames)
         for start in range(0, len(samples), batch_size):
             part = samples[start : start + batch_size]
-            # Questions of one clip stand together: decode its frames once and repeat them.
+            # Questions of one clip are adjacent: decode its frames once and repeat them.
             rows, place = np.unique(self.split.clip_row[part], return_inverse=True)
             frames = self.store.frames(rows, np.broadcast_to(index, (len(rows), self.num_frames)))
             frames = central_crop(frames, self.image_size)[place]
@@ -152,7 +152,7 @@ class BatchSource:
 def _grouped(
     order: Int[np.ndarray, " sample"], category: np.ndarray, size: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " sample"]:
-    # Stable, so that samples of one category keep the random order they came in.
+    # Stable, so that samples of one category keep their random order.
     by_category = order[np.argsort(category[order], kind="stable")]
     _, first, count = np.unique(category[by_category], return_index=True, return_counts=True)
     place = np.arange(len(order)) - np.repeat(first, count)

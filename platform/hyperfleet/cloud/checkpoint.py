@@ -1,4 +1,4 @@
-"""A training run on disk: the model's bundle, the optimiser's state and how far the run is."""
+"""A training run on disk: the model's bundle, the optimizer's state and the run's progress."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def save_trained(folder: Path, trainer: Trainer, files: BundleFiles) -> Path:
 
 
 def save_checkpoint(folder: Path, trainer: Trainer, position: Position, files: BundleFiles) -> Path:
-    """Write all that `resume` needs to go on as if nothing had happened."""
+    """Write everything that `resume` needs to continue as if the run had not been interrupted."""
     assert trainer.optimiser is not None
     save_trained(folder, trainer, files)
     names = parameter_names(trainer.model, trainer.optimiser)
@@ -51,14 +51,14 @@ def save_checkpoint(folder: Path, trainer: Trainer, position: Position, files: B
 
 
 def resume(folder: Path, trainer: Trainer) -> tuple[Position, Callable[[AdamW], None]]:
-    """Put the checkpoint's weights into the trainer; return where to start and how to restore the optimiser.
+    """Load the checkpoint's weights; return the start position and a function that restores the optimizer.
 
     Raises:
         CheckpointError: there is no checkpoint, it belongs to another configuration, or it is incomplete.
     """
     path = folder / PROGRESS_FILE
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint in {folder}: {PROGRESS_FILE} is missing; start the run anew")
+        raise CheckpointError(f"no checkpoint in {folder}: {PROGRESS_FILE} is missing; start a new run")
     progress = json.loads(path.read_text())
     expected = json.loads(json.dumps(dataclasses.asdict(trainer.config)))
     if progress["train"] != expected:

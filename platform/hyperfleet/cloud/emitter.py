@@ -1,4 +1,4 @@
-"""Last layer of a hypernetwork: 28 million weights for 1,501 answers, and nearly all of its time."""
+"""Last layer of a hypernetwork: 28 million weights for 1,501 answers, and nearly all of its compute time."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from torch import Tensor
 
 from hyperfleet.errors import ConfigError
 
-# With fewer rows, reading the weights takes all the time, and the plain product reads at memory speed.
+# With fewer rows, the product is limited by reading the weights, which the plain one does at memory speed.
 _LEAST_PACKED_ROWS = 3
-# Number of rows that the packed order is optimised for.
+# Number of rows that the packed order is optimized for.
 _TYPICAL_ROWS = 32
 _LARGEST_HALF = torch.finfo(torch.float16).max
 
@@ -64,8 +64,8 @@ class Emitter:
 class HalfEmitter:
     """numbers = W x + b with W rounded to float16; x, b, sums and numbers are float32.
 
-    FBGEMM widens the weights in registers. Few rows are limited by memory bandwidth, and half the bytes are
-    read; many rows take as long as in float32 (benchmarks/generator_service.py shows both, and the error).
+    FBGEMM widens the weights in registers. Few rows are limited by memory bandwidth and now read half the
+    bytes; many rows take as long as in float32 (benchmarks/generator_service.py shows both, and the error).
     bfloat16 is fast in PyTorch only on processors with instructions for it, and rounds eight times as
     coarsely.
 
@@ -74,7 +74,7 @@ class HalfEmitter:
         bias: (numbers).
 
     Raises:
-        ConfigError: PyTorch or the processor cannot multiply so, or a weight is too large for float16.
+        ConfigError: PyTorch or the processor lacks this product, or a weight is too large for float16.
     """
 
     def __init__(self, weight: Float[Tensor, "number embed"], bias: Float[Tensor, " number"]) -> None:
@@ -102,7 +102,7 @@ class HalfEmitter:
 
 
 def _pack(weight: Float[Tensor, "number embed"]) -> Tensor | None:
-    # torch's compiler uses these private operators for the same purpose. The public way (torch.utils.mkldnn)
+    # torch's compiler uses these private operators for the same purpose. The public API (torch.utils.mkldnn)
     # copies every head once more. Without them the plain product is used.
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     if not torch.backends.mkldnn.is_available() or not all(

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate of All-in-One: AdamW, linear warm-up, polynomial decay of power 1."""
+"""Optimizer and learning rate schedule of All-in-One: AdamW, linear warm-up, polynomial decay of power 1."""
 
 from collections.abc import Iterable
 
@@ -28,7 +28,7 @@ def adamw(parameters: Iterable[tuple[nn.Parameter, float, str]], *, weight_decay
             for (learning_rate, part, is_decayed), members in groups.items()
         ],
         betas=BETAS,
-        # One kernel a step: a generator's last layer is large, and each pass over it counts.
+        # One kernel per step: a generator's last layer is large, and each pass over it is costly.
         fused=True,
     )
 
@@ -38,7 +38,7 @@ def warm_up_then_decay(
 ) -> LambdaLR:
     """Rise linearly for `warm_up_fraction` of `num_steps`, then fall linearly to `rate_left` of the peak.
 
-    `first_step` is where a resumed run goes on.
+    `first_step` is the step from which a resumed run continues.
     """
     warm_up = max(1, round(warm_up_fraction * num_steps))
 
@@ -54,7 +54,7 @@ def warm_up_then_decay(
 
 
 def optimiser_tensors(optimiser: AdamW, names: list[str]) -> dict[str, Tensor]:
-    """Return the optimiser's state as named tensors; `names` are its parameters' in group order."""
+    """Return the optimizer's state as named tensors; `names` are those of its parameters in group order."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     return {
         f"{name}.{key}": value.detach().cpu().contiguous()
@@ -64,7 +64,7 @@ def optimiser_tensors(optimiser: AdamW, names: list[str]) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: AdamW, names: list[str], tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` returned."""
+    """Restore the state that `optimiser_tensors` returned."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for name, parameter in zip(names, parameters, strict=True):
         state = {
@@ -78,6 +78,6 @@ def restore_optimiser(optimiser: AdamW, names: list[str], tensors: dict[str, Ten
 
 
 def parameter_names(model: nn.Module, optimiser: AdamW) -> list[str]:
-    """Return the names of the optimiser's parameters in group order."""
+    """Return the names of the optimizer's parameters in group order."""
     name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     return [name_of[id(p)] for group in optimiser.param_groups for p in group["params"]]

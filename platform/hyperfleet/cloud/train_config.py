@@ -14,15 +14,15 @@ class TrainConfig:
     """Model and schedule of a training run.
 
     Attributes:
-        method: training method: cdc_mmpg, stable_synth_net, fine_tuning, ...; a wrong name lists all.
+        method: cdc_mmpg, stable_synth_net, fine_tuning, ...; the error for a wrong name lists all.
         task: open-ended-qa, multiple-choice or retrieval.
         encoder: tiny or all_in_one_ti.
-        num_frames: frames seen of each clip; none takes those of method and encoder (5 for DUET, else 3).
-        captions_per_video: captions per clip that retrieval and multiple choice train on; none takes all.
-        pretrained: All-in-One checkpoint that the encoder starts from; none takes DeiT and BERT from the
+        num_frames: frames read per clip; None takes those of method and encoder (5 for DUET, else 3).
+        captions_per_video: captions per clip that retrieval and multiple choice train on; None takes all.
+        pretrained: All-in-One checkpoint that the encoder starts from; None takes DeiT and BERT from the
             local caches where they fit the encoder, and random weights otherwise.
-        seed: root of every draw.
-        warm_epochs: epochs of the static model's training that every method starts from.
+        seed: root of every random draw.
+        warm_epochs: epochs of the static model's training, which every method starts from.
         epochs: epochs of the method's own stages.
         published_schedule: the papers' stages instead: `warm_epochs` of the method's first stage at a
             fifth of the rate, then `epochs` of its last; no training is shared.
@@ -66,7 +66,7 @@ class TrainConfig:
         if not self.learning_rate > 0:
             raise ConfigError(f"TrainConfig.learning_rate must be > 0, got {self.learning_rate}")
         if not 0 <= self.warm_up_fraction <= 1:
-            raise ConfigError(f"TrainConfig.warm_up_fraction must lie in [0, 1], got {self.warm_up_fraction}")
+            raise ConfigError(f"TrainConfig.warm_up_fraction must be in [0, 1], got {self.warm_up_fraction}")
         reads = FRAMES_READ.get(self.method)
         if reads is not None and self.num_frames not in (None, reads):
             raise ConfigError(
@@ -75,7 +75,7 @@ class TrainConfig:
             )
 
     def stages(self) -> tuple[Stage, ...]:
-        """Return the stages of the method, without those of no epoch."""
+        """Return the stages of the method that have at least one epoch."""
         stages = METHODS[self.method].stages(
             warm_epochs=self.warm_epochs, epochs=self.epochs, learning_rate=self.learning_rate
         )

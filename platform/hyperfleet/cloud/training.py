@@ -19,13 +19,13 @@ from hyperfleet.seeding import numpy_generator, torch_generator
 
 Losses = dict[str, Tensor]
 
-# A chunk of 1,501 scores each is 1.5 MiB, of generated heads of that size 149 MiB.
+# Samples per chunk; with 1,501 scores each, the scores take 1.5 MB and generated heads of that size 149 MB.
 JUDGED_TOGETHER = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """How far a run is: the stage, the next epoch in it, and the optimiser steps made so far."""
+    """Progress of a run: the stage, its next epoch, and the optimizer steps so far."""
 
     stage: int = 0
     epoch: int = 0
@@ -34,7 +34,7 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochResult:
-    """What one epoch brought; `metrics` holds mean losses and the task's measures on validation."""
+    """Result of one epoch; `metrics` holds mean losses and the task's measures on validation."""
 
     stage: str
     position: Position
@@ -62,7 +62,7 @@ class Objective(nn.Module):
 
 
 def train_step(objective: nn.Module, batch: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> Losses:
-    """One optimiser step; returns the detached losses and their sum as `total`."""
+    """Make one optimizer step; return the detached losses and their sum as `total`."""
     losses: Losses = objective(batch)
     total = torch.stack(list(losses.values())).sum()
     optimiser.zero_grad(set_to_none=True)
@@ -83,10 +83,9 @@ def _identity(module: nn.Module) -> nn.Module:
 class Trainer:
     """Runs the stages of one method on one worker of `world_size`.
 
-    `wrap` puts the objective into DistributedDataParallel where there are several workers. Batches are
-    drawn for all workers together and then shared out, so the samples of a step do not depend on how
-    many workers there are. `kept_validation` holds the validation split's features while nothing of the
-    encoder moves.
+    `wrap` wraps the objective in DistributedDataParallel if there are several workers. Batches are drawn
+    for all workers together and then divided, so the samples of a step do not depend on the number of
+    workers. `kept_validation` holds the validation split's features while the encoder is frozen.
     """
 
     config: TrainConfig
@@ -103,7 +102,7 @@ class Trainer:
     kept_validation: Tensor | None = None
 
     def to(self, torch_device: torch.device) -> None:
-        """Move the model to a device, and all that is computed from now on."""
+        """Move the model, and all later computation, to a device."""
         self.torch_device = torch_device
         self.model.to(torch_device)
 
@@ -114,7 +113,7 @@ class Trainer:
         restore: Callable[[torch.optim.AdamW], None] | None = None,
         on_step: Callable[[Position, int], None] | None = None,
     ) -> Iterator[EpochResult]:
-        """Train, yielding after every epoch; `start` and `restore` go on where a checkpoint ended."""
+        """Train, yielding after every epoch; `start` and `restore` continue from a checkpoint."""
         start = start or Position()
         step = start.step
         for index, stage in enumerate(self.config.stages()):
@@ -144,7 +143,7 @@ class Trainer:
         self.kept_validation = None
 
     def num_steps(self, start: Position) -> int:
-        """Return the step at which the run ends when it goes on from `start`."""
+        """Return the step at which the run ends if it continues from `start`."""
         left = self.config.stages()[start.stage :]
         done = start.epoch * self._num_batches(left[0]) if left else 0
         return start.step + sum(stage.epochs * self._num_batches(stage) for stage in left) - done
@@ -185,7 +184,7 @@ class Trainer:
         return self.wrap(Objective(self.model, method(self.config.method), stage)), scheduler
 
     def _seed(self, stage: Stage, epoch: int) -> None:
-        # Seeding each epoch anew lets a resumed run draw what the undisturbed one would have drawn.
+        # Each epoch has its own seed: a resumed run makes the same draws as an uninterrupted one.
         generator = torch_generator(self.config.seed, "train", stage.name, epoch, self.rank)
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         self.model.train()
@@ -204,9 +203,9 @@ class Trainer:
             yield {name: tensor.to(self.torch_device) for name, tensor in batch.items()}
 
     def _pass(self, stage: Stage, epoch: int) -> tuple[str, int]:
-        """Name a pass for its random draws: the n-th one over the encoder has the same in every method.
+        """Return the key of a pass's random draws; all methods share that of the n-th pass over the encoder.
 
-        Methods that see the same samples in the same order differ by less than chance orders would.
+        All methods then see the same samples in the same order, which makes their comparison less noisy.
         """
         if stage.encoder_is_frozen:
             return stage.name, epoch
@@ -217,7 +216,7 @@ class Trainer:
     def _share(self, stage: Stage, num_samples: int) -> slice:
         if stage.samples_per_category is None:
             return slice(self.rank, None, self.world_size)
-        # Samples of one category stand side by side and must stay together.
+        # Samples of one category are adjacent and must stay together.
         groups = -(-num_samples // stage.samples_per_category)
         bounds = (groups * rank // self.world_size for rank in (self.rank, self.rank + 1))
         return slice(*(bound * stage.samples_per_category for bound in bounds))
@@ -238,13 +237,13 @@ class Trainer:
         everything = features.new_zeros(num_samples, *features.shape[1:])
         everything[torch.from_numpy(own)] = features
         self._sum_over_workers(everything)
-        # A tensor born in inference mode cannot enter autograd; the clone is made outside of it.
+        # A tensor created in inference mode cannot enter autograd; the clone is made outside of it.
         with torch.inference_mode(False):
             return everything.clone()
 
     @torch.inference_mode()
     def judge(self, source: BatchSource) -> Tensor:
-        """Return what the task's measures need of every sample of `source`; no label is looked at.
+        """Return what the task's measures need of every sample of `source`; no label is read.
 
         The anchor of a sample is one of its frames, drawn with the run's seed.
         """
@@ -252,7 +251,7 @@ class Trainer:
         features = self.kept_validation if source is self.validation else None
         if features is None:
             features = self.features(source)
-        # A reasoner may be configured to draw at inference; it draws the same each time.
+        # A reasoner may be configured to sample at inference; it makes the same draws each time.
         torch.manual_seed(torch_generator(self.config.seed, "judge").initial_seed())
         frames = self.model.task.frames(features)
         drawn = numpy_generator(self.config.seed, "validation anchor").integers(
@@ -268,7 +267,7 @@ class Trainer:
         return torch.cat(judged)
 
     def hits(self, source: BatchSource) -> dict[str, Bool[Tensor, " sample"]]:
-        """Return for each of the task's measures which samples of `source` are right."""
+        """Return, for each of the task's measures, which samples of `source` are right."""
         return self.model.task.hits(self.judge(source), source.labels(np.arange(len(source))))
 
     def measures(self, source: BatchSource) -> dict[str, float]:
@@ -288,7 +287,7 @@ class Trainer:
         metrics = {f"loss_{name}": value for name, value in losses.items()}
         is_last_stage = index + 1 == len(self.config.stages())
         is_best = False
-        # Accuracy cannot change while only the ADR is fitted to labels-free targets, so it is not measured.
+        # Accuracy cannot change while only the ADR is fitted to label-free targets, so it is not measured.
         if "answer" in losses:
             measured = self.measures(self.validation)
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
@@ -304,7 +303,7 @@ class Trainer:
 
 
 def bundle_config(trainer: Trainer) -> BundleConfig:
-    """Describe the model that a trainer trains, for saving it."""
+    """Return the configuration of a trainer's model, for saving it."""
     config, model = trainer.config, trainer.model
     return BundleConfig(
         task=config.task,

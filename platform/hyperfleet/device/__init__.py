@@ -1,4 +1,4 @@
-"""The device side: encode clips and questions into features. No module here has a field for a label."""
+"""Device side: encoding of clips and questions into features. No module here has a field for a label."""
 
 from hyperfleet.device.group import DeviceGroup as DeviceGroup
 from hyperfleet.device.group import EncodedSamples as EncodedSamples

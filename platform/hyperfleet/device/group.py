@@ -119,5 +119,5 @@ def check_comparable(personal: DeviceModel, static: DeviceModel) -> None:
     if inputs(personal) != inputs(static):
         raise CheckpointError(
             f"the personalized model takes {inputs(personal)}, the static one {inputs(static)}; "
-            "compare models that were trained on one data set with one encoder"
+            "compare models that were trained on the same data set with the same encoder"
         )

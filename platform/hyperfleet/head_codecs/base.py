@@ -36,7 +36,7 @@ class GeneratedHeads:
         return len(self.numbers)
 
     def offsets(self) -> Float[Tensor, "head param"]:
-        """Return the full heads less the static one.
+        """Return the full heads minus the static one.
 
         Raises:
             HeadLayoutError: there is no static head.
@@ -89,7 +89,7 @@ class HeadCodec(Protocol):
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[object, ...]]) -> None:
-    """Check that `tensors` have the names, types and shapes of `expected`, for one number of heads.
+    """Check that `tensors` have the names, types and shapes of `expected`, for the same number of heads.
 
     `expected` maps a name to (dtype, size of each axis but the first).
 
@@ -101,8 +101,8 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[ob
     if got != dict(expected) or len(counts) != 1:
         raise HeadLayoutError(
             f"the reply holds {_describe(got)} for {sorted(counts)} heads, expected {_describe(expected)}; "
-            "the generator serves another model than the one on the device, or uses another codec than "
-            "requested"
+            "the generator serves a model other than the device's, or uses a codec other than the requested "
+            "one"
         )
 
 

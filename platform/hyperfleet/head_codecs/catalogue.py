@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hyperfleet.head_codecs.base import HeadCodec
 
 RANKS = (1, 2, 4, 8, 16)
-# Exact, and the papers' measure. Clients that want fewer bytes request another codec.
+# Exact, and the form that the papers measure. Clients that want fewer bytes request another codec.
 DEFAULT_CODEC = "fp32"
 
 

@@ -120,7 +120,7 @@ def _tensors(body: bytes, start: int, header: dict[str, Any]) -> dict[str, Tenso
         dtype = _DTYPES.get(spec["dtype"])
         if dtype is None:
             raise HeadLayoutError(
-                f"tensor {name!r} is of type {spec['dtype']!r}; heads travel as {', '.join(_DTYPES)}"
+                f"tensor {name!r} is of type {spec['dtype']!r}; heads are sent as {', '.join(_DTYPES)}"
             )
         shape, (first, last) = spec["shape"], spec["data_offsets"]
         if any(type(size) is not int or size < 1 for size in shape) or type(first) is type(last) is not int:

@@ -23,7 +23,7 @@ class BaseHead:
     """The static head of a model, which device and cloud both hold and which offsets are added to.
 
     Replies name the static head that they change: a device that added an offset to another one would
-    silently answer nonsense.
+    silently give wrong answers.
 
     Attributes:
         layout: its shape.

@@ -1,6 +1,6 @@
 """Conditions of a device's link: throughput, round-trip time, jitter, loss, handovers and radio.
 
-A name is one of the catalogue, or gives files: `mahimahi:UP_PATH:DOWN_PATH` or `csv:UP_PATH:DOWN_PATH`.
+A name is in the catalogue or refers to files: `mahimahi:UP_PATH:DOWN_PATH` or `csv:UP_PATH:DOWN_PATH`.
 """
 
 import math

@@ -10,7 +10,7 @@ Sources; none could be compared with the printed paper:
         slopes and their unit, the power and time of the promotion and the power of the tail are, the last
         three rounded, in the LTE profile of AT&T's Application Resource Optimizer (attdevsupport/ARO,
         ARODataAnalyzer/src/lte.conf), with the idle phone at 0; AT&T took part in the paper. The profile
-        has a base of 1.2 W and 10.1 s until idle, so the base and the time of the tail rest on others who
+        has a base of 1.2 W and 10.1 s until idle, so the base and the time of the tail come from others who
         quote the paper with these digits. Promotion and tail sum to 12.6 J here; the paper gives 12.76 J
         including the one packet between them.
     nr: Narayanan et al., "A Variegated Look at 5G in the Wild: Performance, Power, and QoE Implications",

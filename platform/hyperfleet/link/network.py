@@ -1,7 +1,7 @@
 """Mobile networks of the papers, and the transfer time of a message.
 
-Link time is computed from the message size. In virtual time it is never slept: thousands of devices run as
-fast as the machine allows, and the report still shows what their users would have waited.
+Link time is computed from the message size. Virtual time does not wait for it: thousands of devices run as
+fast as the machine allows, and the report still shows how long their users would have waited.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Methods: how a static or a generated head is trained. One file a method, all of them in the catalogue."""
+"""Training methods for static and generated heads: one file per method, all of them in the catalogue."""
 
 import lazy_loader
 

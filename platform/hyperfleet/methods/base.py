@@ -1,4 +1,4 @@
-"""What every method is: a model, the stages that train it, and the loss of each stage."""
+"""Interface of a method: a model, the stages that train it, and the loss of each stage."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -16,12 +16,12 @@ from hyperfleet.tasks import Task
 # The stage that methods with a generator end with.
 ADAPT = "adapt"
 
-# All that the device computes with; `itm_score` is carried along for its checkpoints and never applied.
+# All parts that the device computes with; `itm_score` is kept for checkpoints and never applied.
 HEAD_PARTS = ("device.trunk", "device.head", "device.text_projection")
 DEVICE_PARTS = ("device.encoder", "device.pooler", *HEAD_PARTS)
 # Between 1/sqrt(192) and 1/192, see `Stage.generator_rate`: docs/decisions/0006.
 GENERATOR_RATE = 0.04
-# Passes over kept features cost so little that methods with a frozen encoder make more of them.
+# Passes over stored features cost so little that methods with a frozen encoder make more of them.
 FROZEN_PASSES = 4
 
 
@@ -37,12 +37,12 @@ class TaskModel(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Examples:
-    """What the loss of a stage sees of a batch.
+    """Inputs of a stage's loss for one batch.
 
     Attributes:
         features: as the task encodes them.
-        labels: what the task's loss compares with.
-        categories: what StableSynthNet's templates are of; -1 for none.
+        labels: targets of the task's loss.
+        categories: categories of StableSynthNet's templates; -1 for none.
     """
 
     features: Float[Tensor, "sample *axes 192"]
@@ -61,7 +61,7 @@ class Method(Protocol):
 
     @property
     def generator_config(self) -> HeadGeneratorConfig | None:
-        """What generates heads, before a data set sets its sizes; None for a static head."""
+        """Configuration of the generator, before a data set sets its sizes; None for a static head."""
         ...
 
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
@@ -74,26 +74,26 @@ class Method(Protocol):
 
 
 def personalizes(method: Method) -> bool:
-    """Whether the method generates heads."""
+    """Return whether the method generates heads."""
     return method.generator_config is not None
 
 
 def parts_beside(generator: HeadGeneratorConfig) -> tuple[str, ...]:
-    """Return what of the device trains beside a generator: all, but no head that the generator replaces."""
+    """Return the device parts that train beside a generator: all, except a head that it replaces."""
     return tuple(part for part in DEVICE_PARTS if generator.static_base or part != "device.head")
 
 
 def own_rate(warm_epochs: int, epochs: int, learning_rate: float) -> float:
     """Return the learning rate at which a method's own passes begin, after the shared ones.
 
-    Both together have one schedule, as if nothing lay between them: a rate that falls to zero and rises again
-    costs ten points of accuracy (docs/decisions/0008).
+    Both follow one continuous schedule: a rate that falls to zero and rises again costs ten points of
+    accuracy (docs/decisions/0008).
     """
     return learning_rate * epochs / (warm_epochs + epochs)
 
 
 def warm_stage(warm_epochs: int, epochs: int, learning_rate: float) -> Stage:
-    """Return the static model's training on the history of all devices, which methods share."""
+    """Return the stage shared by methods: the static model's training on the history of all devices."""
     return Stage(
         name=WARM,
         trains=DEVICE_PARTS,
@@ -128,7 +128,7 @@ def generator_of(model: TaskModel) -> HeadGenerator:
         ConfigError: the model was built without one.
     """
     if model.generator is None:
-        raise ConfigError("this method needs a model with a head generator, got one without; build it anew")
+        raise ConfigError("this method needs a model with a head generator, got one without; build it again")
     return model.generator
 
 
@@ -147,7 +147,7 @@ def static_loss(model: TaskModel, examples: Examples) -> Float[Tensor, ""]:
 
 
 def random_anchor(frames: Float[Tensor, "sample frame 192"]) -> Float[Tensor, "sample 192"]:
-    """Pick one frame of each sample at random, as training asks (CDC-MMPG, section 3.3)."""
+    """Pick one frame of each sample at random, as in training (CDC-MMPG, section 3.3)."""
     num_samples, num_frames = frames.shape[:2]
     frame = torch.randint(num_frames, (num_samples,), device=frames.device)
     return frames[torch.arange(num_samples, device=frames.device), frame]
@@ -189,10 +189,10 @@ def generated_outputs(
 def adaptation_losses(model: TaskModel, examples: Examples, *, joint: bool) -> dict[str, Float[Tensor, ""]]:
     """Return the task's loss of heads generated from a random frame, and of the static head they start from.
 
-    The static head is what a device falls back to, so it is trained too where heads have a static base.
-    Unless `joint`, the loss of the generated heads moves the generator alone and encoder, trunk and
-    static head learn from the static one, as in Fine-tuning: docs/decisions/0008. (In retrieval it also
-    reaches the text's projection, which generated heads are compared with.)
+    A device falls back to the static head, so it is trained too if heads have a static base. Unless `joint`,
+    the loss of the generated heads trains the generator alone; encoder, trunk and static head learn from the
+    static head's loss, as in Fine-tuning: docs/decisions/0008. (In retrieval the generated heads' loss also
+    trains the text's projection, with which they are compared.)
     """
     if not generator_of(model).config.static_base:
         anchor = random_anchor(model.task.frames(examples.features))
@@ -208,7 +208,7 @@ def adaptation_losses(model: TaskModel, examples: Examples, *, joint: bool) -> d
 def outputs(
     model: TaskModel, features: Float[Tensor, "sample *axes 192"], anchor: Float[Tensor, "sample 192"]
 ) -> Float[Tensor, "sample item output"]:
-    """Apply the head that the model answers with at inference: generated where there is a generator."""
+    """Apply the head that the model uses at inference: generated if there is a generator."""
     if model.generator is None:
         return static_outputs(model, features)
     return generated_outputs(model, features, anchor)

@@ -1,7 +1,7 @@
-"""Every method by name: those of the papers' tables, their ablations, literal readings and cheaper heads.
+"""All methods by name: those of the papers' tables, their ablations, literal readings and cheaper heads.
 
-`_as_printed` takes every equation as its symbols stand (docs/decisions/0006 and 0008); its schedule is
-that of the others, so that budgets stay equal. Names need no torch: the command line refuses a wrong one
+`_as_printed` takes every equation literally (docs/decisions/0006 and 0008); its schedule is that of the
+others, so that budgets stay equal. Names need no torch: the command line refuses a wrong one
 before it is imported.
 """
 
@@ -19,7 +19,7 @@ FRAMES_READ: Mapping[str, int] = {"duet": 5}
 
 
 def _of(module: str, method_class: str, *, generator: str = "", **fields: Any) -> Callable[[str], Any]:
-    """Return the maker of a method; `generator` names a configuration of the same module."""
+    """Return the factory of a method; `generator` names a configuration in the same module."""
 
     def make(name: str) -> Any:
         found = import_module(f"hyperfleet.methods.{module}")

@@ -34,8 +34,8 @@ ADR_ALONE = HeadGeneratorConfig(projector_hidden=None)
 # Cheaper heads.
 RANK8 = HeadGeneratorConfig(form="low_rank", rank=8)
 FILM = HeadGeneratorConfig(form="film")
-# Every equation read as its symbols stand. Squared errors are summed over 192 channels here where the
-# paper takes their mean, so a weight of 192 on the KL term is the printed 1.
+# Every equation read literally. Squared errors are summed over 192 channels here where the paper takes their
+# mean, so a weight of 192 on the KL term equals the printed 1.
 AS_PRINTED = HeadGeneratorConfig(
     adr=AnchorReasonerConfig(
         target="self", direction="anchor_to_decoded", inference="sample", kl_weight=192.0, anchor_weight=0.1
@@ -49,9 +49,9 @@ AS_PRINTED = HeadGeneratorConfig(
 class CdcMmpg:
     """The first paper's method, in three stages.
 
-    `warm` trains the static model (the option warm_start=finetune; literally the paper fits the ADR
-    to an encoder that has not moved yet), `reason` fits the ADR to the frozen encoder's features
-    (equations 14, 15 and 17), `adapt` trains the generator with the encoder, the ADR frozen.
+    `warm` trains the static model (the option warm_start=finetune; read literally, the paper fits the ADR
+    to the initial encoder), `reason` fits the ADR to the frozen encoder's features (equations 14, 15 and
+    17), `adapt` trains generator and encoder with the ADR frozen.
 
     Attributes:
         generator: the hypernetwork with f_p, ADR or both.
@@ -82,7 +82,7 @@ class CdcMmpg:
             learning_rate=learning_rate,
             batch_factor=REASON_BATCH_FACTOR,
         )
-        # Without the warm stage its passes go to the last one: every method makes equally many.
+        # Without the warm stage its passes go to the last one: every method makes the same number.
         adapt = adapt_stage(
             self.generator,
             epochs if self.warm else warm_epochs + epochs,

@@ -19,8 +19,8 @@ def contrastive_losses(
 ) -> tuple[Float[Tensor, " sample"], Bool[Tensor, " sample"]]:
     """Return l_i = -log f_pos / (f_pos + f_neg) of each sample, and which samples have a positive (5, 6).
 
-    `margin` (radians) is added to the angle between positives; where the sum would pass pi, the
-    cosine goes on falling linearly. Samples without category (-1) are nobody's positive or negative.
+    `margin` (radians) is added to the angle between positives; where the sum would exceed pi, the
+    cosine keeps falling linearly. Samples without category (-1) are neither positives nor negatives.
     Losses of samples without a positive are 0 and must not be counted.
     """
     unit = functional.normalize(features, dim=1)

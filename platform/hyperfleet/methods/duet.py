@@ -23,15 +23,15 @@ from hyperfleet.nn import HeadGeneratorConfig, SequenceReaderConfig
 class Duet:
     """Video port of DUET (Lv et al., WWW 2023), StableSynthNet's Table 2.
 
-    A GRU reads five features, an MLP makes one vector of them and a linear layer the head. Every part
-    is trained; in the released code the layers that emit the weights are not registered as parameters
-    and keep their random values. The paper's stable weight adapter is in no release and left out. Not
+    A GRU reads five features, an MLP turns them into one vector, and a linear layer emits the head. Every
+    part is trained; in the released code the layers that emit the weights are not registered as parameters
+    and keep their random values. The paper's stable weight adapter was not released and is left out. Not
     DUET's, but shared with the other methods here: the warm start, the generated offset to a static head,
-    and its initialisation.
+    and its initialization.
 
     Attributes:
         generator: reader and hypernetwork.
-        joint: let the loss of the generated heads move encoder and static head as well; otherwise these learn
+        joint: let the loss of the generated heads train encoder and static head too; otherwise these learn
             from the static head's loss, as in Fine-tuning, and the generator learns beside them.
     """
 
@@ -47,7 +47,7 @@ class Duet:
         return self.generator
 
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
-        """The warm stage, then everything together."""
+        """The warm stage, then one that trains everything."""
         return (
             warm_stage(warm_epochs, epochs, learning_rate),
             adapt_stage(self.generator, epochs, own_rate(warm_epochs, epochs, learning_rate)),

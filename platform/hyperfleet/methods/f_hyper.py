@@ -27,13 +27,13 @@ _FROZEN = ("device.encoder", "device.pooler")
 
 @dataclass(frozen=True, kw_only=True)
 class FHyper:
-    """Baseline "F-hyper" of both papers: only trunk and hypernetwork move, and whole heads are generated.
+    """Baseline "F-hyper" of both papers: only trunk and hypernetwork train, and full heads are generated.
 
     Attributes:
         generator: the hypernetwork f_h.
-        train_encoder: warm-start and train the encoder as well, so that a difference to CDC-MMPG is not
-            one of training the encoder.
-        joint: let the loss of the generated heads move encoder and static head as well; otherwise these learn
+        train_encoder: warm-start and train the encoder too, so that a difference from CDC-MMPG is not due to
+            training the encoder.
+        joint: let the loss of the generated heads train encoder and static head too; otherwise these learn
             from the static head's loss, as in Fine-tuning, and the generator learns beside them.
     """
 
@@ -48,7 +48,7 @@ class FHyper:
         return self.generator
 
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
-        """One stage on kept features; or the warm stage and one over everything."""
+        """One stage on stored features, or the warm stage and one that trains everything."""
         if not self.train_encoder:
             parts = (*parts_beside(self.generator), "generator")
             frozen = tuple(part for part in parts if part not in _FROZEN)

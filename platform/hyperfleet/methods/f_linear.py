@@ -1,4 +1,4 @@
-"""F-linear: the encoder frozen as it came, the static head trained."""
+"""F-linear: the initial encoder is frozen, the static head is trained."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from hyperfleet.nn import HeadGeneratorConfig
 class FLinear:
     """Baseline "F-linear" of both papers.
 
-    The encoder is the one training began with: pretrained where weights were at hand, random otherwise.
+    The encoder keeps its initial weights: pretrained if any were available, random otherwise.
 
     Attributes:
         train_pooler: train the pooler as well, as All-in-One's own linear evaluation does.
@@ -29,7 +29,7 @@ class FLinear:
         return None
 
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
-        """One stage over the head, on kept features."""
+        """One stage that trains the head on stored features."""
         parts = (*HEAD_PARTS, "device.pooler") if self.train_pooler else HEAD_PARTS
         passes = FROZEN_PASSES * (warm_epochs + epochs)
         return (Stage(name="head", trains=parts, epochs=passes, learning_rate=learning_rate),)

@@ -21,7 +21,7 @@ from hyperfleet.nn import HeadGeneratorConfig
 class FineTuning:
     """Baseline "Fine-tuning" of both papers.
 
-    The second stage goes on with the schedule of the first. It exists so that a method that starts from the
+    The second stage continues the schedule of the first. It exists so that a method that starts from the
     first stage's model is compared with a baseline of the same budget.
     """
 
@@ -33,7 +33,7 @@ class FineTuning:
         return None
 
     def stages(self, *, warm_epochs: int, epochs: int, learning_rate: float) -> tuple[Stage, ...]:
-        """Two stages over all parameters of the device model."""
+        """Two stages that train all parameters of the device model."""
         return (
             warm_stage(warm_epochs, epochs, learning_rate),
             Stage(

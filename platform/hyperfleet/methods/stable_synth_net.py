@@ -29,7 +29,7 @@ SAMPLES_PER_CATEGORY = 4
 
 WITH_TEMPLATES = HeadGeneratorConfig(adr=None, templates=TemplateBankConfig())
 WITHOUT_TEMPLATES = HeadGeneratorConfig(adr=None)
-# Every equation read as its symbols stand.
+# Every equation read literally.
 AS_PRINTED = HeadGeneratorConfig(
     adr=None,
     templates=TemplateBankConfig(
@@ -45,8 +45,8 @@ class StableSynthNet:
     """The second paper's method, in three stages.
 
     `warm` trains the static model, `drive` shapes the encoder with the contrastive losses and learns
-    the templates, `adapt` trains everything else with the templates frozen. The uploaded feature finds
-    its template without its label, in training as at inference.
+    the templates, `adapt` trains everything else with the templates frozen. The template of an uploaded
+    feature is found without its label, in training as at inference.
 
     Attributes:
         warm: begin with the static model's training; otherwise its passes go to the stages of its own.
@@ -56,10 +56,10 @@ class StableSynthNet:
         temperature: T of equation 6.
         margin: m of equation 6, in radians.
         separation_weight: lambda of equation 8.
-        keep_answering: train the static head in the stage `drive` as well, so that the encoder does not
-            forget its task; the paper names the contrastive losses alone.
+        keep_answering: train the static head in the stage `drive` too, so that the encoder does not forget
+            its task; the paper names only the contrastive losses.
         generator_rate: learning rate of the generator relative to the rest's.
-        joint: let the loss of the generated heads move encoder and static head as well; otherwise these learn
+        joint: let the loss of the generated heads train encoder and static head too; otherwise these learn
             from the static head's loss, as in Fine-tuning, and the generator learns beside them.
     """
 
@@ -100,7 +100,7 @@ class StableSynthNet:
                 f"got {epochs}"
             )
         driven = epochs // 2
-        # Both stages go on with the schedule of the shared one.
+        # Both stages continue the schedule of the shared one.
         drive_rate = own_rate(warm_epochs, epochs, learning_rate)
         left = (epochs - driven) / epochs
         drive = Stage(

@@ -18,9 +18,9 @@ class Stage:
     """One stage of training.
 
     Attributes:
-        name: what the method calls it; `Method.losses` switches on it.
-        trains: prefixes of the parameters that move, e.g. `("device", "generator.f_h")`; the rest is
-            frozen. Where nothing of the encoder moves, its features are computed once and kept.
+        name: its name within the method; `Method.losses` switches on it.
+        trains: prefixes of the trained parameters, e.g. `("device", "generator.f_h")`; the rest is
+            frozen. If the whole encoder is frozen, its features are computed once and stored.
         epochs: passes over the training split.
         learning_rate: peak of the polynomial decay.
         rate_left: share of the peak that the decay ends at, where a later stage goes on from it.
@@ -55,7 +55,7 @@ class Stage:
         return self.learning_rate * (self.generator_rate if part_of(parameter) == "adaptor" else 1.0)
 
     def moves(self, parameter: str) -> bool:
-        """Tell whether the parameter called `parameter` is trained in this stage."""
+        """Return whether the parameter called `parameter` is trained in this stage."""
         return any(parameter == prefix or parameter.startswith(prefix + ".") for prefix in self.trains)
 
     @property

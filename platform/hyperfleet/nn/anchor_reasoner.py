@@ -31,7 +31,7 @@ def adain(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnchorReasonerConfig:
-    """Shape and reading of the ADR; the paper prints neither, so each choice is a field.
+    """Sizes and interpretation of the ADR; the paper gives neither, so each choice is a field.
 
     Attributes:
         hidden: widths of the encoder's hidden layers; the decoder mirrors them.
@@ -112,7 +112,7 @@ def kl_divergence(
 def squared_error(
     prediction: Float[Tensor, "sample dim"], target: Float[Tensor, "sample dim"]
 ) -> Float[Tensor, ""]:
-    """Squared error summed over channels, mean over samples: on the KL's scale, so that it is not drowned."""
+    """Squared error summed over channels, mean over samples: on the KL's scale, so that neither dominates."""
     return (prediction - target).square().sum(dim=-1).mean()
 
 

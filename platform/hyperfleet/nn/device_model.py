@@ -1,4 +1,4 @@
-"""What a device holds: the encoder, the static trunk, and a head that the cloud can replace."""
+"""Model of a device: the encoder, the static trunk, and a head that the cloud can replace."""
 
 from typing import Literal
 
@@ -15,12 +15,12 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-# What stands behind the encoder: a classifier of answers, a score a candidate, or a shared embedding.
+# Layers after the encoder: a classifier of answers, a score per candidate, or a shared embedding.
 Readout = Literal["answers", "candidates", "embedding"]
 
 
 def head_layout(num_outputs: int, readout: Readout) -> HeadLayout:
-    """Return the shape of the head behind a readout."""
+    """Return the shape of a readout's head."""
     return HeadLayout(num_classes=num_outputs, hidden=HEAD_HIDDEN if readout == "answers" else FEATURE_DIM)
 
 
@@ -68,7 +68,7 @@ class DeviceModel(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def pixels(self, frames: UInt8[Tensor, "clip frame height width 3"]) -> Float[Tensor, "clip frame 3 h w"]:
-        """Return raw RGB frames as the encoder wants them: channels first, ImageNet mean and deviation."""
+        """Return raw RGB frames as the encoder's input: channels first, ImageNet mean and deviation."""
         scaled = frames.movedim(-1, 2).to(self.pixel_mean.dtype) / 255
         return (scaled - self.pixel_mean) / self.pixel_std
 
@@ -78,7 +78,7 @@ class DeviceModel(nn.Module):
         token_ids: Int[Tensor, "clip word"],
         token_mask: Bool[Tensor, "clip word"],
     ) -> Float[Tensor, "clip frame 192"]:
-        """Return the fused feature of each frame, F_m, from raw RGB frames and a tokenised question."""
+        """Return the fused feature of each frame, F_m, from raw RGB frames and a tokenized question."""
         features: Tensor = self.encoder(self.pixels(frames), token_ids, token_mask)
         return features
 

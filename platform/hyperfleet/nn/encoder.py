@@ -21,8 +21,8 @@ def first_token_block(
 ) -> Float[Tensor, "frame 1 dim"]:
     """Return `block(tokens)[:, :1]` without computing the other tokens' outputs.
 
-    After the last block only the text class token is read. Keys and values are still needed of every
-    token, but queries, projection and MLP of one only: a fifth of the block's work. `block` is a timm
+    After the last block only the text class token is read. Keys and values are still needed for every
+    token, but queries, projection and MLP for only one: a fifth of the block's work. `block` is a timm
     `Block`.
     """
     attention = block.attn
@@ -44,14 +44,14 @@ def first_token_block(
 def _without_common_padding(
     token_ids: Int[Tensor, "clip word"], token_mask: Bool[Tensor, "clip word"]
 ) -> tuple[Int[Tensor, "clip shorter"], Bool[Tensor, "clip shorter"]]:
-    """Cut off columns that are padding for every text: nobody attends to them, and they cost a third."""
+    """Cut off columns that are padding in every text: no token attends to them, and they cost a third."""
     used = token_mask.any(dim=0).nonzero()
     length = int(used[-1]) + 1 if len(used) else token_mask.shape[1]
     return token_ids[:, :length], token_mask[:, :length]
 
 
 class AllInOneEncoder(nn.Module):
-    """Fuse the frames of a clip with a question into one feature a frame (equations 2-4 of CDC-MMPG).
+    """Fuse the frames of a clip with a question into one feature per frame (equations 2-4 of CDC-MMPG).
 
     Module names follow the released All-in-One checkpoints (`text_embeddings`,
     `token_type_embeddings`, `transformer`), so that their weights load by name; the pooler belongs
@@ -62,7 +62,7 @@ class AllInOneEncoder(nn.Module):
     inference_patch_order: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
-        # Imported here: they take seconds, and the service needs the generator alone, without an encoder.
+        # Imported here: it takes seconds, and the service needs only the generator, without an encoder.
         from timm.models.vision_transformer import VisionTransformer
         from transformers import BertConfig
         from transformers.models.bert.modeling_bert import BertEmbeddings
@@ -162,8 +162,8 @@ class AllInOneEncoder(nn.Module):
     ) -> Float[Tensor, "clip frame 192"]:
         """Return F_m: the final text class token of each frame, after the last layer norm.
 
-        `frames` are normalised pixels. Rolling mixes neighbouring frames, so a frame's feature is no
-        single-frame computation: the device computes all of them and uploads one.
+        `frames` are normalized pixels. Rolling mixes neighboring frames, so a frame's feature depends on
+        the others: the device computes all of them and uploads one.
         """
         return self.fuse(self._image_tokens(frames), token_ids, token_mask)
 
@@ -173,11 +173,11 @@ class AllInOneEncoder(nn.Module):
         token_ids: Int[Tensor, "clip word"],
         token_mask: Bool[Tensor, "clip word"],
     ) -> Float[Tensor, "clip frame 192"]:
-        """Return F_m for image tokens that are embedded already."""
+        """Return F_m for image tokens that are already embedded."""
         num_clips, num_frames, num_image = image.shape[:3]
         token_ids, token_mask = _without_common_padding(token_ids, token_mask)
         text = self._text_tokens(token_ids)[:, None].expand(-1, num_frames, -1, -1)
-        # One key mask a frame: padded words are hidden, image tokens are always seen.
+        # One key mask per frame: padded words are hidden, image tokens are always seen.
         keys = torch.cat([token_mask, token_mask.new_ones(num_clips, num_image)], dim=1)
         attn_mask = keys[:, None, :].expand(-1, num_frames, -1).flatten(0, 1)[:, None, None, :]
         return self._through_blocks(
@@ -198,7 +198,7 @@ class AllInOneEncoder(nn.Module):
         return by_candidate
 
     def video(self, frames: Float[Tensor, "clip frame 3 height width"]) -> Float[Tensor, "clip frame 192"]:
-        """Return the image class token of each frame without any text; as in All-in-One, none rolled."""
+        """Return the image class token of each frame without text and, as in All-in-One, without rolling."""
         return self._through_blocks(self._image_tokens(frames), None, rolled_from=None)
 
     def text(

@@ -7,16 +7,16 @@ from hyperfleet.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderConfig:
-    """Shape and regularisation of an All-in-One encoder (https://arxiv.org/abs/2203.07303).
+    """Shape and regularization of an All-in-One encoder (https://arxiv.org/abs/2203.07303).
 
     Defaults are All-in-One-Ti: DeiT-Ti blocks over 224-pixel frames and BERT-style embeddings.
     The feature width is fixed at 192, so that every preset uploads 768 bytes.
 
     `shuffle_patches` permutes the patches of each frame before token rolling, as All-in-One does:
-    at random in training; at inference in one fixed order a frame, so that results repeat
+    at random in training; at inference in one fixed order per frame, so that results repeat
     (the original permutes at random there too, which makes two passes over one input differ).
 
-    `random_crop` cuts training frames at a random place of the stored ones instead of the middle.
+    `random_crop` crops training frames at a random place of the stored ones instead of the center.
 
     Raises:
         ConfigError: a size that is not positive, or an image not divisible into patches.
@@ -80,7 +80,7 @@ def tiny(vocab_size: int = 30522) -> EncoderConfig:
         drop_path=0.0,
         head_dropout=0.0,
         shuffle_patches=False,
-        # Its 16 patches are a quarter of the picture wide: a shifted cut spreads a detail over several.
+        # Each of its 16 patches is a quarter of the image wide: a shifted crop spreads a detail over several.
         random_crop=False,
     )
 

@@ -1,4 +1,4 @@
-"""What a hypernetwork writes: a whole head, factors of one, or a modulation of its input.
+"""Forms of a hypernetwork's output: a full head, factors of one, or a modulation of its input.
 
 `full` emits every weight and bias. `low_rank` emits U (C x r), V (r x H) and a bias for
 W0 + U V; `film` a scale and a shift of the head's input. The last two need the static head W0, which
@@ -17,19 +17,19 @@ from hyperfleet.errors import ConfigError, unknown_name
 from hyperfleet.head_codecs import GeneratedForm, HeadLayout
 from hyperfleet.head_codecs.factors import split_factors
 
-# The device's own head, as a function of what it is applied to.
+# The device's own head, as a function of its input.
 StaticHead = Callable[[Tensor], Tensor]
 
 
 @runtime_checkable
 class HeadForm(Protocol):
-    """How generated numbers become a head of `layout`."""
+    """Conversion of generated numbers into a head of `layout`."""
 
     layout: HeadLayout
 
     @property
     def num_generated(self) -> int:
-        """Numbers emitted a head: all that has to cross the link."""
+        """Numbers emitted per head: all that has to cross the link."""
         ...
 
     def init_(self, emitter: nn.Linear, gain: float) -> None:
@@ -48,7 +48,7 @@ class HeadForm(Protocol):
     def materialise(
         self, generated: Float[Tensor, "sample number"], base: Float[Tensor, " param"]
     ) -> Float[Tensor, "sample param"]:
-        """Return the whole heads, flat in `HeadLayout` order; `base` is the static one, zero for none."""
+        """Return full heads, flat in `HeadLayout` order; `base` is the static one, zero for none."""
         ...
 
 
@@ -94,7 +94,7 @@ class FullHead:
         hidden: Float[Tensor, "sample item hidden"],
         static: StaticHead | None,
     ) -> Float[Tensor, "sample item output"]:
-        """W0 phi + dW phi: the static part needs no copy of W0 a sample."""
+        """W0 phi + dW phi: the static part needs no copy of W0 per sample."""
         own = apply_heads(generated, hidden, self.layout)
         return own if static is None else own + static(hidden)
 
@@ -199,7 +199,7 @@ class FilmHead:
 
 
 def head_form(name: GeneratedForm, layout: HeadLayout, rank: int) -> HeadForm:
-    """Return the form called `name`; `rank` matters for `low_rank` alone.
+    """Return the form called `name`; only `low_rank` uses `rank`.
 
     Raises:
         UnknownNameError: there is none of that name.

@@ -18,11 +18,11 @@ from hyperfleet.nn.template_bank import TemplateBank, TemplateBankConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadGeneratorConfig:
-    """Which parts the generator has; at most one of `adr`, `templates` and `sequence` stands before f_p.
+    """Parts of the generator; at most one of `adr`, `templates` and `sequence` precedes f_p.
 
     Attributes:
         projector_hidden: hidden width of f_p (equation 5); None leaves f_p out.
-        emitter_hidden: hidden width of f_h; None makes it one linear layer, which the printed C-Param is.
+        emitter_hidden: hidden width of f_h; None makes it one linear layer, as in the printed C-Param.
         adr: CDC-MMPG's AnchorFrame Distribution Reasoner (equation 11).
         templates: StableSynthNet's template bank (equations 11 and 12).
         sequence: DUET's reader, which wants the features of all frames instead of one.
@@ -70,9 +70,9 @@ class HeadGeneratorConfig:
 
 
 class HeadGenerator(nn.Module):
-    """From the anchor frame's feature to the parameters of the device's head (equations 5, 6 and 11).
+    """Map the anchor frame's feature to the parameters of the device's head (equations 5, 6 and 11).
 
-    `base` is the static head, shared with the devices and so no parameter of the generator: C-Param
+    `base` is the static head, shared with the devices and thus not a parameter of the generator: C-Param
     counts `parameters()`, as the papers do.
     """
 
@@ -97,7 +97,7 @@ class HeadGenerator(nn.Module):
             if config.projector_hidden is not None
             else None
         )
-        # Parameter-free: it only gives f_h the unit variance that hyperfan counts on.
+        # Parameter-free: it only gives f_h the unit variance that hyperfan assumes.
         self.normalise = nn.LayerNorm(width, elementwise_affine=False)
         embed = config.emitter_hidden or width
         emitter = nn.Linear(embed, self.form.num_generated)
@@ -114,7 +114,7 @@ class HeadGenerator(nn.Module):
 
     @property
     def uploads_one_feature(self) -> bool:
-        """Whether one feature of one frame is enough; DUET's reader wants all of them."""
+        """Whether one feature of one frame is enough; DUET's reader needs all of them."""
         return self.sequence is None
 
     @property
@@ -124,18 +124,18 @@ class HeadGenerator(nn.Module):
 
     @property
     def payload_bytes(self) -> int:
-        """Size of what has to cross the link for one head, in bytes of float32."""
+        """Size of the numbers that cross the link for one head, in bytes of float32."""
         return 4 * self.form.num_generated
 
     @property
     def emitter(self) -> nn.Linear:
-        """The layer that emits the numbers; all but all of the weights are its."""
+        """Layer that emits the numbers; it has nearly all of the weights."""
         last = self.f_h[-1] if isinstance(self.f_h, nn.Sequential) else self.f_h
         assert isinstance(last, nn.Linear)
         return last
 
     def embed(self, reasoned: Float[Tensor, "sample dim"]) -> Float[Tensor, "sample embed"]:
-        """Return what `emitter` is applied to."""
+        """Return the input of `emitter`."""
         embedding: Tensor = self.normalise(self.f_p(reasoned) if self.f_p is not None else reasoned)
         if isinstance(self.f_h, nn.Sequential):
             for layer in self.f_h[:-1]:
@@ -143,12 +143,12 @@ class HeadGenerator(nn.Module):
         return embedding
 
     def generate(self, reasoned: Float[Tensor, "sample dim"]) -> Float[Tensor, "sample number"]:
-        """Return f_h(f_p(x)): the numbers of one head for each feature that `reason` has seen to."""
+        """Return f_h(f_p(x)): the numbers of one head for each output of `reason`."""
         generated: Tensor = self.emitter(self.embed(reasoned))
         return generated
 
     def reason(self, anchor: Float[Tensor, "sample *frame 192"]) -> Float[Tensor, "sample dim"]:
-        """Return what the method makes of the upload before f_p: ADR, templates, or a sequence reader."""
+        """Return the input of f_p: the upload after ADR, templates or sequence reader, if there is one."""
         for reader in (self.adr, self.templates, self.sequence):
             if reader is not None:
                 reasoned: Tensor = reader(anchor)
@@ -161,10 +161,10 @@ class HeadGenerator(nn.Module):
         hidden: Float[Tensor, "sample item hidden"],
         static: StaticHead,
     ) -> Float[Tensor, "sample item output"]:
-        """Generate a head from each upload and apply it, on top of the device's `static` head if so built."""
+        """Generate a head from each upload and apply it, on top of the device's `static` head if any."""
         generated = self.generate(self.reason(anchor))
         return self.form.outputs(generated, hidden, static if self.config.static_base else None)
 
     def forward(self, anchor: Float[Tensor, "sample *frame 192"]) -> Float[Tensor, "sample param"]:
-        """Return one whole flat head (`HeadLayout` order) for each upload."""
+        """Return one full flat head (`HeadLayout` order) for each upload."""
         return self.form.materialise(self.generate(self.reason(anchor)), self.base)

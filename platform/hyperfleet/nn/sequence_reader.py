@@ -40,7 +40,7 @@ class SequenceReader(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "sample frame 192"]) -> Float[Tensor, "sample hidden"]:
-        """Return one vector a sample from the features of its frames, in order of time."""
+        """Return one vector per sample from the features of its frames, in order of time."""
         _, last = self.gru(features)
         read: Tensor = self.mlp(last[-1])
         return read

@@ -1,4 +1,4 @@
-"""Template-Driver Extraction: a template a category, and what a sample makes of them (StableSynthNet)."""
+"""Template-Driver Extraction: one template per category, fused with each sample (StableSynthNet)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,23 +17,23 @@ _TINY = 1e-8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemplateBankConfig:
-    """Size and reading of the template space; the paper publishes no hyper-parameter of it.
+    """Size and interpretation of the template space; the paper publishes none of its hyperparameters.
 
     Attributes:
-        num_categories: templates; 0 until the data set is known, which training fills in.
-        selection: how a sample finds its template without its label. `soft` mixes all seen templates by
+        num_categories: number of templates; 0 until training sets it from the data set.
+        selection: choice of a sample's template without its label. `soft` mixes all seen templates by
             softmax of their cosine over `temperature`, `nearest` takes the most similar one.
         temperature: tau of the soft selection.
         renormalise: operands of equation 11. `template_to_sample` gives the template the sample's mean and
             deviation, as the text says; `sample_to_template` is the printed formula with its swapped
-            symbols put right.
+            symbols corrected.
         fuse_weight: lambda of equation 12.
         update: `bounded` moves a template towards the mean by at most the whole way; `literal` is equation
             10, which shrinks templates and can diverge. It leaves out categories with fewer than two
             losses in the batch: their variance is undefined.
         momentum: beta of equation 10.
         speed: gamma of equation 10.
-        follows: templates go on following the encoder while the generator is trained (no gradient);
+        follows: templates keep following the encoder while the generator is trained (no gradient);
             the paper freezes them after their own stage.
     """
 
@@ -55,7 +55,7 @@ class TemplateBankConfig:
                 raise ConfigError(f"TemplateBankConfig.{name} must be > 0, got {getattr(self, name)}")
         for name in ("fuse_weight", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"TemplateBankConfig.{name} must lie in 0..1, got {getattr(self, name)}")
+                raise ConfigError(f"TemplateBankConfig.{name} must be in 0..1, got {getattr(self, name)}")
 
 
 class TemplateBank(nn.Module):
@@ -129,7 +129,7 @@ class TemplateBank(nn.Module):
         """Move the templates of the batch's categories (equations 9 and 10).
 
         `losses` are the contrastive losses l_j, whose variance within a category sets the approach speed;
-        those of samples without a positive (`counted` False) say nothing. Samples without category (-1)
+        those of samples without a positive (`counted` False) are ignored. Samples without category (-1)
         are left out. Ranks of a distributed run see each other's samples and so keep the same templates.
         """
         features, categories, losses, counted = (

@@ -1,4 +1,4 @@
-"""Token rolling: how All-in-One lets frames see one another, without a parameter.
+"""Token rolling: All-in-One's exchange between frames, without parameters.
 
 (All in One, https://arxiv.org/abs/2203.07303, section 3.2.)
 """

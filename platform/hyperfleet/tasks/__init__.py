@@ -1,4 +1,4 @@
-"""Tasks: what is asked of a model, how it is scored and which loss trains it. One file a task."""
+"""Tasks of a model, each with its inputs, measures and training loss: one file per task."""
 
 from hyperfleet.datasets.task_names import MULTIPLE_CHOICE as MULTIPLE_CHOICE
 from hyperfleet.datasets.task_names import OPEN_ENDED_QA as OPEN_ENDED_QA

@@ -1,4 +1,4 @@
-"""What a task is: which features it needs, what a head is applied to, its loss and its measures."""
+"""Interface of a task: its features, the input of its head, its loss and its measures."""
 
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ from hyperfleet.nn import DeviceModel, Readout
 
 Batch = dict[str, Tensor]
 
-# What a sample is judged to have chosen whose scores are not finite; no label has this value.
+# Choice of a sample whose scores are not finite; no label has this value.
 NO_CHOICE = -2
 
 
@@ -22,9 +22,9 @@ def choose(scores: Float[Tensor, "sample choice"]) -> Int[Tensor, " sample"]:
 class Task(Protocol):
     """One task; stateless, so that one instance serves every run.
 
-    A sample's features are one tensor (sample, ..., 192), so that they can be kept; what its axes
-    between mean is the task's own business. `outputs` (sample, item, output) is what a head, static or
-    generated, makes of `hidden`.
+    A sample's features are one tensor (sample, ..., 192), so that they can be stored; the task defines the
+    axes in between. `outputs` (sample, item, output) is the result of a head, static or generated, applied
+    to `hidden`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Task(Protocol):
     def hidden(
         self, device: DeviceModel, features: Float[Tensor, "sample *axes 192"]
     ) -> Float[Tensor, "sample item hidden"]:
-        """Return what the head is applied to."""
+        """Return the head's input."""
         ...
 
     def loss(
@@ -68,5 +68,5 @@ class Task(Protocol):
         ...
 
     def hits(self, judged: Tensor, labels: Int[Tensor, " sample"]) -> dict[str, Bool[Tensor, " sample"]]:
-        """Return for each measure which samples are right; a measure's value is the share of hits."""
+        """Return, for each measure, which samples are right; a measure's value is the share of hits."""
         ...

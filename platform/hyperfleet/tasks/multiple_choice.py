@@ -1,4 +1,4 @@
-"""Multiple-choice video question answering: which of five captions tells what the clip shows."""
+"""Multiple-choice video question answering: which of five captions describes the clip."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,9 +10,9 @@ from hyperfleet.tasks.base import Batch, choose
 
 
 class MultipleChoice:
-    """Features (sample, candidate, frame, 192); one item a candidate, scored by a head 192 -> 1.
+    """Features (sample, candidate, frame, 192); one item per candidate, scored by a head 192 -> 1.
 
-    A clip has one head for all its candidates, generated from the mean of their anchors: a head a
+    A clip has one head for all its candidates, generated from the mean of their anchors: one head per
     candidate would let the generator write the score itself, and cost five uploads.
     """
 
@@ -20,7 +20,7 @@ class MultipleChoice:
     readout: Readout = "candidates"
 
     def num_outputs(self, num_answers: int | None) -> int:
-        """One score a candidate."""
+        """One score per candidate."""
         return 1
 
     def encode(self, device: DeviceModel, batch: Batch) -> Float[Tensor, "sample candidate frame 192"]:

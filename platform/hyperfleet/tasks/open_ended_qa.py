@@ -13,9 +13,9 @@ OUT_OF_VOCABULARY = -1
 
 
 def answer_loss(logits: Float[Tensor, "sample class"], labels: Int[Tensor, " sample"]) -> Float[Tensor, ""]:
-    """Cross entropy over the answers; samples whose answer is out of the vocabulary do not train."""
+    """Cross entropy over the answers; samples whose answer is out of the vocabulary are ignored."""
     total = functional.cross_entropy(logits, labels, ignore_index=OUT_OF_VOCABULARY, reduction="sum")
-    # A batch may hold no other samples; its loss is zero then, and not NaN.
+    # A batch may hold no other samples; its loss is then zero, not NaN.
     return total / (labels != OUT_OF_VOCABULARY).sum().clamp(min=1)
 
 
@@ -26,7 +26,7 @@ class OpenEndedQA:
     readout: Readout = "answers"
 
     def num_outputs(self, num_answers: int | None) -> int:
-        """One class an answer, and one that is never a target.
+        """One class per answer, and one that is never a target.
 
         Raises:
             ConfigError: the data set has no vocabulary of answers.

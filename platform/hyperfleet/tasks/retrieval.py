@@ -15,7 +15,7 @@ RECALL_AT = (1, 5, 10)
 
 
 def ranks(scores: Float[Tensor, "query candidate"]) -> Int[Tensor, " query"]:
-    """Return the place (0: first) of candidate i in the list of query i.
+    """Return the rank (0: first) of candidate i for query i.
 
     Equal scores count against it, and so does NaN: a model that diverged finds nothing.
     """
@@ -27,7 +27,7 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE over the batch, the sum of both directions.
 
-    Other captions of the same clip are no negatives. Embeddings have unit length.
+    Other captions of the same clip are not negatives. Embeddings have unit length.
     """
     scores = video @ text.T / TEMPERATURE
     same = (labels[:, None] == labels[None]) & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -51,7 +51,7 @@ class Retrieval:
         return EMBEDDING_DIM
 
     def encode(self, device: DeviceModel, batch: Batch) -> Float[Tensor, "sample frame_and_text 192"]:
-        """Encode clips and captions apart."""
+        """Encode clips and captions separately."""
         video = device.encoder.video(device.pixels(batch["frames"]))
         text = device.encoder.text(batch["token_ids"], batch["token_mask"])
         return torch.cat([video, text[:, None]], dim=1)

@@ -12,7 +12,7 @@ _TEMPORAL = "encoder.transformer.temporal_embed"
 _POSITIONS = "encoder.text_embeddings.position_embeddings.weight"
 # A buffer of older transformers, 0 ... length - 1.
 _POSITION_IDS = "text_embeddings.position_ids"
-# Heads of pretraining and of tasks, which a checkpoint may have and a device model may not.
+# Heads of pretraining and of tasks, which a checkpoint may have and a device model may lack.
 _KNOWN_HEADS = (
     "mlm_score",
     "mpp_score",
@@ -28,8 +28,8 @@ _KNOWN_HEADS = (
     "txt_proj",
 )
 
-# Modules behind the encoder by what the device model reads out, under All-in-One's names:
-# an answer, a score a candidate, or an embedding.
+# Modules after the encoder by the device model's readout, under All-in-One's names:
+# an answer, a score per candidate, or an embedding.
 _ANSWER_HEADS = MappingProxyType(
     {"trunk.1": "vqa_classifier.1", "trunk.2": "vqa_classifier.2", "head": "vqa_classifier.4"}
 )
@@ -76,14 +76,14 @@ def convert_all_in_one(checkpoint: Mapping[str, Tensor], target: Mapping[str, Te
 
 
 def _head_modules(target: Mapping[str, Tensor]) -> Mapping[str, str]:
-    """Return which of the checkpoint's modules each module behind the encoder comes from."""
+    """Return the checkpoint's module for each module after the encoder."""
     if "itm_score.weight" in target:
         return _CANDIDATE_HEADS
     return _EMBEDDING_HEADS if "text_projection.weight" in target else _ANSWER_HEADS
 
 
 def _source_names(target: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, str]:
-    """Return the checkpoint's name of each of the device model's tensors."""
+    """Return the checkpoint's name for each of the device model's tensors."""
     sources = {}
     for name in target:
         module, _, parameter = name.rpartition(".")
@@ -125,7 +125,7 @@ def _temporal(found: dict[str, Tensor], target: Mapping[str, Tensor]) -> dict[st
 
 
 def _missing_heads(found: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, str]:
-    """Name the parameters of heads that the checkpoint has nothing of."""
+    """Name the parameters of heads that the checkpoint lacks entirely."""
     missing: dict[str, str] = {}
     for head in {source.partition(".")[0] for source in modules.values()}:
         names = {

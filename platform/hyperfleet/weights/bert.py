@@ -25,12 +25,12 @@ _TABLES = ("word_embeddings.weight", "position_embeddings.weight", "token_type_e
 _PREFIX = "encoder.text_embeddings."
 # All-in-One starts its embeddings with this standard deviation.
 _STD = 0.02
-# What the official vocabulary makes of a word: [CLS] the [SEP].
+# Token ids of one word in the official vocabulary: [CLS] the [SEP].
 _THE = [101, 1996, 102]
 
 
 def has_bert_vocabulary(tokenizer: QuestionTokenizer) -> bool:
-    """Return whether token ids mean what they mean to bert-base-uncased."""
+    """Return whether token ids have the same meaning as in bert-base-uncased."""
     if tokenizer.vocab_size != BERT_VOCAB_SIZE:
         return False
     token_ids, _ = tokenizer.encode(["the"], len(_THE))
@@ -73,7 +73,7 @@ def reduce_bert(checkpoint: Mapping[str, Tensor], target: Mapping[str, Tensor]) 
                 f"weights of BERT need one table embeddings.{name}, got {len(matches)}; expected the "
                 "model.safetensors of bert-base-uncased"
             )
-        # Only as many positions as a question can have; the other tables are needed whole.
+        # Only as many positions as a question can have; the other tables are needed in full.
         rows = len(target[_PREFIX + name]) if name.startswith("position") else None
         tables[name] = matches[0][:rows].float()
     axes = principal_axes(tables["word_embeddings.weight"], FEATURE_DIM)

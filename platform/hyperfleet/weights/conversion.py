@@ -12,7 +12,7 @@ _NUM_NAMED = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ConvertedWeights:
-    """What of a checkpoint goes into a device model, and what became of the rest.
+    """Tensors of a checkpoint for a device model, and a record of all others.
 
     `tensors` are to be loaded, in the shapes and types of the device model. `adapted` names those among
     them that were made to fit, `reinitialised` the parameters of the device model that stay at their
@@ -36,7 +36,7 @@ def refuse_mismatch(
     """Check that `found` has the names and shapes of `expected`, and that nothing is left over.
 
     Raises:
-        CheckpointError: it has not; the message counts the deviations and names the first of each kind.
+        CheckpointError: it does not fit; the message counts the deviations and names the first of each kind.
     """
     missing = sorted(expected.keys() - found.keys())
     reshaped = [

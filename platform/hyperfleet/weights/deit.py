@@ -35,7 +35,7 @@ def cached_deit_tiny() -> Path | None:
 def convert_deit_tiny(checkpoint: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> ConvertedWeights:
     """Give DeiT-Ti's tensors the names of a device model; its classifier is discarded.
 
-    The temporal embedding, which DeiT has not, becomes zero, as in All-in-One.
+    The temporal embedding, which DeiT lacks, becomes zero, as in All-in-One.
 
     Raises:
         CheckpointError: a tensor is missing, left over or of another shape.

@@ -1,4 +1,4 @@
-"""The weights a device model starts training from, and the record of where they came from."""
+"""Initial weights of a device model, and the record of their origin."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ WeightsSource = Literal["all-in-one", "deit-tiny", "bert-pca", "random"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartOrigin:
-    """Where the weights of one part of the encoder came from; no file where they are random."""
+    """Origin of the weights of one part of the encoder; no file if they are random."""
 
     source: WeightsSource
     file_name: str = ""
@@ -34,10 +34,10 @@ class PartOrigin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsOrigin:
-    """Where the initial weights of a device model came from.
+    """Origin of the initial weights of a device model.
 
-    `remarks` tell what of a checkpoint was made to fit and what of the device model it did not fill,
-    one parameter and reason each.
+    `remarks` list the parameters that were made to fit and those that the checkpoint did not fill, each
+    with the reason.
     """
 
     vision: PartOrigin
@@ -60,11 +60,11 @@ RANDOM_WEIGHTS = WeightsOrigin(vision=RANDOM, text=RANDOM)
 def initialise(
     device: DeviceModel, *, tokenizer: QuestionTokenizer, checkpoint: Path | None
 ) -> WeightsOrigin:
-    """Load the best weights at hand into a device model, and tell which they were.
+    """Load the best available weights into a device model, and return their origin.
 
     That is `checkpoint`, an official All-in-One file, if one is given. Otherwise, for the encoder
-    All-in-One-Ti, DeiT-Ti for the frames and BERT for the text, each if its file lies in a local cache
-    (nothing is downloaded). What is not loaded keeps the values it has.
+    All-in-One-Ti, DeiT-Ti for the frames and BERT for the text, each if its file is in a local cache
+    (nothing is downloaded). Other parameters keep their values.
 
     Raises:
         CheckpointError: the checkpoint is unreadable, of another model or another vocabulary, or a
@@ -79,7 +79,7 @@ def initialise(
             )
         origin, converted = _load(device, checkpoint, "all-in-one", convert_all_in_one)
         return WeightsOrigin(vision=origin, text=origin, remarks=_remarks(converted))
-    # Smaller presets stay random whatever is cached, so that their results do not depend on it.
+    # Smaller presets always stay random, so that their results do not depend on the caches.
     if not has_deit_blocks(device.encoder.config):
         return RANDOM_WEIGHTS
     vision = text = RANDOM

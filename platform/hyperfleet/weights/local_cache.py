@@ -1,4 +1,4 @@
-"""Weights that lie on this machine already; nothing is ever downloaded."""
+"""Weights that are already on this machine; nothing is ever downloaded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +18,6 @@ def cached_hub_file(repositories: Sequence[str], names: Sequence[str]) -> Path |
 
 
 def cached_torch_file(url: str) -> Path | None:
-    """Return where torch.hub keeps what it loads from `url`, if it did so before."""
+    """Return torch.hub's file of `url`, if it was downloaded before."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     return path if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Reading tensors from files that others wrote, without running what a pickle may hold."""
+"""Reading of tensors from third-party files, without running code in a pickle."""
 
 import hashlib
 import zipfile
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from hyperfleet.errors import CheckpointError
 
-# Where the tensors lie in a Lightning checkpoint and in the files of DeiT.
+# Keys of the tensors in a Lightning checkpoint and in the files of DeiT.
 _WEIGHT_KEYS = ("state_dict", "model")
-# Lightning files also hold settings and the classes of callbacks; nothing of them is needed.
+# Lightning files also hold settings and the classes of callbacks; none of them is needed.
 _IGNORED_MODULES = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "sacred.")
 
 
 def read_tensors(path: Path, *, containing: str = "") -> dict[str, Tensor]:
     """Read the tensors of a safetensors or torch file onto the CPU, those with `containing` in their name.
 
-    Torch files are read with `weights_only=True`. What Lightning stores beside the weights is replaced
-    by dictionaries; any other pickled object makes the file refused.
+    Torch files are read with `weights_only=True`. Objects that Lightning stores beside the weights are
+    replaced by dictionaries; a file with any other pickled object is refused.
 
     Raises:
         CheckpointError: no such file, not readable, with pickled objects, or without tensors.
@@ -48,7 +48,7 @@ def _read_safetensors(path: Path, containing: str) -> dict[str, Tensor]:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys() if containing in name}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no safetensors file: {error}; fetch it again") from error
+        raise CheckpointError(f"{path} is not a safetensors file: {error}; fetch it again") from error
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -60,12 +60,12 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             "expected tensors and plain values. If you trust the file, save its state_dict as .safetensors "
             "where it was written"
         )
-    # Given as a pair, the class stands for the name and nothing is imported; any dictionary will do.
+    # Given as a pair, the class replaces the name and nothing is imported; any dictionary will do.
     ignored: list[Any] = [(OrderedDict, name) for name in named]
     try:
         with torch.serialization.safe_globals(ignored):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever a broken pickle makes it trip over
+    except Exception as error:  # a broken pickle makes torch raise errors of many types
         raise CheckpointError(
             f"{path} cannot be read as a torch checkpoint ({type(error).__name__}); expected a file of "
             "torch.save with tensors and plain values, or a .safetensors file; fetch it again"
@@ -74,15 +74,15 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _pickled_names(path: Path) -> list[str]:
-    """List the classes and functions that a torch file asks for, besides those of tensors."""
-    # Files older than torch 1.6 are no zip archives; for them the loader itself refuses.
+    """List the classes and functions that a torch file refers to, besides those of tensors."""
+    # Files older than torch 1.6 are not zip archives; the loader itself refuses objects in them.
     if not zipfile.is_zipfile(path):
         return []
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} is an archive but no torch checkpoint ({error}); expected a file of torch.save"
+            f"{path} is an archive but not a torch checkpoint ({error}); expected a file of torch.save"
         ) from error
 
 

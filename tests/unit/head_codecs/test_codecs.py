@@ -238,7 +238,7 @@ def test_unknown_codecs_and_ranks_are_refused() -> None:
 
 def test_replies_of_another_shape_or_number_are_refused() -> None:
     body = encode_heads(make("full"), codec="int8", label=LABEL)
-    with pytest.raises(HeadLayoutError, match="another model than the one on the device"):
+    with pytest.raises(HeadLayoutError, match="a model other than the device's"):
         HeadReply.from_bytes(body, expected=PAPER, num_heads=3)
     with pytest.raises(HeadLayoutError, match="requested 2 heads, got 3"):
         HeadReply.from_bytes(body, expected=SMALL, num_heads=2)
@@ -320,5 +320,5 @@ def test_what_is_no_safetensors_file_is_named(body: bytes, message: str) -> None
 
 def test_a_type_that_heads_do_not_travel_in_is_named() -> None:
     body = safetensors.numpy.save({"head": np.zeros((1, 4), np.float64)})
-    with pytest.raises(HeadLayoutError, match="of type 'F64'; heads travel as F32"):
+    with pytest.raises(HeadLayoutError, match="of type 'F64'; heads are sent as F32"):
         unpack(body)

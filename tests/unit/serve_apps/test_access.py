@@ -365,7 +365,7 @@ def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
 
 
 def test_a_request_that_can_never_pass_gets_no_retry_after() -> None:
-    with pytest.raises(FeatureError, match=r"11 heads can never pass a limit of 10 .* smaller requests"):
+    with pytest.raises(FeatureError, match=r"11 heads can never fit a limit of 10 .* smaller requests"):
         RateLimit(10).acquire("fleet-a", 11)
     with pytest.raises(ConfigError, match="heads_per_s must be >= 1, got 0"):
         RateLimit(0)

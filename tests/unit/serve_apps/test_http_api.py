@@ -206,7 +206,7 @@ async def post_slowly(api, messages):
                 (5, {"type": "http.request", "body": bytes(668), "more_body": False}),
             ],
             408,
-            "100 bytes came",
+            "100 bytes arrived",
         ),
         (
             [

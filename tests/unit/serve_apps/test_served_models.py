@@ -89,7 +89,7 @@ def test_a_table_follows_the_alias_and_leaves_a_pinned_version(registry, caplog)
         asyncio.run(follow())
     assert table.named("pinned").info.version == "1"
     assert before.info.version == "1"  # whoever holds it goes on with it
-    assert "model live: version 2 takes the place of 1" in caplog.text
+    assert "model live: version 2 replaces version 1" in caplog.text
 
 
 @pytest.mark.parametrize("spec", [{"task": RETRIEVAL, "num_classes": 256}, {"num_classes": 12}])
