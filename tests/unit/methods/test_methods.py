@@ -30,6 +30,7 @@ def templates_of(run: Trainer) -> torch.Tensor | None:
     return generator.templates.templates.clone()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "task"), CELLS)
 def test_each_stage_moves_its_own_parameters_and_all_of_them_get_a_gradient(name: str, task: str) -> None:
     run = trainer(method=name, task=task, batch_size=16, warm_epochs=1, epochs=2)
@@ -57,6 +58,7 @@ def test_each_stage_moves_its_own_parameters_and_all_of_them_get_a_gradient(name
     assert run.best_score >= 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "task"), CELLS)
 def test_no_label_and_no_category_reaches_an_answer(name: str, task: str) -> None:
     run = trainer(method=name, task=task)
