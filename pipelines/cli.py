@@ -20,6 +20,12 @@ MOVED_COMMANDS = {
     "compare": "`hyperfleet tables --train demo --seeds 0 1 2`; its control is `--personal` without a value"
 }
 
+MOVED_OPTIONS = {
+    "--shift": "--personal (words, taste, camera; without a value the control)",
+    "--cue": "--cue-share 1",
+    "--no-cue": "--cue-share 0",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataCommand:
@@ -65,6 +71,9 @@ def _parsed() -> object:
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first in MOVED_COMMANDS:
         raise ConfigError(f"`hyperfleet {first}` is gone; use {MOVED_COMMANDS[first]}")
+    for option in sys.argv[1:]:
+        if option.partition("=")[0] in MOVED_OPTIONS:
+            raise ConfigError(f"{option} is gone; use {MOVED_OPTIONS[option.partition('=')[0]]}")
     command: object = tyro.cli(
         Commands,
         prog="hyperfleet",

@@ -64,6 +64,7 @@ REFUSED = {
     "train --num-workers 3": "evenly",
     "tables --tasks chess": "multiple-choice",
     "tables --train huge": "smoke",
+    "tables --shift 0": "--personal",
     "tables --personal mood": "camera, taste, words",
     "codecs --seed one": "INTEGER",
     "demo --scale huge": "smoke",
