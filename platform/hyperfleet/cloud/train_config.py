@@ -8,6 +8,10 @@ from hyperfleet.methods.catalogue import FRAMES_READ, METHODS
 from hyperfleet.methods.stage import Stage, published_schedule
 from hyperfleet.nn.encoder_config import ENCODERS
 
+# Raise it where a change makes the same configuration train another model: old cells and checkpoints are
+# refused then instead of being mixed with new ones.
+TRAINING_REVISION = 2
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
@@ -77,7 +81,10 @@ class TrainConfig:
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of the method that have at least one epoch."""
         stages = METHODS[self.method].stages(
-            warm_epochs=self.warm_epochs, epochs=self.epochs, learning_rate=self.learning_rate
+            warm_epochs=self.warm_epochs,
+            # The published schedule replaces these numbers; methods may need two for theirs.
+            epochs=max(2, self.epochs) if self.published_schedule else self.epochs,
+            learning_rate=self.learning_rate,
         )
         if self.published_schedule:
             stages = published_schedule(
