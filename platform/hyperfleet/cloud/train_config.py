@@ -21,9 +21,9 @@ class TrainConfig:
         method: cdc_mmpg, stable_synth_net, fine_tuning, ...; the error for a wrong name lists all.
         task: open-ended-qa, multiple-choice or retrieval.
         encoder: tiny or all_in_one_ti.
-        num_frames: frames read per clip; None takes those of method and encoder (5 for DUET, else 3).
-        captions_per_video: captions per clip that retrieval and multiple choice train on; None takes all.
-        pretrained: All-in-One checkpoint that the encoder starts from; None takes DeiT and BERT from the
+        num_frames: frames read per clip; none takes those of method and encoder (5 for DUET, else 3).
+        captions_per_video: captions per clip that retrieval and multiple choice train on; none takes all.
+        pretrained: All-in-One checkpoint that the encoder starts from; none takes DeiT and BERT from the
             local caches where they fit the encoder, and random weights otherwise.
         seed: root of every random draw.
         warm_epochs: epochs of the static model's training, which every method starts from.

@@ -220,10 +220,11 @@ def test_gradients_are_clipped_by_part_whatever_their_rates() -> None:
     optimiser = adamw(((each, rate, part) for (part, rate), each in members.items()), weight_decay=0.0)
     warm_up_then_decay(optimiser, num_steps=10, warm_up_fraction=0.1)
 
-    def objective(_: object) -> dict[str, torch.Tensor]:
-        return {"answer": sum((100 * each).sum() for each in members.values())}
+    class Sum(torch.nn.Module):
+        def forward(self, _: object) -> dict[str, torch.Tensor]:
+            return {"answer": torch.stack([(100 * each).sum() for each in members.values()]).sum()}
 
-    train_step(objective, {}, optimiser)
+    train_step(Sum(), {}, optimiser)
     for part, rates in parts.items():
         norm = torch.stack([members[part, rate].grad for rate in rates]).norm()
         assert norm.item() == pytest.approx(1.0, abs=1e-4)
