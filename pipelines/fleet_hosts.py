@@ -26,7 +26,6 @@ from hyperfleet.emulation.feature_table import (
     live_samples,
 )
 from hyperfleet.emulation.live_data import open_live_data
-from hyperfleet.errors import ConfigError
 from pipelines.fleet_models import FleetModels, open_models
 from pipelines.progress import progress_bar
 from pipelines.runtime import connect
@@ -173,10 +172,4 @@ class FleetHosts:
 
 
 def _generator(models: FleetModels) -> SharedGenerator:
-    module = load_generator(models.personal.local_dir)
-    if not module.uploads_anchor:
-        raise ConfigError(
-            f"{models.personal.uri} ({models.bundle.method}) reads several frames of a clip; a scenario "
-            "sends the feature of one: name a model of another method"
-        )
-    return SharedGenerator.of(module)
+    return SharedGenerator.of(load_generator(models.personal.local_dir))

@@ -61,6 +61,22 @@ class TrainResult:
     wall_s: float
 
 
+def check_shares(config: TrainRunConfig) -> None:
+    """Check that workers get equally many samples of a batch, also where those of a category stay together.
+
+    Raises:
+        ConfigError: a stage cannot be divided.
+    """
+    for stage in config.train.stages():
+        for num_workers in range(config.min_workers or config.num_workers, config.num_workers + 1):
+            least = num_workers * (stage.samples_per_category or 1)
+            if config.train.batch_size % least:
+                raise ConfigError(
+                    f"stage {stage.name!r} of {config.train.method} cannot divide batches of "
+                    f"{config.train.batch_size} among {num_workers} workers; choose a multiple of {least}"
+                )
+
+
 def train(config: TrainRunConfig) -> TrainResult:
     """Run the training and register its model.
 
@@ -69,6 +85,7 @@ def train(config: TrainRunConfig) -> TrainResult:
             before any worker starts.
     """
     started = time.perf_counter()
+    check_shares(config)
     corpus = Corpus.open(config.data)
     if config.warm_start is not None:
         _check_warm_start(config.warm_start, corpus)

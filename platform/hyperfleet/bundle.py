@@ -207,6 +207,11 @@ def load_generator(folder: Path) -> HeadGenerator:
             f"{folder} holds a model of method {config.method!r}, whose generator reads "
             f"{config.generator.sequence.num_frames} features per head; the service takes only one"
         )
+    if config.generator.upload != "anchor":
+        raise CheckpointError(
+            f"{folder} holds a model of method {config.method!r}, whose generator takes the mean of all "
+            "frames' features; devices send that of one frame, so serve a model of another method"
+        )
     layout = head_layout(config.num_classes, task(config.task).readout)
     generator = HeadGenerator(config.generator, layout)
     load_weights(generator, _part(folder, "generator"), Path(folder) / WEIGHTS_FILE)

@@ -12,6 +12,7 @@ from torch.optim import AdamW
 
 from hyperfleet.bundle import load_model, save_bundle
 from hyperfleet.cloud.optimisation import optimiser_tensors, parameter_names, restore_optimiser
+from hyperfleet.cloud.train_config import TRAINING_REVISION
 from hyperfleet.cloud.training import Position, Trainer, bundle_config
 from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.stage import WARM
@@ -44,7 +45,7 @@ def save_checkpoint(folder: Path, trainer: Trainer, position: Position, files: B
     progress = {
         "position": dataclasses.asdict(position),
         "best_score": trainer.best_score,
-        "train": dataclasses.asdict(trainer.config),
+        "train": _settings(trainer),
     }
     (folder / PROGRESS_FILE).write_text(json.dumps(progress, indent=2) + "\n")
     return folder
@@ -60,7 +61,7 @@ def resume(folder: Path, trainer: Trainer) -> tuple[Position, Callable[[AdamW], 
     if not path.is_file():
         raise CheckpointError(f"no checkpoint in {folder}: {PROGRESS_FILE} is missing; start a new run")
     progress = json.loads(path.read_text())
-    expected = json.loads(json.dumps(dataclasses.asdict(trainer.config)))
+    expected = json.loads(json.dumps(_settings(trainer)))
     if progress["train"] != expected:
         changed = sorted(k for k in expected if progress["train"].get(k) != expected[k])
         raise CheckpointError(
@@ -77,6 +78,10 @@ def resume(folder: Path, trainer: Trainer) -> tuple[Position, Callable[[AdamW], 
         restore_optimiser(optimiser, parameter_names(trainer.model, optimiser), tensors)
 
     return Position(**progress["position"]), restore
+
+
+def _settings(trainer: Trainer) -> dict[str, object]:
+    return {**dataclasses.asdict(trainer.config), "revision": TRAINING_REVISION}
 
 
 def warm_start(folder: Path, trainer: Trainer) -> Position:

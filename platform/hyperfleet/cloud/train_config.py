@@ -8,6 +8,10 @@ from hyperfleet.methods.catalogue import FRAMES_READ, METHODS
 from hyperfleet.methods.stage import Stage, published_schedule
 from hyperfleet.nn.encoder_config import ENCODERS
 
+# Raise it where a change makes the same configuration train another model: old cells and checkpoints are
+# refused then instead of being mixed with new ones.
+TRAINING_REVISION = 2
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
@@ -17,9 +21,9 @@ class TrainConfig:
         method: cdc_mmpg, stable_synth_net, fine_tuning, ...; the error for a wrong name lists all.
         task: open-ended-qa, multiple-choice or retrieval.
         encoder: tiny or all_in_one_ti.
-        num_frames: frames read per clip; None takes those of method and encoder (5 for DUET, else 3).
-        captions_per_video: captions per clip that retrieval and multiple choice train on; None takes all.
-        pretrained: All-in-One checkpoint that the encoder starts from; None takes DeiT and BERT from the
+        num_frames: frames read per clip; none takes those of method and encoder (5 for DUET, else 3).
+        captions_per_video: captions per clip that retrieval and multiple choice train on; none takes all.
+        pretrained: All-in-One checkpoint that the encoder starts from; none takes DeiT and BERT from the
             local caches where they fit the encoder, and random weights otherwise.
         seed: root of every random draw.
         warm_epochs: epochs of the static model's training, which every method starts from.
@@ -77,7 +81,10 @@ class TrainConfig:
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of the method that have at least one epoch."""
         stages = METHODS[self.method].stages(
-            warm_epochs=self.warm_epochs, epochs=self.epochs, learning_rate=self.learning_rate
+            warm_epochs=self.warm_epochs,
+            # The published schedule replaces these numbers; methods may need two for theirs.
+            epochs=max(2, self.epochs) if self.published_schedule else self.epochs,
+            learning_rate=self.learning_rate,
         )
         if self.published_schedule:
             stages = published_schedule(

@@ -54,7 +54,8 @@ def t3a(
     """Answer by the nearest class mean of the surest samples so far, which begins at the head's weights.
 
     T3A, Iwasawa and Matsuo, NeurIPS 2021: `T3A_KEPT` samples of least entropy per pseudo-label; directions
-    are compared, so that the bias counts for pseudo-labels only.
+    are compared, so that the bias counts for pseudo-labels only. The paper lets the weights compete with the
+    samples for a place; here they always keep theirs, because devices have few samples.
     """
     logits = scores(hidden, weight, bias)
     log_p = log_softmax(logits, axis=1)

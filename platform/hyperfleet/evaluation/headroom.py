@@ -1,7 +1,7 @@
 """Headroom of personalization: what a head could gain on a data set's devices, before any generator exists.
 
-Everything is measured on the features and the static head of one model. Upper bounds use labels or the
-data set's truth; rivals use what a device has without a cloud.
+Everything is measured on the features and the static head of one model. References use labels or the data
+set's truth about words and taste; rivals use what a device has without a cloud.
 """
 
 import time
@@ -92,17 +92,14 @@ class Headroom:
         return self.rungs[0]
 
     @property
-    def bound(self) -> Rung:
-        """The upper bound: the best of the rungs that use labels of all other clips or the truth."""
-        return max(
-            (rung for rung in self.rungs if rung.name in (TOLD, FITTED)),
-            key=lambda rung: rung.accuracy.mean(),
-        )
+    def best(self) -> Rung:
+        """The rung of highest mean accuracy besides the static head; its difference is the headroom."""
+        return max(self.rungs[1:], key=lambda rung: rung.accuracy.mean())
 
     def share(self, rung: Rung) -> float | None:
         """Return the part of the headroom that a rung takes; None without headroom."""
-        assert self.bound.test is not None
-        whole = self.bound.test.difference
+        assert self.best.test is not None
+        whole = self.best.test.difference
         return None if rung.test is None or whole <= 0 else rung.test.difference / whole
 
 
@@ -145,6 +142,12 @@ def measure_headroom(
             f"headroom is measured between devices and between a device's clips, got {len(given)} devices "
             f"with {most_clips} live clips at most; use data with device ids and two live clips per device"
         )
+    untold = [one.device_id for one in given if odds and one.device_id not in odds]
+    if untold:
+        raise ConfigError(
+            f"the data set's truth lacks {len(untold)} of {len(given)} devices, e.g. {untold[0]}; "
+            "render the data set again"
+        )
     ways: dict[str, tuple[str, Callable[[LiveDevice], np.ndarray]]] = {
         STATIC: ("", head.answers),
         "prior correction (EM)": ("", lambda one: prior_corrected(head.scores(one.hidden), head.prior)),
@@ -180,7 +183,7 @@ def measure_headroom(
             name=name,
             needs=needs,
             accuracy=accuracy[name],
-            worse=float((accuracy[name] < accuracy[STATIC] - WORSE_BY).mean()),
+            worse=float((np.round(accuracy[name] - accuracy[STATIC], 9) < -WORSE_BY).mean()),
             device_ms=1e3 * max(0.0, cpu_s[name] - cpu_s[STATIC]) / num_samples,
             test=test,
         )

@@ -6,15 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.headroom import TOLD, WORSE_BY, Headroom, Rung
+from hyperfleet.evaluation.headroom import WORSE_BY, Headroom, Rung
 from hyperfleet.evaluation.rendering import Table, row, to_markdown, write_page
 from hyperfleet.evaluation.svg import PERSONALIZED, STATIC, svg
 
 PAGE, MARKDOWN = "headroom.html", "headroom.md"
 NOTES = (
-    "Upper bounds use what no device has: labels of the device's other live clips, or the data set's truth "
-    "about words and taste. They say what a perfect adaptation of the head could reach, not what a method "
-    "reaches.",
+    "References use what no device has: labels of its other live clips, or the data set's truth about words "
+    "and taste. Each is what one way reaches, so the headroom is at least that: a fit on few labels is "
+    "noisy, and no reference knows the camera.",
     "Rivals answer each sample from the samples up to it. They need no label, no cloud and no "
     "backpropagation, and send no byte.",
     "Accuracy counts an answer outside the vocabulary as wrong. Tests are over devices.",
@@ -66,35 +66,39 @@ def headroom_table(found: Headroom, *, title: str) -> Table:
         footnotes=(
             f"{found.num_samples:,} samples of {wording.devices(len(found.seen))}; means over devices, "
             "p-values corrected by Holm over the rows. Headroom is the difference of "
-            f"'{found.bound.name}'. Devices worse: by more than {100 * WORSE_BY:.0f} points.",
+            f"'{found.best.name}'. Devices worse: by more than {100 * WORSE_BY:.0f} points.",
         ),
     )
 
 
 def verdict(found: Headroom) -> str:
     """Say in one sentence what personalization can bring, and what the best rival takes of it."""
-    bound = found.bound
-    assert bound.test is not None
-    if not bound.test.is_significant or bound.test.difference <= 0:
-        return (
-            "No headroom found: even the upper bound is not significantly better than the static head "
-            f"({wording.points(bound.test.difference)} points, 95% interval "
-            f"{wording.interval_points(bound.test.interval)}, {wording.tested(bound.test)})."
-        )
-    rivals = [rung for rung in found.rungs if not rung.needs and rung.test is not None]
-    best = max(rivals, key=lambda rung: rung.accuracy.mean())
+    best = found.best
     assert best.test is not None
-    share = found.share(best)
-    source = "told the owner's words and taste" if bound.name == TOLD else "fitted with labels"
-    rival = "no rival is significantly better than the static head"
-    if share is not None and share > 0 and best.test.is_significant:
-        rival = (
-            f"{best.name} takes {100 * share:.0f}% of it, and {wording.percent(best.worse)} of devices lose"
+    if not _is_better(best):
+        return (
+            f"No headroom found: {best.name}, the best of all, is not significantly better than the static "
+            f"head ({wording.points(best.test.difference)} points, 95% interval "
+            f"{wording.interval_points(best.test.interval)}, {wording.tested(best.test)}). The "
+            "references know labels, words and taste, not the camera."
         )
+    source = {"truth": "told the owner's words and taste", "labels": "fitted with the device's labels"}
+    reached = f"a head {source[best.needs]}" if best.needs else best.name
+    rivals = [rung for rung in found.rungs[1:] if not rung.needs and _is_better(rung)]
+    rival = "no rival is significantly better than the static head"
+    if rivals:
+        first = max(rivals, key=lambda rung: rung.accuracy.mean())
+        share, worse = found.share(first), wording.percent(first.worse)
+        assert share is not None
+        rival = f"{first.name} takes {100 * share:.0f}% of it, and {worse} of the devices lose"
     return (
-        f"Personalization can bring up to {wording.points(bound.test.difference)} points here (95% interval "
-        f"{wording.interval_points(bound.test.interval)}, a head {source}). Without a cloud, {rival}."
+        f"Personalization can bring at least {wording.points(best.test.difference)} points here (95% "
+        f"interval {wording.interval_points(best.test.interval)}, {reached}). Without a cloud, {rival}."
     )
+
+
+def _is_better(rung: Rung) -> bool:
+    return rung.test is not None and rung.test.is_significant and rung.test.difference > 0
 
 
 def headroom_bars(found: Headroom) -> str:
@@ -108,7 +112,7 @@ def headroom_bars(found: Headroom) -> str:
         axes.axvline(100 * float(found.static.accuracy.mean()), color=STATIC, linestyle="--")
         axes.set(xlabel="accuracy, mean over devices (%)")
 
-    return svg("headroom", "Accuracy of the static head, rivals and upper bounds", draw)
+    return svg("headroom", "Accuracy of the static head, rivals and references", draw)
 
 
 def write_headroom_report(found: Headroom, folder: Path, *, title: str) -> Path:
@@ -123,6 +127,6 @@ def write_headroom_report(found: Headroom, folder: Path, *, title: str) -> Path:
         headline=verdict(found),
         sentences=[],
         tables=[table],
-        plots=[(headroom_bars(found), "Rivals and upper bounds beside the static head.")],
+        plots=[(headroom_bars(found), "Rivals and references beside the static head.")],
         notes=NOTES,
     )

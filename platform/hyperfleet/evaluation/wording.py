@@ -40,7 +40,7 @@ def p_values(test: PairedDifference) -> tuple[str, str]:
 def tested(test: PairedDifference) -> str:
     """Format both p-values for a sentence."""
     rank, sign = (text if text.startswith("<") else f"= {text}" for text in p_values(test))
-    return f"p {rank} (Wilcoxon) and {sign} (permutation)"
+    return f"Wilcoxon p {rank}, permutation p {sign}"
 
 
 def milliseconds(seconds: float) -> str:

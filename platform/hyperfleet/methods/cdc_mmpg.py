@@ -51,7 +51,7 @@ class CdcMmpg:
 
     `warm` trains the static model (the option warm_start=finetune; read literally, the paper fits the ADR
     to the initial encoder), `reason` fits the ADR to the frozen encoder's features (equations 14, 15 and
-    17), `adapt` trains generator and encoder with the ADR frozen.
+    17), `adapt` trains generator and encoder, with the ADR frozen unless `joint`.
 
     Attributes:
         generator: the hypernetwork with f_p, ADR or both.

@@ -100,15 +100,15 @@ class StableSynthNet:
                 f"got {epochs}"
             )
         driven = epochs // 2
-        # Both stages continue the schedule of the shared one.
+        # Both stages continue the schedule of the shared one; the literal ones have schedules of their own.
         drive_rate = own_rate(warm_epochs, epochs, learning_rate)
-        left = (epochs - driven) / epochs
+        left = (epochs - driven) / epochs if self.keep_answering else 1.0
         drive = Stage(
             name=DRIVE,
             trains=parts_beside(self.generator) if self.keep_answering else ("device.encoder",),
             epochs=driven,
             learning_rate=drive_rate if self.keep_answering else learning_rate * PUBLISHED_FIRST_RATE,
-            rate_left=left,
+            rate_left=left if self.keep_answering else 0.0,
             samples_per_category=SAMPLES_PER_CATEGORY,
         )
         adapt = adapt_stage(

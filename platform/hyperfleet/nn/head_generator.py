@@ -118,11 +118,6 @@ class HeadGenerator(nn.Module):
         return self.sequence is None
 
     @property
-    def uploads_anchor(self) -> bool:
-        """Whether the upload is one frame's feature; F_g and a sequence need all frames."""
-        return self.uploads_one_feature and self.config.upload == "anchor"
-
-    @property
     def payload_bytes(self) -> int:
         """Size of the numbers that cross the link for one head, in bytes of float32."""
         return 4 * self.form.num_generated

@@ -86,7 +86,9 @@ class TemplateBank(nn.Module):
 
     def select(self, feature: Float[Tensor, "sample 192"]) -> Float[Tensor, "sample category"]:
         """Return the weight of each template for each sample, found from the feature alone."""
-        cosine = functional.normalize(feature, dim=1) @ functional.normalize(self.templates, dim=1).T
+        # Zeros, because a gradient of zero times NaN is NaN.
+        templates = self.templates.masked_fill(~self.usable[:, None], 0)
+        cosine = functional.normalize(feature, dim=1) @ functional.normalize(templates, dim=1).T
         cosine = cosine.masked_fill(~self.usable, -torch.inf)
         if self.config.selection == "nearest":
             return functional.one_hot(cosine.argmax(dim=1), self.config.num_categories).to(feature.dtype)

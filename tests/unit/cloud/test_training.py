@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hyperfleet.cloud.training import TrainConfig, Trainer, train_step
 from hyperfleet.errors import CheckpointError, ConfigError, EmptyStreamError
 from hyperfleet.methods.base import GENERATOR_RATE, outputs
 from hyperfleet.nn import apply_heads
+from hyperfleet.papers.experiments.plan import preset
 from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA, RETRIEVAL
 from tests.worlds.toy_training import bundle_files, source, trainer
 
@@ -218,10 +220,11 @@ def test_gradients_are_clipped_by_part_whatever_their_rates() -> None:
     optimiser = adamw(((each, rate, part) for (part, rate), each in members.items()), weight_decay=0.0)
     warm_up_then_decay(optimiser, num_steps=10, warm_up_fraction=0.1)
 
-    def objective(_: object) -> dict[str, torch.Tensor]:
-        return {"answer": sum((100 * each).sum() for each in members.values())}
+    class Sum(torch.nn.Module):
+        def forward(self, _: object) -> dict[str, torch.Tensor]:
+            return {"answer": torch.stack([(100 * each).sum() for each in members.values()]).sum()}
 
-    train_step(objective, {}, optimiser)
+    train_step(Sum(), {}, optimiser)
     for part, rates in parts.items():
         norm = torch.stack([members[part, rate].grad for rate in rates]).norm()
         assert norm.item() == pytest.approx(1.0, abs=1e-4)
@@ -235,6 +238,32 @@ def test_only_what_writes_heads_learns_slowly() -> None:
     assert {rate for name, rate in rates.items() if name.startswith("generator.sequence.")} == {1.0}
     assert {rate for name, rate in rates.items() if name.startswith("generator.f_h.")} == {GENERATOR_RATE}
     assert {rate for name, rate in rates.items() if name.startswith("device.")} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "first"),
+    [("cdc_mmpg", "reason"), ("stable_synth_net", "drive"), ("stable_synth_net_as_printed", "drive")],
+)
+def test_the_published_schedule_is_the_papers(method: str, first: str) -> None:
+    config = replace(preset("paper").train, method=method)
+    stages = [(stage.name, stage.epochs, stage.learning_rate, stage.rate_left) for stage in config.stages()]
+    assert stages == [
+        (first, 10, pytest.approx(2e-5), 0.0),
+        ("adapt", 40, pytest.approx(1e-4), 0.0),
+    ]
+    short = replace(config, epochs=1)
+    assert [stage.epochs for stage in short.stages()] == [10, 1]
+    baseline = replace(config, method="fine_tuning").stages()
+    assert [(stage.epochs, stage.learning_rate) for stage in baseline] == [(40, pytest.approx(1e-4))]
+
+
+def test_literal_methods_have_the_passes_and_the_rates_of_each_other() -> None:
+    """All eight passes are their own; the contrastive stage has a fifth of the rate, as printed."""
+    drive, adapt = TrainConfig(method="stable_synth_net_as_printed", warm_epochs=6, epochs=2).stages()
+    (_, theirs) = TrainConfig(method="cdc_mmpg_as_printed", warm_epochs=6, epochs=2).stages()
+    assert drive.epochs + adapt.epochs == theirs.epochs == 8
+    assert adapt.learning_rate == theirs.learning_rate == 1e-3
+    assert (drive.learning_rate, drive.rate_left) == (pytest.approx(2e-4), 0.0)
 
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:

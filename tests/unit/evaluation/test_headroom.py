@@ -12,11 +12,13 @@ from hyperfleet.evaluation.headroom import (
     TOLD,
     Headroom,
     LiveDevice,
+    Rung,
     StaticHead,
     fitted_head,
     measure_headroom,
 )
 from hyperfleet.evaluation.headroom_report import headroom_table, verdict, write_headroom_report
+from hyperfleet.evaluation.paired import compare_mean
 
 pytestmark = pytest.mark.heavy
 
@@ -56,13 +58,13 @@ def rung(found: Headroom, name: str):
 def test_a_taste_is_headroom_and_the_rungs_take_their_share() -> None:
     found = measure_headroom(devices(taste=0.85), HEAD, odds(0.85))
     assert found.rungs[0].name == STATIC
-    assert found.bound.name == TOLD
-    assert found.bound.test.difference > 0.2
-    assert found.share(found.bound) == 1
+    assert found.best.name == TOLD
+    assert found.best.test.difference > 0.2
+    assert found.share(found.best) == 1
     em = rung(found, "prior correction (EM)")
     assert 0.2 < found.share(em) < 1
     assert rung(found, FITTED).accuracy.mean() > found.static.accuracy.mean()
-    assert "Personalization can bring up to +" in verdict(found)
+    assert "Personalization can bring at least +" in verdict(found)
 
 
 def test_without_anything_personal_there_is_no_headroom() -> None:
@@ -118,6 +120,39 @@ def test_answers_outside_the_vocabulary_are_wrong_and_teach_nothing() -> None:
     ]
     found = measure_headroom(unknown, HEAD, {})
     assert all(each.accuracy.max() == 0 for each in found.rungs)
+
+
+def test_a_device_that_the_truth_lacks_is_named() -> None:
+    known = odds(0.5)
+    del known[7]
+    with pytest.raises(ConfigError, match=r"lacks 1 of 40 devices, e\.g\. 7"):
+        measure_headroom(devices(taste=0.5), HEAD, known)
+
+
+def made(**changes: float) -> Headroom:
+    """Return rungs with given mean differences to the static head; those of |d| >= 0.04 are significant."""
+    rng = np.random.default_rng(0)
+    static = rng.uniform(0.4, 0.6, 60)
+    noise = rng.normal(0, 0.05, 60)
+    noise -= noise.mean()
+    rungs = [Rung(name=STATIC, needs="", accuracy=static, worse=0.0, device_ms=0.0, test=None)]
+    for name, difference in changes.items():
+        accuracy = static + difference + noise
+        test = compare_mean(static, accuracy, rng)
+        needs = {"T": "truth", "L": "labels"}.get(name[0], "")
+        rungs.append(Rung(name=name, needs=needs, accuracy=accuracy, worse=0.1, device_ms=0.1, test=test))
+    return Headroom(rungs=tuple(rungs), num_samples=600, seen=np.ones(60, dtype=bool))
+
+
+def test_the_verdict_holds_for_every_order_of_the_rungs() -> None:
+    assert verdict(made(L=0.001, em=-0.02)).startswith("No headroom found: L")
+    beaten = verdict(made(L=0.001, em=0.1))
+    assert "at least +10.0 points" in beaten
+    assert "em takes 100% of it" in beaten
+    shared = verdict(made(T=0.2, em=0.1, lame=-0.1))
+    assert "told the owner's words and taste" in shared
+    assert "em takes 50% of it" in shared
+    assert "no rival is significantly better" in verdict(made(T=0.2, em=0.001))
 
 
 @pytest.mark.parametrize("given", [devices(taste=0.5)[:1], devices(taste=0.5, clips=1), []])

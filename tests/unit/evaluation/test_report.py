@@ -220,7 +220,7 @@ def test_the_sentence_on_held_out_devices_gives_the_verdict():
     # Three devices are too few for p < 0.05, six are not.
     assert held_out_sentence(made_up_score()).endswith("; the difference is not significant there.")
     assert held_out_sentence(made_up_score(held_out=tuple(range(6)))).endswith(
-        "p = 0.031); the gain holds there."
+        "Wilcoxon p = 0.031, permutation p = 0.031); the gain holds there."
     )
     lost = made_up_score(personal=0.05, held_out=tuple(range(6)))
     assert held_out_sentence(lost).endswith("; the fleet did worse there.")

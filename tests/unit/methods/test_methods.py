@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from hyperfleet.cloud.train_config import TrainConfig
 from hyperfleet.cloud.training import Trainer
 from hyperfleet.errors import ConfigError
 from hyperfleet.methods import METHODS, Examples, personalizes
-from hyperfleet.methods.base import adaptation_losses, outputs, static_outputs
+from hyperfleet.methods.base import adaptation_losses, outputs, random_anchor, static_outputs
 from hyperfleet.methods.stable_synth_net import StableSynthNet
 from hyperfleet.tasks import MULTIPLE_CHOICE, OPEN_ENDED_QA
 from tests.worlds.toy_training import TASK_NAMES, source, trainer
@@ -56,6 +57,28 @@ def test_each_stage_moves_its_own_parameters_and_all_of_them_get_a_gradient(name
         before, templates = after, now
     assert list(dict.fromkeys(seen)) == list(stages)
     assert run.best_score >= 0
+
+
+def test_the_joint_loss_is_that_of_equation_18() -> None:
+    """The answers' loss and the ADR's, whose errors are means over channels there; everything moves."""
+    run = trainer(method="cdc_mmpg_joint")
+    features = run.features(run.validation).requires_grad_()
+    samples = np.arange(len(run.validation))
+    examples = Examples(features=features, **run.validation.targets(samples))
+    torch.manual_seed(0)
+    joint = METHODS["cdc_mmpg_joint"].losses(run.model, "adapt", examples)
+    assert set(joint) == {"answer", "static", "kl", "reconstruction", "renormalisation"}
+    torch.manual_seed(0)
+    adaptation_losses(run.model, examples, joint=True)
+    frames = run.model.task.frames(features)
+    alone = run.model.generator.adr.losses(random_anchor(frames), frames.mean(dim=1))
+    for name, loss in alone.items():
+        torch.testing.assert_close(joint[name], loss / 192)
+    last = run.config.stages()[-1]
+    assert last.moves("generator.adr.vae.encoder.0.weight")
+    assert not TrainConfig(method="cdc_mmpg").stages()[-1].moves("generator.adr.vae.encoder.0.weight")
+    separate = METHODS["cdc_mmpg"].losses(run.model, "adapt", examples)
+    assert set(separate) == {"answer", "static"}
 
 
 @pytest.mark.heavy

@@ -12,7 +12,7 @@ from hyperfleet.seeding import numpy_generator
 
 DRIFTS = ("none", "gradual", "sudden", "recurring", "ageing")
 
-# Half way through the history, so that live clips are all of the new owner.
+# In the history, which ends at 0.8, so that live clips are all of the new owner.
 SUDDEN_AT = 0.5
 # Share of a device's own taste in its priors; the rest follows the configuration.
 TASTE_SHARE = 0.9

@@ -16,7 +16,7 @@ from hyperfleet.bundle import replace_folder
 from hyperfleet.cloud.assembly import Assembled, assemble
 from hyperfleet.cloud.batches import BatchSource
 from hyperfleet.cloud.checkpoint import save_trained, warm_start
-from hyperfleet.cloud.train_config import TrainConfig
+from hyperfleet.cloud.train_config import TRAINING_REVISION, TrainConfig
 from hyperfleet.cloud.training import Position, Trainer
 from hyperfleet.errors import CheckpointError
 from hyperfleet.methods.base import outputs
@@ -34,11 +34,12 @@ START_SAMPLES = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellSpec:
-    """Identity of a cell: training run, name of the data set, and digest of its data."""
+    """Identity of a cell: training run, name and digest of the data set, and revision of the methods."""
 
     dataset: str
     train: TrainConfig
     data_digest: str = ""
+    revision: int = TRAINING_REVISION
 
     @property
     def num_frames(self) -> int | None:
@@ -96,7 +97,7 @@ class CellResult:
             fields = json.loads(text)
             spec = fields.pop("spec")
             return cls(
-                spec=CellSpec(**{**spec, "train": TrainConfig(**spec["train"])}),
+                spec=CellSpec(**{"revision": 1, **spec, "train": TrainConfig(**spec["train"])}),
                 cost=Cost(**fields.pop("cost")),
                 **fields,
             )
@@ -126,16 +127,16 @@ def finished(folder: Path, spec: CellSpec) -> CellResult | None:
     if not path.is_file():
         return None
     result = CellResult.from_json(path.read_text())
-    _check_same(folder, _settings(result.spec.train, result.spec.data_digest), spec)
+    _check_same(folder, _settings(result.spec), spec)
     return result
 
 
-def _settings(train: TrainConfig, data_digest: str) -> dict[str, Any]:
-    return {**dataclasses.asdict(train), "data": data_digest}
+def _settings(spec: CellSpec) -> dict[str, Any]:
+    return {**dataclasses.asdict(spec.train), "data": spec.data_digest, "revision": spec.revision}
 
 
 def _check_same(folder: Path, before: dict[str, Any], spec: CellSpec) -> None:
-    now = _settings(spec.train, spec.data_digest)
+    now = _settings(spec)
     changed = sorted(name for name in now if before.get(name) != now[name])
     if changed:
         raise CheckpointError(
@@ -175,7 +176,7 @@ def train_warm(spec: CellSpec, data: Path, folder: Path, *, torch_device: torch.
 
     def write(partial: Path) -> None:
         save_trained(partial, assembled.trainer, assembled.files)
-        (partial / WARM_FILE).write_text(json.dumps(_settings(spec.train, spec.data_digest), indent=2) + "\n")
+        (partial / WARM_FILE).write_text(json.dumps(_settings(spec), indent=2) + "\n")
 
     replace_folder(folder, write)
     return folder

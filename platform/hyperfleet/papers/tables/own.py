@@ -10,6 +10,7 @@ from hyperfleet.evaluation import wording
 from hyperfleet.evaluation.paired import (
     CONFIDENCE_LEVEL,
     Interval,
+    PairedDifference,
     holm,
     holm_corrected,
     wilcoxon_p_value,
@@ -57,7 +58,7 @@ def own_tables(measured: Measured) -> tuple[Table, ...]:
 
 def methods_on_fleetqa(measured: Measured, task: str) -> Table:
     """All methods on the rendered data set, with the paired test against Fine-tuning."""
-    names = WITH_DUET if task == OPEN_ENDED_QA else MAIN
+    names = methods_of(task)
     measures = ("accuracy",) if task != RETRIEVAL else published.RETRIEVAL_COLUMNS
     differences = _differences(measured, task, names)
     rows = []
@@ -91,11 +92,23 @@ def _in_vocabulary(measured: Measured, cells: list[CellResult]) -> Cell:
     return measured.cell(cells, lambda cell: cell.in_vocabulary, percent_spread)
 
 
-def _differences(measured: Measured, task: str, names: Sequence[str]) -> dict[str, list[str]]:
-    """Return difference, interval and corrected p-values of each method against Fine-tuning."""
+def methods_of(task: str) -> tuple[str, ...]:
+    """Return the methods of the table of a task."""
+    return WITH_DUET if task == OPEN_ENDED_QA else MAIN
+
+
+def corrected_tests(
+    measured: Measured, task: str, names: Sequence[str]
+) -> dict[str, PairedDifference | None]:
+    """Compare each method with Fine-tuning, p-values corrected over all of them; None without both."""
     base = measured.of(FLEETQA, task, BASE)
     cells = [measured.of(FLEETQA, task, name) if name != BASE else [] for name in names]
     tests = holm_corrected([measured.paired(base, each) if base and each else None for each in cells])
+    return dict(zip(names, tests, strict=True))
+
+
+def _differences(measured: Measured, task: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return difference, interval and corrected p-values of each method as texts."""
     return {
         name: [MISSING] * 4
         if test is None
@@ -104,7 +117,7 @@ def _differences(measured: Measured, task: str, names: Sequence[str]) -> dict[st
             wording.interval_points(test.interval),
             *wording.p_values(test),
         ]
-        for name, test in zip(names, tests, strict=True)
+        for name, test in corrected_tests(measured, task, names).items()
     }
 
 

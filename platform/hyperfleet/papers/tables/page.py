@@ -5,14 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hyperfleet.evaluation import wording
-from hyperfleet.evaluation.paired import holm_corrected
 from hyperfleet.evaluation.rendering import ENVIRONMENT, Table, to_html, to_markdown
 from hyperfleet.papers import published
 from hyperfleet.papers.experiments.cell import CellResult
-from hyperfleet.papers.experiments.plan import FLEETQA
 from hyperfleet.papers.tables.measured import Measured
 from hyperfleet.papers.tables.of_papers import paper_tables
-from hyperfleet.papers.tables.own import BASE, own_tables
+from hyperfleet.papers.tables.own import corrected_tests, methods_of, own_tables
 from hyperfleet.papers.tables.plots import plots
 from hyperfleet.tasks import OPEN_ENDED_QA
 
@@ -56,12 +54,11 @@ _PAPER_NAMES = {name.lower() for name in published.PAPER_TITLES}
 
 def headline(measured: Measured) -> str:
     """Return one sentence that compares the papers' methods with Fine-tuning on FleetQA."""
-    base = measured.of(FLEETQA, OPEN_ENDED_QA, BASE)
-    names = ("cdc_mmpg", "stable_synth_net")
-    cells = [measured.of(FLEETQA, OPEN_ENDED_QA, name) for name in names]
-    tests = holm_corrected([measured.paired(base, each) if base and each else None for each in cells])
+    # Corrected as in the table below, over all of its methods.
+    tests = corrected_tests(measured, OPEN_ENDED_QA, methods_of(OPEN_ENDED_QA))
     said = []
-    for name, test in zip(names, tests, strict=True):
+    for name in ("cdc_mmpg", "stable_synth_net"):
+        test = tests[name]
         if test is not None:
             verdict = {"win": "better than", "lose": "worse than", "tie": "not significantly different from"}
             gain = f"{wording.points(test.difference)} points"
