@@ -148,22 +148,7 @@ def measure_headroom(
             f"the data set's truth lacks {len(untold)} of {len(given)} devices, e.g. {untold[0]}; "
             "render the data set again"
         )
-    ways: dict[str, tuple[str, Callable[[LiveDevice], np.ndarray]]] = {
-        STATIC: ("", head.answers),
-        "prior correction (EM)": ("", lambda one: prior_corrected(head.scores(one.hidden), head.prior)),
-        "T3A": ("", lambda one: t3a(one.hidden, head.weight, head.bias)),
-        "LAME": ("", lambda one: lame(one.hidden, head.scores(one.hidden))),
-        **{
-            f"fitted with {count} label{'s' if count > 1 else ''}": (
-                "labels",
-                partial(_fitted, head=head, count=count),
-            )
-            for count in NUM_LABELS
-        },
-        FITTED: ("labels", partial(_fitted, head=head, count=None)),
-    }
-    if odds:
-        ways[TOLD] = ("truth", lambda one: _told(one, head, odds[one.device_id]))
+    ways = _ways(head, odds)
     accuracy, cpu_s = {}, {}
     for name, (_, answer) in ways.items():
         begin_s = time.process_time()
@@ -190,6 +175,29 @@ def measure_headroom(
         for (name, (needs, _)), test in zip(ways.items(), tests, strict=True)
     )
     return Headroom(rungs=rungs, num_samples=num_samples, seen=np.array([one.seen for one in given]))
+
+
+def _ways(
+    head: StaticHead, odds: Mapping[int, Float[np.ndarray, " output"]]
+) -> dict[str, tuple[str, Callable[[LiveDevice], np.ndarray]]]:
+    """Return every way to answer a device's samples, with what it needs."""
+    ways: dict[str, tuple[str, Callable[[LiveDevice], np.ndarray]]] = {
+        STATIC: ("", head.answers),
+        "prior correction (EM)": ("", lambda one: prior_corrected(head.scores(one.hidden), head.prior)),
+        "T3A": ("", lambda one: t3a(one.hidden, head.weight, head.bias)),
+        "LAME": ("", lambda one: lame(one.hidden, head.scores(one.hidden))),
+        **{
+            f"fitted with {count} label{'s' if count > 1 else ''}": (
+                "labels",
+                partial(_fitted, head=head, count=count),
+            )
+            for count in NUM_LABELS
+        },
+        FITTED: ("labels", partial(_fitted, head=head, count=None)),
+    }
+    if odds:
+        ways[TOLD] = ("truth", lambda one: _told(one, head, odds[one.device_id]))
+    return ways
 
 
 def _fitted(device: LiveDevice, head: StaticHead, count: int | None) -> Int[np.ndarray, " sample"]:
