@@ -7,11 +7,11 @@ from rich.console import Console
 
 from hyperfleet.emulation.run_log import SCENARIO_FILE
 from hyperfleet.evaluation.policy_report import PolicyRun, policy_table, write_policy_report
-from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.rendering import to_rich, wide_console
 from hyperfleet.scenario.policies import POLICIES
 from pipelines.commands.fleets import PoliciesConfig
 from pipelines.emulate_fleet import FleetConfig, fleet_hosts, run_fleet
-from pipelines.show_fleet import WIDTH, score_run
+from pipelines.show_fleet import score_run
 
 
 def compare_policies(config: PoliciesConfig, console: Console) -> Path:
@@ -47,6 +47,6 @@ def compare_policies(config: PoliciesConfig, console: Console) -> Path:
                 )
                 runs.append(PolicyRun(name=name, score=score_run(run_fleet(run, console, hosts))))
     title = f"Request policies in scenario {base.name}, seed {base.seed}"
-    wide = console if console.is_terminal else Console(width=WIDTH)
+    wide = wide_console(console)
     wide.print(to_rich(policy_table(runs, title=title)))
     return write_policy_report(runs, config.output, title=title)

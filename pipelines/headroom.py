@@ -10,18 +10,18 @@ from hyperfleet.bundle import load_device_model, read_config
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.truth import answer_odds
 from hyperfleet.datasets.task_names import OPEN_ENDED_QA
-from hyperfleet.device import DeviceGroup, gather_samples
+from hyperfleet.device import DeviceGroup
+from hyperfleet.emulation.feature_table import encode_all, live_samples
+from hyperfleet.emulation.live_data import open_live_data
 from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation.headroom import LiveDevice, StaticHead, measure_headroom
 from hyperfleet.evaluation.headroom_report import headroom_table, verdict, write_headroom_report
-from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.rendering import to_rich, wide_console
+from hyperfleet.head_codecs import BaseHead
 from hyperfleet.nn import DeviceModel
 from hyperfleet.tracking.registry import resolve_bundle
 from pipelines.commands.models import HeadroomConfig
-from pipelines.progress import progress_bar
 
-BATCH_SIZE = 64
-WIDTH = 160
 # The last class of every head.
 NEVER_A_TARGET = ""
 
@@ -47,10 +47,9 @@ def headroom(config: HeadroomConfig, console: Console) -> Path:
             f"{vocabulary.num_classes if vocabulary else 0}; name a model that was trained on this data set"
         )
     odds = answer_odds(config.data, (*vocabulary.answers, NEVER_A_TARGET))
-    found = measure_headroom(_live_devices(corpus, device), _static_head(corpus, device), odds)
+    found = measure_headroom(_live_devices(config.data, corpus, device), _static_head(corpus, device), odds)
     title = f"Headroom of personalization on {config.data.name}"
-    # Files and pipes have no width, and 80 columns would fold every cell.
-    wide = console if console.is_terminal else Console(width=WIDTH)
+    wide = wide_console(console)
     wide.print(to_rich(headroom_table(found, title=title)))
     wide.print(verdict(found), markup=False)
     return write_headroom_report(found, config.output, title=title)
@@ -59,26 +58,25 @@ def headroom(config: HeadroomConfig, console: Console) -> Path:
 def _static_head(corpus: Corpus, device: DeviceModel) -> StaticHead:
     label = corpus.split("train", device.encoder.config.text_length).label
     count = np.bincount(label[label >= 0], minlength=device.layout.num_classes) + 1.0
-    weight, bias = device.head.weight.detach().numpy(), device.head.bias.detach().numpy()
-    return StaticHead(weight=weight, bias=bias, prior=count / count.sum())
+    base = BaseHead(layout=device.layout, flat=device.flat_head().detach())
+    return StaticHead(base=base, prior=count / count.sum())
 
 
-def _live_devices(corpus: Corpus, device: DeviceModel) -> Iterator[LiveDevice]:
-    live = corpus.split("test", device.encoder.config.text_length)
-    label_of = dict(zip(live.example_id.tolist(), live.label.tolist(), strict=True))
-    group = DeviceGroup(personal=device, static=device, store=corpus.store, seed=0)
-    devices = corpus.device_map
-    seen = dict(zip(devices.device_id.tolist(), devices.seen.tolist(), strict=True))
-    ids = live.device_ids.tolist()
-    with progress_bar() as bar:
-        for device_id in bar.track(ids, task_id=bar.add_task("answering", total=len(ids), note="devices")):
-            samples = gather_samples(live.stream, [device_id])
-            assert samples is not None
-            hidden = [group.encode(batch).hidden for batch in samples.batches(BATCH_SIZE)]
-            yield LiveDevice(
-                device_id=device_id,
-                seen=seen[device_id],
-                hidden=np.concatenate(hidden),
-                clip_row=samples.clip_row,
-                label=np.array([label_of[example] for example in samples.example_id.tolist()]),
-            )
+def _live_devices(root: Path, corpus: Corpus, device: DeviceModel) -> Iterator[LiveDevice]:
+    text_length = device.encoder.config.text_length
+    live = open_live_data(root, text_length)
+    samples = live_samples(live)
+    group = DeviceGroup(personal=device, static=device, store=live.store, seed=0)
+    hidden = encode_all(group, samples).hidden
+    key = corpus.split("test", text_length)
+    label_of = dict(zip(key.example_id.tolist(), key.label.tolist(), strict=True))
+    label = np.array([label_of[example] for example in samples.example_id.tolist()])
+    for device_id in np.unique(samples.device_id).tolist():
+        own = samples.device_id == device_id
+        yield LiveDevice(
+            device_id=device_id,
+            seen=live.seen[device_id],
+            hidden=hidden[own],
+            clip_row=samples.clip_row[own],
+            label=label[own],
+        )

@@ -16,7 +16,7 @@ from hyperfleet.emulation.timeline.engine import Work
 from hyperfleet.emulation.timeline.plan import Material, draw_plan
 from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation.capacity_report import capacity_table, write_capacity_report
-from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.rendering import to_rich, wide_console
 from hyperfleet.messages import ModelLabel
 from hyperfleet.planning.bursts import Bursts
 from hyperfleet.planning.capacity import CapacityPlan, plan_capacity, predict
@@ -24,7 +24,7 @@ from hyperfleet.planning.cloud_fit import Latencies, check_prediction, fit_cloud
 from pipelines.commands.fleets import PlanConfig
 from pipelines.emulate_fleet import FEATURES_DIR
 from pipelines.fleet_models import open_models
-from pipelines.show_fleet import WIDTH, fit_sentence, prediction_sentence
+from pipelines.show_fleet import fit_sentence, prediction_sentence
 
 
 def plan(config: PlanConfig, console: Console) -> Path:
@@ -46,7 +46,7 @@ def plan(config: PlanConfig, console: Console) -> Path:
     console.print(prediction_sentence(check))
     make = partial(plan_capacity, fitted, material, work, target_p99_s=config.p99_s, anchor=table.anchor)
     plans: list[CapacityPlan] = [make(num_devices=number) for number in config.devices]
-    wide = console if console.is_terminal else Console(width=WIDTH)
+    wide = wide_console(console)
     wide.print(to_rich(capacity_table(plans)))
     return write_capacity_report(
         config.output, plans, sentences=(fit_sentence(fit), prediction_sentence(check), plans[0].assumption)

@@ -14,7 +14,7 @@ from hyperfleet.datasets.example_frames import example_frames
 from hyperfleet.emulation.run_log import SCENARIO_FILE
 from hyperfleet.evaluation.answer_key import AnswerKey
 from hyperfleet.evaluation.fleet_score import FleetScore, score_fleet
-from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.rendering import to_rich, wide_console
 from hyperfleet.evaluation.report import headline, write_report
 from hyperfleet.evaluation.tables import StepFact, fleet_tables
 from hyperfleet.planning.bursts import Bursts
@@ -33,7 +33,6 @@ from pipelines.emulate_fleet import FleetResult
 
 REPORT_FILE = "report.html"
 VERSIONS_OF = ("hyperfleet", "torch", "timm", "transformers", "ray", "mlflow", "pyarrow", "av")
-WIDTH = 160
 # A busy process lags by a few milliseconds, which is small compared with the time of a request.
 TOLERATED_LAG_S = 0.1
 
@@ -74,8 +73,7 @@ def show_fleet(
     uri = absolute_uri(tracking_uri) if tracking_uri else default_tracking_uri()
     tags = {"kind": "scenario", "scenario": scenario.name, "clock": result.log.origin["clock"]}
     tracker = open_run(prepare_store(uri), tracking_uri=uri, run_name=f"scenario {scenario.name}", tags=tags)
-    # Files and pipes have no width, and the default of 80 columns would wrap every cell.
-    wide = console if console.is_terminal else Console(width=WIDTH)
+    wide = wide_console(console)
     tables = fleet_tables(score, result.deaths, steps)
     for table in tables:
         wide.print(to_rich(table))

@@ -16,7 +16,7 @@ from actors.placement import num_available
 from hyperfleet.datasets import Corpus
 from hyperfleet.datasets.fleetqa.scales import variant_name, with_traits
 from hyperfleet.errors import DataError, HyperFleetError, ServiceError
-from hyperfleet.evaluation.rendering import to_rich
+from hyperfleet.evaluation.rendering import to_rich, wide_console
 from hyperfleet.papers.experiments.cell import (
     CellResult,
     CellSpec,
@@ -36,7 +36,6 @@ from pipelines.runtime import connect, disconnect
 from pipelines.storage import for_all_nodes, writing_to
 
 WARM_DIR, CELLS_DIR = "warm", "cells"
-WIDTH = 160
 
 
 def tables(config: TablesConfig, console: Console) -> Path:
@@ -60,8 +59,7 @@ def tables(config: TablesConfig, console: Console) -> Path:
         finally:
             disconnect()
     measured, built = build_tables(read_cells(output / CELLS_DIR), output / CELLS_DIR)
-    # Files and pipes have no width, and the default of 80 columns would wrap every cell.
-    wide = console if console.is_terminal else Console(width=WIDTH)
+    wide = wide_console(console)
     for table in built:
         wide.print(to_rich(table))
     return write_tables(measured, built, output, size=name)

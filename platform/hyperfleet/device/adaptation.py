@@ -16,16 +16,6 @@ LAME_NEIGHBORS = 5
 NUM_LAME_STEPS = 50
 
 
-def scores(
-    hidden: Float[np.ndarray, "sample hidden"],
-    weight: Float[np.ndarray, "output hidden"],
-    bias: Float[np.ndarray, " output"],
-) -> Float[np.ndarray, "sample output"]:
-    """Apply a static head."""
-    made: np.ndarray = hidden @ weight.T + bias
-    return made
-
-
 def prior_corrected(
     logits: Float[np.ndarray, "sample output"], prior: Float[np.ndarray, " output"]
 ) -> Int[np.ndarray, " sample"]:
@@ -48,8 +38,8 @@ def prior_corrected(
 
 def t3a(
     hidden: Float[np.ndarray, "sample hidden"],
+    logits: Float[np.ndarray, "sample output"],
     weight: Float[np.ndarray, "output hidden"],
-    bias: Float[np.ndarray, " output"],
 ) -> Int[np.ndarray, " sample"]:
     """Answer by the nearest class mean of the surest samples so far, which begins at the head's weights.
 
@@ -57,7 +47,6 @@ def t3a(
     are compared, so that the bias counts for pseudo-labels only. The paper lets the weights compete with the
     samples for a place; here they always keep theirs, because devices have few samples.
     """
-    logits = scores(hidden, weight, bias)
     log_p = log_softmax(logits, axis=1)
     entropy = -(np.exp(log_p) * log_p).sum(axis=1)
     pseudo = logits.argmax(axis=1)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Float32, Int
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from hyperfleet.device.adaptation import lame, prior_corrected, scores, t3a
+from hyperfleet.device.adaptation import lame, prior_corrected, t3a
 from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation.paired import PairedDifference, compare_mean, holm_corrected
+from hyperfleet.head_codecs import BaseHead
 from hyperfleet.seeding import numpy_generator
 
 STATIC = "static head"
@@ -35,26 +37,27 @@ class LiveDevice:
 
     device_id: int
     seen: bool
-    hidden: Float[np.ndarray, "sample hidden"]
+    hidden: Float32[np.ndarray, "sample hidden"]
     clip_row: Int[np.ndarray, " sample"]
     label: Int[np.ndarray, " sample"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StaticHead:
-    """Weights of the static head, and the class frequencies in training that were shipped with it."""
+    """The static head, and the class frequencies in training that were shipped with it."""
 
-    weight: Float[np.ndarray, "output hidden"]
-    bias: Float[np.ndarray, " output"]
+    base: BaseHead
     prior: Float[np.ndarray, " output"]
 
-    def scores(self, hidden: Float[np.ndarray, "sample hidden"]) -> Float[np.ndarray, "sample output"]:
-        """Apply the head."""
-        return scores(hidden, self.weight, self.bias)
+    @property
+    def weight(self) -> Float32[np.ndarray, "output hidden"]:
+        """Weights of the head, one row per class."""
+        weight: np.ndarray = self.base.layout.split(self.base.flat.numpy()[None])[0][0]
+        return weight
 
     def answers(self, device: LiveDevice) -> Int[np.ndarray, " sample"]:
         """Return the static answers of a device's samples."""
-        answers: np.ndarray = self.scores(device.hidden).argmax(axis=1)
+        answers: np.ndarray = self.base.scores(device.hidden).argmax(axis=1)
         return answers
 
 
@@ -104,15 +107,14 @@ class Headroom:
 
 
 def fitted_head(
-    hidden: Float[np.ndarray, "sample hidden"], label: Int[np.ndarray, " sample"], head: StaticHead
-) -> tuple[Float[np.ndarray, "output hidden"], Float[np.ndarray, " output"]]:
+    hidden: Float32[np.ndarray, "sample hidden"], label: Int[np.ndarray, " sample"], base: BaseHead
+) -> BaseHead:
     """Return the head of least cross-entropy on labelled samples, held to the static one by its distance."""
-    shape = head.weight.shape
-    start = np.concatenate([head.weight.ravel(), head.bias]).astype(np.float64)
+    start = base.flat.numpy().astype(np.float64)
     rows = np.arange(len(label))
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weight, bias = flat[: -shape[0]].reshape(shape), flat[-shape[0] :]
+        weight, bias = (part[0] for part in base.layout.split(flat[None]))
         log_p = log_softmax(hidden @ weight.T + bias, axis=1)
         error = softmax(log_p, axis=1)
         error[rows, label] -= 1
@@ -122,7 +124,7 @@ def fitted_head(
         return float(-log_p[rows, label].mean() + 0.5 * _PULL * away @ away), slope
 
     flat = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 50}).x
-    return flat[: -shape[0]].reshape(shape), flat[-shape[0] :]
+    return BaseHead(layout=base.layout, flat=torch.from_numpy(flat.astype(np.float32)))
 
 
 def measure_headroom(
@@ -130,7 +132,7 @@ def measure_headroom(
 ) -> Headroom:
     """Answer every device's samples in every way.
 
-    `odds` are those of `answer_odds`; without any there is no rung that is told the truth.
+    `odds` are those of `answer_odds`; without any there is no rung with the truth.
 
     Raises:
         ConfigError: fewer than two devices, or no device with two clips.
@@ -183,9 +185,9 @@ def _ways(
     """Return every way to answer a device's samples, with what it needs."""
     ways: dict[str, tuple[str, Callable[[LiveDevice], np.ndarray]]] = {
         STATIC: ("", head.answers),
-        "prior correction (EM)": ("", lambda one: prior_corrected(head.scores(one.hidden), head.prior)),
-        "T3A": ("", lambda one: t3a(one.hidden, head.weight, head.bias)),
-        "LAME": ("", lambda one: lame(one.hidden, head.scores(one.hidden))),
+        "prior correction (EM)": ("", lambda one: prior_corrected(head.base.scores(one.hidden), head.prior)),
+        "T3A": ("", lambda one: t3a(one.hidden, head.base.scores(one.hidden), head.weight)),
+        "LAME": ("", lambda one: lame(one.hidden, head.base.scores(one.hidden))),
         **{
             f"fitted with {count} label{'s' if count > 1 else ''}": (
                 "labels",
@@ -207,13 +209,13 @@ def _fitted(device: LiveDevice, head: StaticHead, count: int | None) -> Int[np.n
         inside = device.clip_row == clip
         others = np.flatnonzero(~inside & (device.label >= 0))[:count]
         if len(others):
-            weight, bias = fitted_head(device.hidden[others], device.label[others], head)
-            answers[inside] = scores(device.hidden[inside], weight, bias).argmax(axis=1)
+            fitted = fitted_head(device.hidden[others], device.label[others], head.base)
+            answers[inside] = fitted.scores(device.hidden[inside]).argmax(axis=1)
     return answers
 
 
 def _told(
     device: LiveDevice, head: StaticHead, odds: Float[np.ndarray, " output"]
 ) -> Int[np.ndarray, " sample"]:
-    answers: np.ndarray = (softmax(head.scores(device.hidden), axis=1) * odds).argmax(axis=1)
+    answers: np.ndarray = (softmax(head.base.scores(device.hidden), axis=1) * odds).argmax(axis=1)
     return answers

@@ -7,9 +7,11 @@ from pathlib import Path
 import jinja2
 import rich.table
 import rich.text
+from rich.console import Console
 
 from hyperfleet.errors import ConfigError
 
+WIDTH = 160
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("hyperfleet.evaluation"),
     autoescape=True,
@@ -60,6 +62,11 @@ def row(head: str, *texts: str | Cell, strong: bool = False) -> tuple[Cell, ...]
     return tuple(
         item if isinstance(item, Cell) else Cell(text=item, strong=strong) for item in (head, *texts)
     )
+
+
+def wide_console(console: Console) -> Console:
+    """Return a console on which tables fit: files and pipes have no width, and 80 columns fold every cell."""
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def to_rich(table: Table) -> rich.table.Table:

@@ -27,7 +27,7 @@ class HeadGeneratorConfig:
         templates: StableSynthNet's template bank (equations 11 and 12).
         sequence: DUET's reader, which wants the features of all frames instead of one.
         upload: `anchor`, one frame's feature; or `clip`, F_g, the mean over all frames (equation 5): what the
-            ADR stands in for, and so its upper bound.
+            ADR estimates, and so its upper bound.
         static_base: generate an offset to the static head instead of the whole head. It starts the
             personalized head at the trained static one.
         offset_init: the generated offset at start, relative to hyperfan-in initialisation.

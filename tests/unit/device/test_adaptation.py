@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
-from hyperfleet.device.adaptation import LAME_NEIGHBORS, lame, prior_corrected, scores, t3a
+from hyperfleet.device.adaptation import LAME_NEIGHBORS, lame, prior_corrected, t3a
 
 NUM_CLASSES, HIDDEN = 6, 12
 
@@ -19,10 +19,18 @@ def device(seed: int, num_samples: int = 15) -> tuple[np.ndarray, np.ndarray, np
     return rng.normal(size=(num_samples, HIDDEN)), weight, bias
 
 
+def scores(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    return hidden @ weight.T + bias
+
+
 def ways(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
     logits = scores(hidden, weight, bias)
     prior = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
-    return [prior_corrected(logits, prior), t3a(hidden, weight, bias), lame(hidden, logits)]
+    return [
+        prior_corrected(logits, prior),
+        t3a(hidden, scores(hidden, weight, bias), weight),
+        lame(hidden, logits),
+    ]
 
 
 @settings(max_examples=15, deadline=None)
@@ -87,7 +95,7 @@ def test_t3a_equals_a_loop_over_its_support(monkeypatch: pytest.MonkeyPatch, kep
             center = weight[c] / np.linalg.norm(weight[c]) + sum(each[2] for each in mine)
             similar.append(center @ sample / np.linalg.norm(center))
         expected.append(int(np.argmax(similar)))
-    assert t3a(hidden, weight, bias).tolist() == expected
+    assert t3a(hidden, scores(hidden, weight, bias), weight).tolist() == expected
 
 
 def test_lame_is_a_fixed_point_and_alone_changes_nothing() -> None:

@@ -93,7 +93,7 @@ def test_requests_go_out_when_they_are_due_however_long_the_ones_before_take() -
     assert [row for _, row in service.asked] == [row_of[key[:2]] for key in sorted(due, key=due.__getitem__)]
     for asked_s, due_s in zip([at_s for at_s, _ in service.asked], sorted(due.values()), strict=True):
         assert asked_s >= due_s
-    # And what came late is told of.
+    # The lag of late events is reported.
     assert result.max_lag_s > 0
 
 
@@ -123,7 +123,7 @@ def test_a_refusal_is_honoured() -> None:
             raise ServiceError("it is too busy", status=429, retry_after_s=wait_s, transient=True)
         again_s.setdefault(row, time.perf_counter())
 
-    # One sample a device: rows are told apart by the service.
+    # One sample per device, so that the service can distinguish them by row.
     chosen = scenario(arrivals=Poisson(per_device_per_s=0.5))
     result = run(chosen, Service(refuse_once))
     check_log(chosen, result)

@@ -1,9 +1,12 @@
 """Headroom: where there is something to gain it is found, where there is nothing it is not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy.special import log_softmax
 
 from hyperfleet.errors import ConfigError
 from hyperfleet.evaluation.headroom import (
@@ -19,13 +22,14 @@ from hyperfleet.evaluation.headroom import (
 )
 from hyperfleet.evaluation.headroom_report import headroom_table, verdict, write_headroom_report
 from hyperfleet.evaluation.paired import compare_mean
+from hyperfleet.head_codecs import BaseHead, HeadLayout
 
 pytestmark = pytest.mark.heavy
 
 NUM_CLASSES, HIDDEN, NUM_DEVICES = 4, 8, 40
-HEAD = StaticHead(
-    weight=2 * np.eye(NUM_CLASSES, HIDDEN), bias=np.zeros(NUM_CLASSES), prior=np.full(NUM_CLASSES, 0.25)
-)
+LAYOUT = HeadLayout(num_classes=NUM_CLASSES, hidden=HIDDEN)
+FLAT = torch.cat([2 * torch.eye(NUM_CLASSES, HIDDEN).flatten(), torch.zeros(NUM_CLASSES)])
+HEAD = StaticHead(base=BaseHead(layout=LAYOUT, flat=FLAT), prior=np.full(NUM_CLASSES, 0.25))
 
 
 def devices(*, taste: float, noise: float = 1.5, clips: int = 4) -> list[LiveDevice]:
@@ -39,7 +43,13 @@ def devices(*, taste: float, noise: float = 1.5, clips: int = 4) -> list[LiveDev
         hidden = np.eye(NUM_CLASSES, HIDDEN)[label] + noise * rng.normal(size=(5 * clips, HIDDEN))
         clip_row = np.repeat(np.arange(clips), 5)
         made.append(
-            LiveDevice(device_id=number, seen=number < 30, hidden=hidden, clip_row=clip_row, label=label)
+            LiveDevice(
+                device_id=number,
+                seen=number < 30,
+                hidden=hidden.astype(np.float32),
+                clip_row=clip_row,
+                label=label,
+            )
         )
     return made
 
@@ -80,44 +90,25 @@ def test_a_label_of_the_answered_clip_is_not_used() -> None:
     rng = np.random.default_rng(0)
     for name in (FITTED, "fitted with 3 labels"):
         assert rung(found, name).accuracy.mean() < 0.97
-    random = [
-        LiveDevice(
-            device_id=each.device_id,
-            seen=each.seen,
-            hidden=each.hidden,
-            clip_row=each.clip_row,
-            label=rng.integers(0, NUM_CLASSES, len(each.label)),
-        )
-        for each in plain
-    ]
+    random = [replace(each, label=rng.integers(0, NUM_CLASSES, len(each.label))) for each in plain]
     assert rung(measure_headroom(random, HEAD, {}), FITTED).accuracy.mean() == pytest.approx(0.25, abs=0.06)
 
 
 def test_a_fitted_head_lowers_the_loss_and_stays_near_the_static_one() -> None:
     (one, *_) = devices(taste=0.85)
-    weight, bias = fitted_head(one.hidden, one.label, HEAD)
+    fitted = fitted_head(one.hidden, one.label, HEAD.base)
 
-    def loss(w: np.ndarray, b: np.ndarray) -> float:
-        logits = one.hidden @ w.T + b
-        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    def loss(head: BaseHead) -> float:
+        log_p = log_softmax(head.scores(one.hidden), axis=1)
         return -log_p[np.arange(len(one.label)), one.label].mean()
 
-    assert loss(weight, bias) < loss(HEAD.weight, HEAD.bias)
-    assert np.linalg.norm(weight - HEAD.weight) < np.linalg.norm(HEAD.weight)
+    assert loss(fitted) < loss(HEAD.base)
+    assert (fitted.flat - FLAT).norm() < FLAT.norm()
 
 
 def test_answers_outside_the_vocabulary_are_wrong_and_teach_nothing() -> None:
     given = devices(taste=0.6)
-    unknown = [
-        LiveDevice(
-            device_id=each.device_id,
-            seen=each.seen,
-            hidden=each.hidden,
-            clip_row=each.clip_row,
-            label=np.full_like(each.label, -1),
-        )
-        for each in given
-    ]
+    unknown = [replace(each, label=np.full_like(each.label, -1)) for each in given]
     found = measure_headroom(unknown, HEAD, {})
     assert all(each.accuracy.max() == 0 for each in found.rungs)
 
